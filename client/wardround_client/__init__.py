@@ -1,0 +1,1 @@
+"""The hospital: trusts nobody, reads its own records, keeps its own ledger."""

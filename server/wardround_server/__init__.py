@@ -1,0 +1,1 @@
+"""The coordinator: trusted for availability, never for privacy."""

@@ -1,0 +1,73 @@
+"""One byte string for one value: RFC 8785 canonical JSON, its digest, and a strict parser.
+
+What is signed, hashed or compared goes through here, so that no two readers of the same bytes can
+understand different things.
+"""
+
+import hashlib
+import json
+from typing import Any
+
+import rfc8785
+
+from wardround.errors import BadInput
+
+Json = dict[str, Any]
+
+
+def canonical_bytes(value: object) -> bytes:
+    """Encode a JSON value as RFC 8785 bytes.
+
+    NaN, infinities and integers beyond 2^53 raise BadInput: RFC 8785 has no form for them.
+
+    >>> canonical_bytes({"b": 1.0, "a": "x"})
+    b'{"a":"x","b":1}'
+    """
+    try:
+        return rfc8785.dumps(value)  # type: ignore[arg-type]  # rfc8785 raises on what is not JSON
+    except rfc8785.CanonicalizationError as error:
+        raise BadInput(f"no canonical JSON form: {error}") from error
+
+
+def digest(value: object) -> str:
+    """SHA-256 of the canonical bytes, 64 lower-case hex digits."""
+    return hashlib.sha256(canonical_bytes(value)).hexdigest()
+
+
+def parse_json(text: bytes, *, what: str, limit_bytes: int) -> Json:
+    """Read one JSON object from outside: size limit first, no duplicate key, no NaN.
+
+    Raises BadInput naming `what`.
+    """
+    if len(text) > limit_bytes:
+        raise BadInput(f"{what}: {len(text)} bytes came, at most {limit_bytes} are allowed")
+    try:
+        value = json.loads(
+            text.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant
+        )
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"{what}: not JSON ({type(error).__name__}: {error})") from error
+    if not isinstance(value, dict):
+        raise BadInput(f"{what}: a JSON object was due, a {type(value).__name__} came")
+    return value
+
+
+def parse_canonical(text: bytes, *, what: str, limit_bytes: int) -> Json:
+    """Like `parse_json`, and the bytes must be the canonical ones: one value, one spelling."""
+    value = parse_json(text, what=what, limit_bytes=limit_bytes)
+    if canonical_bytes(value) != text:
+        raise BadInput(f"{what}: not canonical JSON (RFC 8785)")
+    return value
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> Json:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        raise ValueError(f"duplicate key {', '.join(twice)}")
+    return value
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
