@@ -1,0 +1,1 @@
+"""The study: what the hospitals agree to, as one signed manifest."""

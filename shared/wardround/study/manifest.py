@@ -1,0 +1,240 @@
+"""The study manifest: purpose, task, contract, privacy, training, rounds, evaluation, roster.
+
+Its digest (SHA-256 over RFC 8785 bytes) is what a hospital approves. A change of one character is
+another study.
+"""
+
+from datetime import date
+from enum import StrEnum
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, StringConstraints, model_validator
+
+from wardround.canonical import Json, canonical_bytes, digest
+from wardround.privacy.mechanism import SampledGaussian
+from wardround.study.contract import Contract, Frozen, Text
+
+SCHEMA = "wardround.study/1"
+HospitalName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+Fingerprint = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Probability = Annotated[float, Field(gt=0, lt=1)]
+Positive = Annotated[float, Field(gt=0, le=1e9)]
+
+
+class Model(StrEnum):
+    """The networks that a hospital has installed; a study names one, it never brings code."""
+
+    LOGISTIC_REGRESSION = "logistic-regression"
+    MLP = "mlp"
+    REFERENCE_CNN = "reference-cnn"
+
+
+class Task(Frozen):
+    """What is learned, and by which installed network."""
+
+    family: Literal["risk", "image"]
+    model: Model
+    hidden: tuple[Annotated[int, Field(ge=1, le=4096)], ...] = ()
+
+    @model_validator(mode="after")
+    def _model_of_this_family(self) -> Self:
+        if (self.family == "image") != (self.model is Model.REFERENCE_CNN):
+            raise ValueError(f"task: model {self.model} does not belong to family {self.family}")
+        if (self.model is Model.MLP) != bool(self.hidden):
+            raise ValueError("task: `hidden` layer sizes belong to model mlp, and only there")
+        return self
+
+
+class Mechanism(StrEnum):
+    """How an update is protected before it is masked (privacy.md)."""
+
+    LOCAL = "local"
+    NONE = "none"
+
+
+class Privacy(Frozen):
+    """What sets the guarantee. Every number is public: none may come from the data.
+
+    `epsilon` is a ceiling over the whole run, spare attempts included, for (epsilon, delta)-DP
+    with add/remove neighbours that differ in one `unit`.
+    """
+
+    unit: Literal["patient", "record"] = "patient"
+    mechanism: Mechanism
+    epsilon: Annotated[float, Field(gt=0, le=50)] | None = None
+    delta: Annotated[float, Field(gt=0, lt=0.01)] | None = None
+    clip_norm_l2: Positive
+    sampling_rate: Probability
+    records_per_patient: Annotated[int, Field(ge=1, le=1000)] = 1
+
+    @model_validator(mode="after")
+    def _epsilon_unless_none(self) -> Self:
+        due = self.mechanism is not Mechanism.NONE
+        if due and (self.epsilon is None or self.delta is None):
+            raise ValueError("privacy: `epsilon` and `delta` are due unless mechanism is none")
+        return self
+
+
+class ServerOptimiser(Frozen):
+    """How the coordinator steps with the mean update (Reddi et al. 2021, Alg. 2)."""
+
+    name: Literal["fedavg", "fedavgm", "fedadam", "fedyogi"] = "fedavg"
+    learning_rate: Positive = 1.0
+    beta_1: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    beta_2: Annotated[float, Field(ge=0, lt=1)] = 0.99
+    tau: Positive = 1e-3
+
+
+class Training(Frozen):
+    """Sizes of the steps; they change what is learned, never the guarantee.
+
+    `expected_batch` is the fixed public normaliser of every step: a sum of clipped gradients is
+    divided by it whatever the batch turned out to be. `update_bound` is the largest absolute
+    change of one parameter that a round can carry; beyond it a change is cut.
+    """
+
+    local_steps: Annotated[int, Field(ge=1, le=10_000)]
+    learning_rate: Positive
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    weight_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    expected_batch: Positive
+    update_bound: Positive = 64.0
+    server: ServerOptimiser = ServerOptimiser()
+
+
+class Rounds(Frozen):
+    """How many rounds, how many of the roster, how long."""
+
+    count: Annotated[int, Field(ge=1, le=10_000)]
+    spare_attempts: Annotated[int, Field(ge=0, le=100)] = 2
+    quorum: Annotated[int, Field(ge=2, le=1000)]
+    deadline_s: Annotated[float, Field(gt=0, le=604_800)] = 600.0
+
+
+class Masking(Frozen):
+    """The smallest cohort whose sum may be opened."""
+
+    minimum_hospitals: Annotated[int, Field(ge=2, le=1000)] = 3
+
+
+class Evaluation(Frozen):
+    """The plan, registered before the first round: nobody picks a threshold afterwards.
+
+    `counts = "exact"` opens exact pooled counts of held-out patients, which epsilon does not
+    cover; `"noised"` adds noise for `epsilon` and charges it.
+    """
+
+    registered: date
+    held_out: Annotated[float, Field(gt=0, lt=0.9)] = 0.25
+    threshold: Probability = 0.5
+    bins: Annotated[int, Field(ge=2, le=10_000)] = 1000
+    counts: Literal["exact", "noised"] = "exact"
+    epsilon: Annotated[float, Field(gt=0, le=50)] | None = None
+
+    @model_validator(mode="after")
+    def _epsilon_when_noised(self) -> Self:
+        if (self.counts == "noised") != (self.epsilon is not None):
+            raise ValueError("evaluation: `epsilon` belongs to counts = noised, and only there")
+        if abs(self.threshold * self.bins - round(self.threshold * self.bins)) > 1e-9:
+            raise ValueError("evaluation: `threshold` must lie on the edge of a bin")
+        return self
+
+
+class Hospital(Frozen):
+    """One hospital of the roster, by the fingerprint that was exchanged out of band."""
+
+    name: HospitalName
+    fingerprint: Fingerprint
+
+
+class StudyPlan(Frozen):
+    """A study as it is written in study.toml: all but the roster."""
+
+    schema_: Literal["wardround.study/1"] = Field(alias="schema")
+    name: HospitalName
+    title: Text
+    purpose: Text
+    contact: Text
+    task: Task
+    contract: Contract
+    privacy: Privacy
+    training: Training
+    rounds: Rounds
+    masking: Masking = Masking()
+    evaluation: Evaluation
+
+    @model_validator(mode="after")
+    def _parts_agree(self) -> Self:
+        if (self.task.family == "image") != (self.contract.image is not None):
+            raise ValueError("study: family image needs an image column, and no other family may")
+        if self.rounds.quorum < self.masking.minimum_hospitals:
+            raise ValueError(
+                f"study: quorum {self.rounds.quorum} is below masking.minimum_hospitals "
+                f"{self.masking.minimum_hospitals}: such a sum would never be opened"
+            )
+        return self
+
+    @property
+    def attempts(self) -> int:
+        """Training attempts that the guarantee covers: planned rounds and spare ones."""
+        spare = 0 if self.privacy.mechanism is Mechanism.NONE else self.rounds.spare_attempts
+        return self.rounds.count + spare
+
+    def noise_multiplier(self) -> float:
+        """Noise per step in units of the clip norm; hospital and coordinator compute the same."""
+        from wardround.privacy.accounting import noise_for  # noqa: PLC0415  # loads SciPy
+
+        if self.privacy.epsilon is None or self.privacy.delta is None:
+            return 0.0
+        return noise_for(
+            self.privacy.epsilon,
+            delta=self.privacy.delta,
+            sampling_rate=self.privacy.sampling_rate,
+            steps=self.attempts * self.training.local_steps,
+        )
+
+    def release_of_one_attempt(self) -> SampledGaussian:
+        """What one training attempt costs, as the accountant reads it."""
+        return SampledGaussian(
+            noise_multiplier=self.noise_multiplier(),
+            sampling_rate=self.privacy.sampling_rate,
+            steps=self.training.local_steps,
+        )
+
+    def to_json(self) -> Json:
+        """The manifest as a JSON value."""
+        value: Json = self.model_dump(mode="json", by_alias=True)
+        return value
+
+
+class Study(StudyPlan):
+    """A study with its roster: the thing that is signed, approved and run."""
+
+    roster: tuple[Hospital, ...] = Field(min_length=2, max_length=1000)
+
+    @model_validator(mode="after")
+    def _roster_is_enough(self) -> Self:
+        names = [hospital.name for hospital in self.roster]
+        prints = [hospital.fingerprint for hospital in self.roster]
+        if len(set(names)) != len(names) or len(set(prints)) != len(prints):
+            raise ValueError("roster: a hospital or a fingerprint is listed twice")
+        if len(names) < self.rounds.quorum:
+            raise ValueError(f"roster: {len(names)} hospitals, the quorum is {self.rounds.quorum}")
+        return self
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the canonical manifest: the study's identity."""
+        return digest(self.to_json())
+
+    def canonical(self) -> bytes:
+        """The bytes that are signed."""
+        return canonical_bytes(self.to_json())
+
+    def names(self) -> tuple[str, ...]:
+        """The roster's hospitals, sorted."""
+        return tuple(sorted(hospital.name for hospital in self.roster))
+
+    def fingerprint_of(self, hospital: str) -> str:
+        """The pinned fingerprint of one hospital; KeyError when it is not on the roster."""
+        return {entry.name: entry.fingerprint for entry in self.roster}[hospital]
