@@ -1,0 +1,59 @@
+"""What a stopped run goes on from: model, optimiser state and progress in one safetensors file.
+
+Written beside and renamed, so that a crash leaves either the old checkpoint or the new one.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from wardround.durable import write_durably
+from wardround.errors import BadInput
+from wardround_server.optimisers import OptimiserState, Vector
+from wardround_server.rounds.attempt import Progress
+
+_MODEL = "model"
+_MOMENT = "moment."
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """Everything between two rounds."""
+
+    model: Vector
+    optimiser: OptimiserState
+    progress: Progress
+
+
+def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Replace the checkpoint at `path` durably."""
+    tensors = {_MODEL: checkpoint.model}
+    tensors |= {_MOMENT + name: vector for name, vector in checkpoint.optimiser.moments.items()}
+    state = json.dumps(asdict(checkpoint.progress), sort_keys=True)
+    write_durably(path, save(tensors, metadata={"state": state}))
+
+
+def read_checkpoint(path: Path, *, parameters: int) -> Checkpoint:
+    """Read what `write_checkpoint` wrote. Raises BadInput for another model or a broken file."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            state = json.loads(metadata["state"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
+        progress = Progress(
+            round=state["round"], attempt=state["attempt"], spare_attempts=state["spare_attempts"]
+        )
+        model = tensors.pop(_MODEL)
+    except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
+        raise BadInput(f"checkpoint {path.name}: {type(error).__name__}") from error
+    for name, vector in {_MODEL: model, **tensors}.items():
+        if vector.shape != (parameters,) or vector.dtype != np.float32:
+            raise BadInput(
+                f"checkpoint {path.name}: {name} has shape {vector.shape}, due is ({parameters},)"
+            )
+    moments = {name.removeprefix(_MOMENT): vector for name, vector in tensors.items()}
+    return Checkpoint(model, OptimiserState(moments), progress)

@@ -1,0 +1,109 @@
+"""One attempt: ask the cohort, add every masked update as it comes, open the sum or void it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from wardround.errors import ProtocolViolation
+from wardround.masking.accumulator import Accumulator
+from wardround.masking.quantise import Lanes
+from wardround.masking.round_spec import Purpose, RoundSpec
+from wardround.masking.update import check_update
+from wardround.protocol.envelope import Vector, vector_due
+from wardround.protocol.messages import Refusal, Update, Work
+from wardround_server.rounds.attempt import Absence, Attempt, Outcome
+from wardround_server.rounds.post import Answer, Post, Silence
+from wardround_server.rounds.record import RunRecord
+from wardround_server.rounds.session import Session
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """How the attempt ended; `total` is there when it is complete."""
+
+    attempt: Attempt
+    total: Lanes | None
+    sum_digest: str
+
+
+@dataclass(slots=True)
+class Collector:
+    """Runs attempts of one session."""
+
+    post: Post
+    record: RunRecord
+    session: Session
+    identity_keys: Mapping[str, bytes]
+
+    def collect(self, spec: RoundSpec, model: Vector, *, deadline_s: float) -> Collected:
+        """Ask the cohort of `spec` with `model`; every hospital's share is recorded."""
+        self.record.round_opened(spec)
+        work = Work(
+            spec=spec.to_json(),
+            directory=tuple(self.session.directory.to_json()),
+            checkpoint=self.record.log.checkpoint(),
+        )
+        accumulator = Accumulator(spec)
+        attempt = Attempt(
+            round=spec.round, number=spec.attempt, cohort=spec.cohort, deadline_s=deadline_s
+        )
+        kind = "train" if spec.purpose is Purpose.TRAIN else "evaluate"
+        for answer in self.post.ask(
+            spec.cohort, work, model, message_type=kind, deadline_s=deadline_s
+        ):
+            attempt = self._take(attempt, accumulator, spec, answer)
+        if attempt.outcome is not Outcome.COMPLETE:
+            lost = ", ".join(f"{name}: {why}" for name, why in sorted(attempt.absent.items()))
+            self.record.void(spec, f"masks cancel only with the whole cohort; missing {lost}")
+            return Collected(attempt, None, "")
+        return self._open(attempt, accumulator, spec)
+
+    def _open(self, attempt: Attempt, accumulator: Accumulator, spec: RoundSpec) -> Collected:
+        try:
+            return Collected(attempt, accumulator.sum(), accumulator.sum_digest)
+        except ProtocolViolation as error:
+            # Somebody masked for another transcript: nothing was opened, nothing is learnt.
+            self.record.void(spec, f"{type(error).__name__}: the masks did not cancel")
+            return Collected(attempt, None, "")
+
+    def _take(
+        self, attempt: Attempt, total: Accumulator, spec: RoundSpec, answer: Answer | Silence
+    ) -> Attempt:
+        hospital = answer.hospital
+        if isinstance(answer, Silence):
+            return self._without(attempt, spec, answer)
+        if isinstance(answer.body, Refusal):
+            silence = Silence(hospital, Absence.REFUSED, answer.body.code.value)
+            self.record.refused(hospital, answer.body.code.value)
+            return self._without(attempt, spec, silence)
+        try:
+            update = _update(answer)
+            values = vector_due(
+                answer.vector, dtype=np.uint32, lanes=spec.lanes, what=f"update of {hospital}"
+            )
+            masked = check_update(
+                values,
+                update.header,
+                bytes.fromhex(update.signature),
+                spec=spec,
+                identity_key=self.identity_keys[hospital],
+                hospital=hospital,
+            )
+            total.add(hospital, masked)
+        except ProtocolViolation as error:
+            return self._without(attempt, spec, Silence(hospital, Absence.REJECTED, str(error)))
+        self.record.received(spec, hospital, update.header, update.signature)
+        return attempt.with_answer(hospital)
+
+    def _without(self, attempt: Attempt, spec: RoundSpec, silence: Silence) -> Attempt:
+        if silence.reason in {Absence.REJECTED, Absence.FAILED}:
+            self.record.rejected(spec, silence.hospital, silence.detail or silence.reason.value)
+        self.record.missed(spec, silence)
+        return attempt.without(silence.hospital, silence.reason)
+
+
+def _update(answer: Answer) -> Update:
+    if not isinstance(answer.body, Update):
+        raise ProtocolViolation(f"{answer.hospital}: an update was due, something else came")
+    return answer.body

@@ -1,0 +1,121 @@
+"""What the coordinator keeps of a run: its evidence log, and a status file for whoever watches."""
+
+import json
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from wardround import __version__
+from wardround.canonical import Json
+from wardround.durable import replace_file
+from wardround.evidence.log import EvidenceLog
+from wardround.masking.round_spec import RoundSpec
+from wardround.study.manifest import Study
+from wardround_server.rounds.post import Silence
+
+
+@dataclass(slots=True)
+class RunRecord:
+    """Writes both; an entry is on disk when a method returns."""
+
+    study: Study
+    run: str
+    log: EvidenceLog
+    status_file: Path
+    status: Json = field(default_factory=dict)
+    _pending: list[tuple[str, Json]] = field(default_factory=list)
+    _started: float = field(default_factory=time.monotonic)
+
+    def opened(self) -> None:
+        """A run begins, or goes on after a stop."""
+        body = {"study_digest": self.study.digest, "run": self.run, "software": __version__}
+        self._append("study-opened", body)
+        self.show(state="joining", round=0)
+
+    def joined(self, hospital: str, session: str, run_key: Json) -> None:
+        """A hospital has checked study, policy and budget, and sent its run key."""
+        body = {"hospital": hospital, "session": session, "run_key": run_key}
+        self._append("hospital-joined", body)
+        self._hospital(hospital, "joined")
+
+    def refused(self, hospital: str, code: str) -> None:
+        """A hospital said no."""
+        self._append("hospital-refused", {"hospital": hospital, "code": code})
+        self._hospital(hospital, f"refused: {code}")
+
+    def round_opened(self, spec: RoundSpec) -> None:
+        """An attempt begins; nothing was sent yet."""
+        self._append(
+            "round-opened", {"transcript": spec.transcript().hex(), "spec": spec.to_json()}
+        )
+        self.show(state=spec.purpose.value, round=spec.round, attempt=spec.attempt)
+
+    def received(self, spec: RoundSpec, hospital: str, header: Json, signature: str) -> None:
+        """A checked update was added. Written with the entry that ends the attempt."""
+        body = {
+            "transcript": spec.transcript().hex(),
+            "hospital": hospital,
+            "header": header,
+            "signature": signature,
+            "bytes": 4 * spec.lanes,
+        }
+        self._pending.append(("update-received", body))
+        self._hospital(hospital, f"round {spec.round}")
+
+    def rejected(self, spec: RoundSpec, hospital: str, reason: str) -> None:
+        """An update was not what the protocol says; it was not added."""
+        body = {"transcript": spec.transcript().hex(), "hospital": hospital, "reason": reason}
+        self._append("update-rejected", body)
+        self._hospital(hospital, "rejected")
+
+    def missed(self, spec: RoundSpec, silence: Silence) -> None:
+        """A hospital of the cohort did not contribute."""
+        body = {
+            "transcript": spec.transcript().hex(),
+            "hospital": silence.hospital,
+            "reason": silence.reason.value,
+        }
+        self._append("hospital-missed", body)
+        self._hospital(silence.hospital, silence.reason.value)
+
+    def void(self, spec: RoundSpec, reason: str) -> None:
+        """The attempt's sum cannot be opened."""
+        self._append("attempt-void", {"transcript": spec.transcript().hex(), "reason": reason})
+
+    def round_closed(self, spec: RoundSpec, sum_digest: str, before: str, after: str) -> None:
+        """The model took its step."""
+        body = {
+            "transcript": spec.transcript().hex(),
+            "sum_digest": sum_digest,
+            "model_before": before,
+            "model_after": after,
+        }
+        self._append("round-closed", body)
+
+    def evaluation_closed(self, spec: RoundSpec, sum_digest: str, counts: list[int]) -> None:
+        """The pooled counts of the held-out patients."""
+        body = {
+            "transcript": spec.transcript().hex(),
+            "sum_digest": sum_digest,
+            "counts": counts,
+        }
+        self._append("evaluation-closed", body)
+
+    def closed(self, rounds: int, completed: list[str], model: str) -> None:
+        """The last entry of a run."""
+        body = {"rounds": rounds, "hospitals_completed": completed, "model": model}
+        self._append("run-closed", body)
+
+    def show(self, **changes: object) -> None:
+        """Refresh the status file: no secret and no hospital's number is in it."""
+        self.status |= changes
+        self.status["seconds"] = round(time.monotonic() - self._started, 3)
+        replace_file(self.status_file, json.dumps(self.status).encode())
+
+    def _hospital(self, hospital: str, state: str) -> None:
+        self.show(hospitals={**self.status.get("hospitals", {}), hospital: state})
+
+    def _append(self, kind: str, body: Json) -> None:
+        self.log.append_many([*self._pending, (kind, body)], time=datetime.now(UTC))
+        self._pending.clear()

@@ -1,0 +1,170 @@
+"""One run from the first round to the last: the path that every number takes.
+
+Open a session, then for each round: ask the cohort, add what comes, step, write a checkpoint.
+Then evaluate on held-out patients and let the hospitals countersign. A stopped run goes on from
+its last checkpoint under a fresh session.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from wardround.canonical import Json
+from wardround.errors import QuorumMissed
+from wardround.evaluation.histograms import lanes_of_evaluation
+from wardround.masking.quantise import dequantise
+from wardround.models.networks import build, parameters_of
+from wardround.protocol.envelope import Vector
+from wardround.protocol.specs import evaluation_spec, model_digest, training_spec
+from wardround.study.manifest import Mechanism, Study
+from wardround_server.grid import HospitalGrid
+from wardround_server.optimisers import OptimiserState, step
+from wardround_server.rounds.attempt import Absence, Attempt, Progress, cohort_for
+from wardround_server.rounds.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
+from wardround_server.rounds.collect import Collector
+from wardround_server.rounds.post import Post
+from wardround_server.rounds.record import RunRecord
+from wardround_server.rounds.session import Session, SessionOpener
+
+Lost = dict[str, Absence]
+
+_REJOIN_DEADLINE_S = 10.0
+# A process that went away may come back; one that answered late or wrongly stays out of the run.
+_MAY_RETURN = {Absence.DISCONNECTED, Absence.REFUSED}
+_LOG_LANES = 1 << 16  # what may come beside a body that is not an update
+
+
+@dataclass(slots=True)
+class Run:
+    """A study's run at the coordinator, between two rounds."""
+
+    study: Study
+    record: RunRecord
+    grid: HospitalGrid
+    signed_study: Json
+    identity_keys: Mapping[str, bytes]
+    checkpoint_file: Path
+
+    def train_and_evaluate(self) -> tuple[Vector, Session]:
+        """Run all that is left of the study; return the final model and the last session.
+
+        Raises QuorumMissed when too few hospitals are left, Refused when they said no.
+        """
+        state = self._resume_or_start()
+        post = Post(self.grid, lanes=max(state.model.size, _LOG_LANES))
+        self.record.opened()
+        everybody = frozenset(self.study.names())
+        session = self._opener(post).open(everybody, deadline_s=self.study.rounds.deadline_s)
+        lost: Lost = {}
+        while state.progress.round < self.study.rounds.count:
+            session, lost = self._with_returned(post, session, lost)
+            state, gone = self._round(post, session, state, lost)
+            lost |= gone
+            write_checkpoint(self.checkpoint_file, state)
+        self._evaluate(post, session, state, lost)
+        return state.model, session
+
+    def _round(
+        self, post: Post, session: Session, state: Checkpoint, lost: Lost
+    ) -> tuple[Checkpoint, Lost]:
+        """One attempt: either the model steps, or whoever is missing is named and left out."""
+        progress = state.progress
+        cohort = self._cohort(session, lost, progress.round)
+        spec = training_spec(
+            self.study,
+            run=self.record.run,
+            session=session.name,
+            round_number=progress.round,
+            attempt=progress.attempt,
+            cohort=cohort,
+            directory_digest=session.directory.digest,
+            model=state.model,
+        )
+        # Durable before it is asked: a resumed run never asks for this attempt again.
+        write_checkpoint(self.checkpoint_file, self._if_stopped_now(state))
+        collected = self._collector(post, session).collect(
+            spec, state.model, deadline_s=self.study.rounds.deadline_s
+        )
+        if collected.total is None:
+            after = self._after_void(progress, collected.attempt)
+            return Checkpoint(state.model, state.optimiser, after), collected.attempt.absent
+        mean = (dequantise(collected.total, scale=spec.scale) / len(cohort)).astype(np.float32)
+        model = step(state.model, mean, self.study.training.server, state.optimiser)
+        self.record.round_closed(spec, collected.sum_digest, spec.model_digest, model_digest(model))
+        return Checkpoint(model, state.optimiser, progress.after_complete()), {}
+
+    def _evaluate(self, post: Post, session: Session, state: Checkpoint, lost: Lost) -> None:
+        """Sum the held-out patients' counts under the final model."""
+        for attempt in range(1, 2 + self.study.rounds.spare_attempts):
+            spec = evaluation_spec(
+                self.study,
+                run=self.record.run,
+                session=session.name,
+                attempt=attempt,
+                cohort=self._cohort(session, lost, self.study.rounds.count),
+                directory_digest=session.directory.digest,
+                model=state.model,
+                lanes=lanes_of_evaluation(self.study.evaluation),
+            )
+            collected = self._collector(post, session).collect(
+                spec, state.model, deadline_s=self.study.rounds.deadline_s
+            )
+            if collected.total is not None:
+                counts = [int(count) for count in collected.total]
+                self.record.evaluation_closed(spec, collected.sum_digest, counts)
+                return
+            lost |= collected.attempt.absent
+        raise QuorumMissed("evaluation: no attempt was answered by its whole cohort")
+
+    def _cohort(self, session: Session, lost: Lost, round_number: int) -> tuple[str, ...]:
+        present = self._members(session) - lost.keys()
+        return cohort_for(present, quorum=self.study.rounds.quorum, round_number=round_number)
+
+    def _members(self, session: Session) -> frozenset[str]:
+        """Hospitals that are there and, by their node, still the process that joined."""
+        there = frozenset(session.directory.names) & self.grid.connected()
+        return frozenset(n for n in there if self.grid.node_of(n) == session.nodes[n])
+
+    def _with_returned(self, post: Post, session: Session, lost: Lost) -> tuple[Session, Lost]:
+        """Open a new session when a hospital of the roster has come back."""
+        out = {name for name, why in lost.items() if why not in _MAY_RETURN} | set(session.refusals)
+        there = (self.grid.connected() & frozenset(self.study.names())) - out
+        if not there - (self._members(session) - lost.keys()):
+            return session, lost
+        reopened = self._opener(post).open(there, deadline_s=_REJOIN_DEADLINE_S)
+        return reopened, {name: why for name, why in lost.items() if name in out}
+
+    def _after_void(self, progress: Progress, attempt: Attempt) -> Progress:
+        if self.study.privacy.mechanism is Mechanism.NONE:
+            raise QuorumMissed(
+                f"round {progress.round}: {', '.join(attempt.absent)} is missing, and without "
+                "noise a second attempt would open one hospital's update: the run ends here"
+            )
+        return progress.after_void(attempt)
+
+    def _if_stopped_now(self, state: Checkpoint) -> Checkpoint:
+        """What to resume from should the coordinator die during this attempt."""
+        progress = state.progress
+        spent = Progress(
+            round=progress.round,
+            attempt=progress.attempt + 1,
+            spare_attempts=max(0, progress.spare_attempts - 1),
+        )
+        return Checkpoint(state.model, state.optimiser, spent)
+
+    def _resume_or_start(self) -> Checkpoint:
+        start = parameters_of(build(self.study)).numpy()
+        if self.checkpoint_file.exists():
+            return read_checkpoint(self.checkpoint_file, parameters=start.size)
+        spare = self.study.rounds.spare_attempts
+        return Checkpoint(
+            start, OptimiserState(), Progress(round=0, attempt=1, spare_attempts=spare)
+        )
+
+    def _opener(self, post: Post) -> SessionOpener:
+        return SessionOpener(post, self.record, self.signed_study, self.identity_keys)
+
+    def _collector(self, post: Post, session: Session) -> Collector:
+        return Collector(post, self.record, session, self.identity_keys)

@@ -1,0 +1,1 @@
+"""The installed networks: a study names one of them, no study brings code."""

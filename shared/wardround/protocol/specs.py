@@ -1,0 +1,112 @@
+"""The one RoundSpec that a study allows for an attempt; both sides build it and compare."""
+
+import hashlib
+
+import numpy as np
+import numpy.typing as npt
+
+from wardround.errors import ProtocolViolation
+from wardround.masking.quantise import choose_scale, largest_limit
+from wardround.masking.round_spec import Purpose, RoundSpec
+from wardround.study.manifest import Study
+
+
+def training_spec(
+    study: Study,
+    *,
+    run: str,
+    session: str,
+    round_number: int,
+    attempt: int,
+    cohort: tuple[str, ...],
+    directory_digest: str,
+    model: npt.NDArray[np.float32],
+) -> RoundSpec:
+    """The spec of a training attempt: one lane per parameter, scaled to the study's bound."""
+    return RoundSpec(
+        purpose=Purpose.TRAIN,
+        run=run,
+        session=session,
+        study_digest=study.digest,
+        round=round_number,
+        attempt=attempt,
+        cohort=cohort,
+        directory_digest=directory_digest,
+        model_digest=model_digest(model),
+        lanes=model.size,
+        scale=choose_scale(study.training.update_bound, len(cohort)),
+        limit=largest_limit(len(cohort)),
+        minimum=study.masking.minimum_hospitals,
+    )
+
+
+def evaluation_spec(
+    study: Study,
+    *,
+    run: str,
+    session: str,
+    attempt: int,
+    cohort: tuple[str, ...],
+    directory_digest: str,
+    model: npt.NDArray[np.float32],
+    lanes: int,
+) -> RoundSpec:
+    """The spec of an evaluation attempt: whole counts, after the last training round."""
+    return RoundSpec(
+        purpose=Purpose.EVALUATE,
+        run=run,
+        session=session,
+        study_digest=study.digest,
+        round=study.rounds.count,
+        attempt=attempt,
+        cohort=cohort,
+        directory_digest=directory_digest,
+        model_digest=model_digest(model),
+        lanes=lanes,
+        scale=1.0,
+        limit=largest_limit(len(cohort)),
+        minimum=study.masking.minimum_hospitals,
+    )
+
+
+def check_spec(
+    spec: RoundSpec, study: Study, model: npt.NDArray[np.float32], *, evaluation_lanes: int
+) -> None:
+    """Refuse a spec that is not the study's own. Raises ProtocolViolation naming the field."""
+    if spec.purpose is Purpose.TRAIN:
+        if spec.round >= study.rounds.count:
+            raise ProtocolViolation(
+                f"round spec: round {spec.round}, the study has {study.rounds.count}"
+            )
+        due = training_spec(
+            study,
+            run=spec.run,
+            session=spec.session,
+            round_number=spec.round,
+            attempt=spec.attempt,
+            cohort=spec.cohort,
+            directory_digest=spec.directory_digest,
+            model=model,
+        )
+    else:
+        due = evaluation_spec(
+            study,
+            run=spec.run,
+            session=spec.session,
+            attempt=spec.attempt,
+            cohort=spec.cohort,
+            directory_digest=spec.directory_digest,
+            model=model,
+            lanes=evaluation_lanes,
+        )
+    came = spec.to_json()
+    for name, value in due.to_json().items():
+        if came[name] != value:
+            raise ProtocolViolation(f"round spec: {name} is not what the study says")
+    if not set(spec.cohort) <= set(study.names()):
+        raise ProtocolViolation("round spec: the cohort is not within the study's roster")
+
+
+def model_digest(model: npt.NDArray[np.float32]) -> str:
+    """SHA-256 over the parameters as little-endian float32, 64 hex digits."""
+    return hashlib.sha256(np.ascontiguousarray(model, dtype="<f4").tobytes()).hexdigest()
