@@ -1,0 +1,191 @@
+"""A key that is not the hospital's own is refused, whoever put it there."""
+
+import dataclasses
+
+import pytest
+from tests.support.masked_hospitals import RUN, SESSION, MaskedFleet, fleet, seeded
+
+from wardround.errors import BadSignature, ProtocolViolation
+from wardround.identity import Identity
+from wardround.masking.directory import Directory
+from wardround.masking.pairs import PairSecrets
+from wardround.masking.run_key import RunKey, SignedRunKey, sign_run_key
+
+LANES = 6
+
+
+@pytest.fixture
+def three() -> MaskedFleet:
+    return fleet(3)
+
+
+def directory_of(entries: list[SignedRunKey], federation: MaskedFleet) -> Directory:
+    return Directory.checked(
+        entries, run=RUN, session=SESSION, identity_keys=federation.identity_keys
+    )
+
+
+# --- the directory ------------------------------------------------------------------------------
+
+
+def test_a_key_that_the_coordinator_substituted_is_refused(three: MaskedFleet) -> None:
+    attacker = RunKey.generate(seeded("attacker"))
+    entries = list(three.directory.entries)
+    entries[1] = dataclasses.replace(entries[1], public_key=attacker.public_key)
+    with pytest.raises(BadSignature, match="run key of h001: not signed by the identity key"):
+        directory_of(entries, three)
+
+
+def test_a_key_signed_by_another_identity_is_refused(three: MaskedFleet) -> None:
+    entries = list(three.directory.entries)
+    entries[1] = sign_run_key(
+        Identity.generate(),
+        RunKey.generate(seeded("attacker")),
+        run=RUN,
+        session=SESSION,
+        hospital="h001",
+    )
+    with pytest.raises(BadSignature, match="run key of h001"):
+        directory_of(entries, three)
+
+
+def test_a_hospital_that_is_not_on_the_roster_is_refused(three: MaskedFleet) -> None:
+    sybil = sign_run_key(
+        Identity.generate(),
+        RunKey.generate(seeded("sybil")),
+        run=RUN,
+        session=SESSION,
+        hospital="sybil",
+    )
+    with pytest.raises(ProtocolViolation, match="sybil is not on the roster"):
+        directory_of([*three.directory.entries, sybil], three)
+
+
+def test_a_hospital_listed_twice_is_refused(three: MaskedFleet) -> None:
+    entries = [*three.directory.entries, three.directory.entries[0]]
+    with pytest.raises(ProtocolViolation, match="h000 is listed twice"):
+        directory_of(entries, three)
+
+
+def test_a_run_key_copied_from_another_hospital_is_refused(three: MaskedFleet) -> None:
+    first, second = three.hospitals[:2]
+    copied = sign_run_key(
+        second.identity, first.run_key, run=RUN, session=SESSION, hospital=second.name
+    )
+    with pytest.raises(ProtocolViolation, match="h000, h001 share one run key"):
+        directory_of([first.entry, copied, three.hospitals[2].entry], three)
+
+
+@pytest.mark.parametrize(("field", "value"), [("run", "aa" * 16), ("session", "bb" * 16)])
+def test_a_run_key_of_another_run_or_session_is_refused(
+    three: MaskedFleet, field: str, value: str
+) -> None:
+    other = fleet(3, **{field: value})
+    with pytest.raises(ProtocolViolation, match=f"run key of h000 is for {field} {value}, this is"):
+        directory_of(list(other.directory.entries), three)
+
+
+def test_a_run_key_whose_run_was_rewritten_is_refused(three: MaskedFleet) -> None:
+    other = fleet(3, run="aa" * 16)
+    entries = [dataclasses.replace(entry, run=RUN) for entry in other.directory.entries]
+    with pytest.raises(BadSignature, match="run key of h000"):
+        directory_of(entries, three)
+
+
+def test_a_directory_of_one_is_refused(three: MaskedFleet) -> None:
+    with pytest.raises(ProtocolViolation, match="1 run keys came, 2 are the fewest"):
+        directory_of([three.directory.entries[0]], three)
+
+
+def test_a_forged_directory_cannot_be_built_past_the_check(three: MaskedFleet) -> None:
+    attacker = RunKey.generate(seeded("attacker"))
+    forged = dataclasses.replace(three.directory.entries[1], public_key=attacker.public_key)
+    with pytest.raises(BadSignature):
+        Directory(
+            entries=(three.directory.entries[0], forged),
+            run=RUN,
+            session=SESSION,
+            identity_keys=three.identity_keys,
+        )
+    with pytest.raises((TypeError, ValueError)):  # identity_keys are asked for again
+        dataclasses.replace(three.directory, entries=(three.directory.entries[0], forged))
+
+
+def test_a_longer_directory_than_the_roster_is_refused_before_a_signature_is_checked(
+    three: MaskedFleet,
+) -> None:
+    with pytest.raises(ProtocolViolation, match="4 run keys came, the roster has 3"):
+        Directory.from_json([{}] * 4, run=RUN, session=SESSION, identity_keys=three.identity_keys)
+
+
+def test_a_directory_survives_json_and_its_order_does_not_matter(three: MaskedFleet) -> None:
+    again = Directory.from_json(
+        three.directory.to_json()[::-1],
+        run=RUN,
+        session=SESSION,
+        identity_keys=three.identity_keys,
+    )
+    assert again == three.directory
+    assert again.digest == three.directory.digest
+
+
+# --- agreement ----------------------------------------------------------------------------------
+
+
+def test_a_directory_without_our_own_key_is_refused(three: MaskedFleet) -> None:
+    own = three.hospitals[0]
+    without = directory_of(list(three.directory.entries[1:]), three)
+    with pytest.raises(ProtocolViolation, match="run key of h000, our own, is missing"):
+        PairSecrets.agree(own.run_key, without, own.name)
+
+
+def test_a_directory_with_an_older_key_of_ours_is_refused(three: MaskedFleet) -> None:
+    with pytest.raises(ProtocolViolation, match="our own, is not the one we made"):
+        PairSecrets.agree(RunKey.generate(seeded("newer")), three.directory, "h000")
+
+
+# RFC 7748 section 7 and Bernstein's list: points whose order divides 8, reduced spellings.
+LOW_ORDER = {
+    "zero": bytes(32),
+    "one": (1).to_bytes(32, "little"),
+    "order 8, first": bytes.fromhex(
+        "e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800"
+    ),
+    "order 8, second": bytes.fromhex(
+        "5f9c95bca3508c24b1d0b1559c83ef5b04445cc4581c8e86d8224eddd09f1157"
+    ),
+    "minus one": (2**255 - 20).to_bytes(32, "little"),
+}
+
+
+@pytest.mark.parametrize("point", LOW_ORDER.values(), ids=LOW_ORDER)
+def test_a_low_order_key_is_refused_though_its_hospital_signed_it(
+    three: MaskedFleet, point: bytes
+) -> None:
+    bad = three.hospitals[1]
+    unsigned = dataclasses.replace(bad.entry, public_key=point)
+    entry = dataclasses.replace(
+        unsigned, signature=bad.identity.sign(b"run-key", unsigned.signed_bytes())
+    )
+    directory = directory_of([three.directory.entries[0], entry], three)
+    with pytest.raises(ProtocolViolation, match="run key of h001: a low-order point came"):
+        PairSecrets.agree(three.hospitals[0].run_key, directory, "h000")
+
+
+def test_a_second_spelling_of_a_key_is_refused(three: MaskedFleet) -> None:
+    for spelling in (2**255 - 19 + 9, 2**255 + 9):
+        with pytest.raises(ProtocolViolation, match="run key of h000: not a reduced X25519"):
+            dataclasses.replace(
+                three.directory.entries[0], public_key=spelling.to_bytes(32, "little")
+            )
+
+
+def test_secrets_are_silent(three: MaskedFleet) -> None:
+    own = three.hospitals[0]
+    masks = own.secrets.round_masks(three.spec(LANES))
+    for secret in (own.run_key, own.secrets, masks, own.identity):
+        text = repr(secret)
+        assert "private" not in text.lower()
+        for key in (*masks.add, *masks.subtract, *own.secrets._roots.values()):
+            assert key.hex() not in text
+            assert repr(key) not in text
