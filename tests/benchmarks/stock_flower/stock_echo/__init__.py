@@ -1,0 +1,1 @@
+"""A stock Flower app that moves a model through FedAvg rounds and trains nothing."""
