@@ -81,7 +81,7 @@ def mask(
 
     Raises ProtocolViolation when the lanes are not what the spec says, when one is beyond its
     limit, or when the masks are another spec's or hospital's. `lanes` is left as it was.
-    (Bonawitz et al. 2017, section 4, without the self-mask: PROTOCOL 5.)
+    (Bonawitz et al. 2017, without the self-mask; PROTOCOL 5)
     """
     _check_masks(spec, masks, hospital)
     if lanes.dtype != LANE or lanes.shape != (spec.lanes,):
