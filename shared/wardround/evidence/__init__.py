@@ -1,0 +1,1 @@
+"""What each party can prove afterwards: a chained log, its Merkle tree and signed checkpoints."""

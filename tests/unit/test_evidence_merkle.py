@@ -1,0 +1,61 @@
+"""RFC 6962 known answers."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from wardround.errors import BadInput
+from wardround.evidence.faults import LogFault
+from wardround.evidence.merkle import CompactRange, consistency_proof, root, verify_consistency
+
+VECTORS = json.loads((Path(__file__).parents[1] / "vectors/evidence_merkle.json").read_text())
+LEAVES = [bytes.fromhex(leaf) for leaf in VECTORS["leaves"]]
+ROOTS = [bytes.fromhex(value) for value in VECTORS["roots"]]
+
+
+@pytest.mark.parametrize("size", range(9))
+def test_roots_are_those_of_the_reference_implementation(size):
+    assert root(LEAVES[:size]) == ROOTS[size]
+
+
+def test_a_growing_range_has_the_reference_root_at_every_size():
+    grown = CompactRange()
+    for size, leaf in enumerate(LEAVES):
+        assert grown.root() == ROOTS[size]
+        grown.append(leaf)
+    assert grown.root() == ROOTS[8]
+
+
+@pytest.mark.parametrize("case", VECTORS["consistency"])
+def test_consistency_proofs_are_those_of_the_reference_implementation(case):
+    proof = consistency_proof(LEAVES, case["old"], case["new"])
+    assert [item.hex() for item in proof] == case["proof"]
+    verify_consistency(case["old"], ROOTS[case["old"]], case["new"], ROOTS[case["new"]], proof)
+
+
+@pytest.mark.parametrize(("old", "new"), [(-1, 3), (4, 3), (2, 9)])
+def test_a_proof_for_sizes_that_do_not_fit_is_refused(old, new):
+    with pytest.raises(BadInput):
+        consistency_proof(LEAVES, old, new)
+
+
+def test_a_shrunken_log_is_not_consistent():
+    with pytest.raises(LogFault, match="not-consistent"):
+        verify_consistency(8, ROOTS[8], 6, ROOTS[6], [])
+
+
+def test_two_roots_for_one_size_are_not_consistent():
+    with pytest.raises(LogFault, match="two roots"):
+        verify_consistency(8, ROOTS[8], 8, ROOTS[7], [])
+
+
+def test_a_wrong_root_of_the_empty_log_is_not_consistent():
+    with pytest.raises(LogFault, match="empty log"):
+        verify_consistency(0, ROOTS[1], 8, ROOTS[8], [])
+
+
+@pytest.mark.parametrize("proof", [[b"short"], [b"\x00" * 32] * 65, [], [ROOTS[3]] * 9])
+def test_a_proof_of_another_shape_is_refused(proof):
+    with pytest.raises(LogFault, match="not-consistent"):
+        verify_consistency(6, ROOTS[6], 8, ROOTS[8], proof)
