@@ -1,0 +1,1 @@
+"""What a clinician reads about a model, computed from pooled counts alone."""

@@ -1,0 +1,264 @@
+"""Every number of an evaluation, from pooled counts and the pre-registered threshold alone.
+
+Whoever has the counts gets the same `Evaluation`, and the same JSON: a verifier recomputes the
+metrics of a report. What the data cannot say is None (printed NA): never 0.5, never a crash.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from wardround.canonical import Json
+from wardround.errors import BadInput
+from wardround.evaluation.calibration import (
+    CalibrationGroup,
+    CalibrationLine,
+    calibration_groups,
+    calibration_line,
+    expected_calibration_error,
+    score_sums_by_group,
+)
+from wardround.evaluation.discrimination import auroc_standard_error, ranking, roc_points
+from wardround.evaluation.histograms import SCORE_ONE, CountsMode, EvaluationCounts
+from wardround.evaluation.intervals import Z_95, auroc_interval, wilson
+
+JSON_DIGITS = 6
+
+
+class _Metric(NamedTuple):
+    """From counts and the first positive bin: the value, and its 95 % sampling interval."""
+
+    value: Callable[[EvaluationCounts, int], float | None]
+    interval: Callable[[EvaluationCounts, int], tuple[float, float] | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """A metric with two 95 % intervals: of sampling [low, high], and of the noise on the counts.
+
+    The noise's interval is None for exact counts; it is [0, 1] where noise leaves nothing known.
+    """
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+    noise_low: float | None = None
+    noise_high: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """The evaluation of a model on pooled held-out patients. None means not available.
+
+    `auroc_lower` and `auroc_upper` bracket the AUROC of the unbinned scores with certainty (mode
+    exact only). `score_error` bounds how far a bin's stand-in lies from a score, `brier_error` what
+    that does to the Brier score. `negative_cells` counts noised cells below zero.
+    """
+
+    mode: CountsMode
+    bins: int
+    threshold: float
+    patients: int
+    positives: int
+    negative_cells: int
+    prevalence: Estimate | None
+    auroc: Estimate | None
+    auroc_lower: float | None
+    auroc_upper: float | None
+    auroc_se: float | None
+    sensitivity: Estimate | None
+    specificity: Estimate | None
+    ppv: Estimate | None
+    npv: Estimate | None
+    accuracy: Estimate | None
+    brier: Estimate | None
+    brier_error: float
+    calibration_in_the_large: float | None
+    calibration_error: float | None
+    calibration_line: CalibrationLine | None
+    calibration: tuple[CalibrationGroup, ...]
+    roc: tuple[tuple[float, float], ...]
+
+    def to_json(self) -> Json:
+        """Plain JSON with every float rounded to 6 digits after the point.
+
+        The last bits of exp and log differ between machines; six digits do not.
+        """
+        return {name: _rounded(value) for name, value in asdict(self).items()}
+
+
+def evaluate_counts(
+    counts: EvaluationCounts, *, threshold: float, cell_noise_sd: float = 0.0
+) -> Evaluation:
+    """Compute the evaluation of pooled counts; score >= threshold is positive.
+
+    `cell_noise_sd` is the standard deviation of the noise in one POOLED cell (the square root of
+    the sum of the hospitals' variances): 0 for mode exact, positive for noised. Noise intervals are
+    by propagation: 1.96 standard deviations, from central differences of one standard deviation
+    in each cell; no simulation, so that every reader gets the same digits. Raises BadInput for a
+    threshold off a bin's edge or a noise that does not fit the mode.
+    """
+    layout = counts.layout
+    exact = layout.mode is CountsMode.EXACT
+    if exact != (cell_noise_sd == 0.0) or not 0 <= cell_noise_sd < math.inf:
+        raise BadInput(f"evaluation: cell noise {cell_noise_sd} does not fit {layout.mode} counts")
+    cut = layout.threshold_bin(threshold)
+    patients, positives = int(counts.histogram.sum()), int(counts.histogram[1].sum())
+    ranked = ranking(counts.histogram)
+    groups = calibration_groups(counts)
+
+    def estimate(metric: _Metric) -> Estimate | None:
+        return _estimate(metric, counts, cut, cell_noise_sd)
+
+    return Evaluation(
+        mode=layout.mode,
+        bins=layout.bins,
+        threshold=threshold,
+        patients=patients,
+        positives=positives,
+        negative_cells=int((counts.histogram < 0).sum()),
+        prevalence=estimate(_PREVALENCE),
+        auroc=estimate(_AUROC),
+        auroc_lower=ranked.lower if ranked and exact else None,
+        auroc_upper=ranked.upper if ranked and exact else None,
+        auroc_se=auroc_standard_error(counts.histogram),
+        sensitivity=estimate(_SENSITIVITY),
+        specificity=estimate(_SPECIFICITY),
+        ppv=estimate(_PPV),
+        npv=estimate(_NPV),
+        accuracy=estimate(_ACCURACY),
+        brier=estimate(_BRIER),
+        brier_error=2 / SCORE_ONE if exact else 1 / layout.bins,
+        calibration_in_the_large=_in_the_large(counts),
+        calibration_error=expected_calibration_error(groups),
+        calibration_line=calibration_line(counts),
+        calibration=groups,
+        roc=roc_points(counts.histogram),
+    )
+
+
+def _estimate(
+    metric: _Metric, counts: EvaluationCounts, cut: int, cell_noise_sd: float
+) -> Estimate | None:
+    value = metric.value(counts, cut)
+    if value is None:
+        return None
+    low, high = metric.interval(counts, cut) or (None, None)
+    if cell_noise_sd == 0.0:
+        return Estimate(value=value, low=low, high=high)
+    noise_low, noise_high = _noise_interval(metric, counts, cut, value, cell_noise_sd)
+    return Estimate(value=value, low=low, high=high, noise_low=noise_low, noise_high=noise_high)
+
+
+def _noise_interval(
+    metric: _Metric, counts: EvaluationCounts, cut: int, value: float, cell_noise_sd: float
+) -> tuple[float, float]:
+    step = max(1, round(cell_noise_sd))
+    changes = []
+    for cell in np.ndindex(counts.histogram.shape):
+        more = metric.value(_moved(counts, cell, step), cut)
+        less = metric.value(_moved(counts, cell, -step), cut)
+        if more is None or less is None:
+            return 0.0, 1.0
+        changes.append((more - less) / (2 * step))
+    spread = Z_95 * cell_noise_sd * math.sqrt(math.fsum(change**2 for change in changes))
+    return max(value - spread, 0.0), min(value + spread, 1.0)
+
+
+def _moved(counts: EvaluationCounts, cell: tuple[int, ...], by: int) -> EvaluationCounts:
+    histogram = counts.histogram.copy()
+    histogram[cell] += by
+    return EvaluationCounts(counts.layout, histogram, counts.score_sums, counts.square_sums)
+
+
+def _proportion(parts: Callable[[EvaluationCounts, int], tuple[int, int]]) -> _Metric:
+    def value(counts: EvaluationCounts, cut: int) -> float | None:
+        part, whole = parts(counts, cut)
+        return min(max(part / whole, 0.0), 1.0) if whole > 0 else None
+
+    return _Metric(value, lambda counts, cut: wilson(*parts(counts, cut)))
+
+
+def _prevalence_parts(counts: EvaluationCounts, _: int) -> tuple[int, int]:
+    return int(counts.histogram[1].sum()), int(counts.histogram.sum())
+
+
+def _sensitivity_parts(counts: EvaluationCounts, cut: int) -> tuple[int, int]:
+    return int(counts.histogram[1, cut:].sum()), int(counts.histogram[1].sum())
+
+
+def _specificity_parts(counts: EvaluationCounts, cut: int) -> tuple[int, int]:
+    return int(counts.histogram[0, :cut].sum()), int(counts.histogram[0].sum())
+
+
+def _ppv_parts(counts: EvaluationCounts, cut: int) -> tuple[int, int]:
+    return int(counts.histogram[1, cut:].sum()), int(counts.histogram[:, cut:].sum())
+
+
+def _npv_parts(counts: EvaluationCounts, cut: int) -> tuple[int, int]:
+    return int(counts.histogram[0, :cut].sum()), int(counts.histogram[:, :cut].sum())
+
+
+def _accuracy_parts(counts: EvaluationCounts, cut: int) -> tuple[int, int]:
+    right = counts.histogram[1, cut:].sum() + counts.histogram[0, :cut].sum()
+    return int(right), int(counts.histogram.sum())
+
+
+def _auroc(counts: EvaluationCounts, _: int) -> float | None:
+    ranked = ranking(counts.histogram)
+    return ranked.auroc if ranked else None
+
+
+def _auroc_interval(counts: EvaluationCounts, cut: int) -> tuple[float, float] | None:
+    auroc = _auroc(counts, cut)
+    well, ill = (int(total) for total in counts.histogram.sum(axis=1))
+    return None if auroc is None else auroc_interval(auroc, ill, well)
+
+
+def _brier(counts: EvaluationCounts, _: int) -> float | None:
+    patients = int(counts.histogram.sum())
+    if patients <= 0:
+        return None
+    if counts.layout.mode is CountsMode.EXACT:
+        of_ill = int(counts.score_sums[1].sum())
+        fixed = int(counts.square_sums.sum()) - 2 * of_ill
+        total = int(counts.histogram[1].sum()) + fixed / SCORE_ONE
+    else:
+        centres = counts.layout.centres
+        errors = np.stack([centres**2, (1 - centres) ** 2])
+        total = math.fsum((counts.histogram * errors).ravel())
+    return min(max(total / patients, 0.0), 1.0)
+
+
+_PREVALENCE = _proportion(_prevalence_parts)
+_SENSITIVITY = _proportion(_sensitivity_parts)
+_SPECIFICITY = _proportion(_specificity_parts)
+_PPV = _proportion(_ppv_parts)
+_NPV = _proportion(_npv_parts)
+_ACCURACY = _proportion(_accuracy_parts)
+_AUROC = _Metric(_auroc, _auroc_interval)
+_BRIER = _Metric(_brier, lambda _counts, _cut: None)
+
+
+def _in_the_large(counts: EvaluationCounts) -> float | None:
+    """Observed minus mean predicted risk; 0 is ideal."""
+    patients = int(counts.histogram.sum())
+    if patients <= 0:
+        return None
+    predicted = math.fsum(score_sums_by_group(counts))
+    return (int(counts.histogram[1].sum()) - predicted) / patients
+
+
+def _rounded(value: object) -> object:
+    if isinstance(value, float):
+        return round(value, JSON_DIGITS) + 0.0  # no minus zero
+    if isinstance(value, dict):
+        return {name: _rounded(part) for name, part in value.items()}
+    if isinstance(value, tuple):
+        return [_rounded(part) for part in value]
+    if isinstance(value, CountsMode):
+        return value.value
+    return value
