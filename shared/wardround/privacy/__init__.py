@@ -1,0 +1,1 @@
+"""What a release costs: mechanisms, what an engine did, and two accountants. No torch here."""
