@@ -1,7 +1,5 @@
 """Counts of held-out patients: what is counted, what travels, what is refused."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import pytest
 from scipy import stats
@@ -14,7 +12,6 @@ from wardround.evaluation.histograms import (
     CountsMode,
     EvaluationCounts,
     count_patients,
-    lanes_of_evaluation,
     patient_scores,
 )
 from wardround.evaluation.noise import gaussian_cells, pooled_cell_sd
@@ -24,12 +21,6 @@ EXACT = CountsLayout(mode=CountsMode.EXACT, bins=20)
 NOISED = CountsLayout(mode=CountsMode.NOISED, bins=8)
 LABELS = [0, 0, 1, 1, 1]
 SCORES = [0.0, 0.05, 0.5, 0.999, 1.0]
-
-
-@dataclass
-class Plan:
-    counts: str
-    bins: int
 
 
 def test_a_score_on_an_edge_belongs_to_the_bin_above_and_one_to_the_last():
@@ -89,7 +80,7 @@ def test_exact_counts_travel_and_come_back():
     counts = count_patients(LABELS, SCORES, EXACT).exact()
     lanes = counts.to_lanes()
     assert lanes.dtype == np.int32
-    assert lanes.size == EXACT.lanes == lanes_of_evaluation(Plan("exact", 20)) == 40 + 2 * 22
+    assert lanes.size == EXACT.lanes == 40 + 2 * 22
     back = EvaluationCounts.from_lanes(lanes, EXACT)
     assert back.score_sums.sum() == pytest.approx(sum(SCORES) * SCORE_ONE, abs=5)
     assert (back.to_lanes() == lanes).all()
@@ -196,11 +187,6 @@ def test_two_layouts_are_not_added():
 def test_a_layout_with_too_few_or_too_many_bins_is_refused(mode, bins):
     with pytest.raises(BadInput, match="bins"):
         CountsLayout(mode=CountsMode(mode), bins=bins)
-
-
-def test_a_plan_of_another_mode_is_refused():
-    with pytest.raises(BadInput, match="exact or noised"):
-        lanes_of_evaluation(Plan("open", 10))
 
 
 @pytest.mark.parametrize("threshold", [0.0, 1.0, 0.33, 0.5001, -0.5, 2.0])

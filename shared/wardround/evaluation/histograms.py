@@ -9,7 +9,7 @@ then comes from the histogram with bin centres.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol, Self
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -40,20 +40,6 @@ class CountsMode(StrEnum):
     NOISED = "noised"
 
 
-class EvaluationPlan(Protocol):
-    """The part of a study's evaluation plan that cuts the lanes."""
-
-    @property
-    def counts(self) -> str:
-        """`exact` or `noised`."""
-        ...
-
-    @property
-    def bins(self) -> int:
-        """Score bins per class."""
-        ...
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CountsLayout:
     """How the vector of lanes is cut: the same at every hospital, from the study's plan.
@@ -72,13 +58,6 @@ class CountsLayout:
                 f"evaluation: {self.bins} bins came, {MIN_BINS} to {most} are allowed for"
                 f" {self.mode} counts"
             )
-
-    @classmethod
-    def of(cls, plan: EvaluationPlan) -> Self:
-        """The layout that a study's plan asks for."""
-        if plan.counts not in list(CountsMode):
-            raise BadInput("evaluation: counts has to be exact or noised")
-        return cls(mode=CountsMode(plan.counts), bins=plan.bins)
 
     @property
     def groups(self) -> int:
@@ -250,11 +229,6 @@ class RawCounts:
             raise BadInput(f"evaluation counts: {layout.lanes} integers of noise were due")
         lanes = self.counts.histogram.ravel() + noise.astype(np.int64)
         return EvaluationCounts.from_lanes(lanes, layout)
-
-
-def lanes_of_evaluation(plan: EvaluationPlan) -> int:
-    """Length of the vector of an evaluation round."""
-    return CountsLayout.of(plan).lanes
 
 
 def patient_scores(
