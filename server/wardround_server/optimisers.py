@@ -38,7 +38,8 @@ def step(model: Vector, mean: Vector, plan: ServerOptimiser, state: OptimiserSta
     """
     if model.shape != mean.shape:
         raise ValueError(f"model has shape {model.shape}, the mean update {mean.shape}")
-    return model + np.float32(plan.learning_rate) * _direction(mean, plan, state)
+    moved: Vector = model + np.float32(plan.learning_rate) * _direction(mean, plan, state)
+    return moved
 
 
 def _direction(mean: Vector, plan: ServerOptimiser, state: OptimiserState) -> Vector:
@@ -55,4 +56,5 @@ def _direction(mean: Vector, plan: ServerOptimiser, state: OptimiserState) -> Ve
         second[:] = np.float32(plan.beta_2) * second + np.float32(1 - plan.beta_2) * square
     else:
         second -= np.float32(1 - plan.beta_2) * square * np.sign(second - square)
-    return first / (np.sqrt(second) + np.float32(plan.tau))
+    direction: Vector = (first / (np.sqrt(second) + np.float32(plan.tau))).astype(np.float32)
+    return direction

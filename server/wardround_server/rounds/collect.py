@@ -75,7 +75,7 @@ class Collector:
             return self._without(attempt, spec, answer)
         if isinstance(answer.body, Refusal):
             silence = Silence(hospital, Absence.REFUSED, answer.body.code.value)
-            self.record.refused(hospital, answer.body.code.value)
+            self.record.refused(hospital, answer.body)
             return self._without(attempt, spec, silence)
         try:
             update = _update(answer)

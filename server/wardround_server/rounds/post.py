@@ -11,7 +11,7 @@ from flwr.app import Message
 
 from wardround.errors import WardroundError
 from wardround.protocol.envelope import Vector, seal, unseal
-from wardround.protocol.messages import Body, Failed, Refusal
+from wardround.protocol.messages import Body, Failed
 from wardround_server.grid import HospitalGrid
 from wardround_server.rounds.attempt import Absence
 
@@ -38,7 +38,7 @@ class Silence:
 
 @dataclass(slots=True)
 class Post:
-    """Sends one question to several hospitals; `lanes` bounds what may come back."""
+    """Sends one question to several hospitals; `lanes` bounds the vectors that come back."""
 
     grid: HospitalGrid
     lanes: int
@@ -54,42 +54,57 @@ class Post:
     ) -> Iterator[Answer | Silence]:
         """Yield one Answer or Silence for each hospital, in the order in which they come.
 
-        A hospital whose process went away is given up at once, the others at the deadline.
+        A hospital whose process went away is given up at once, the others at the deadline; what
+        is given up is withdrawn, so that a late answer is refused.
         """
         end = time.monotonic() + deadline_s
-        content = seal(body, vector)
-        nodes = {name: self.grid.node_of(name) for name in hospitals}
-        messages = [
-            Message(content, dst_node_id=node, message_type=message_type, group_id="")
-            for node in nodes.values()
-        ]
-        sent = list(self.grid.push_messages(messages))
-        waiting = dict(zip(sent, hospitals, strict=True))
+        there = [name for name in hospitals if name in self.grid.connected()]
+        for name in hospitals:
+            if name not in there:
+                yield Silence(name, Absence.DISCONNECTED)
+        waiting = self._send(there, body, vector, message_type, deadline_s)
         while waiting:
             for reply in self.grid.pull_messages(list(waiting)):
                 yield self._read(waiting.pop(reply.metadata.reply_to_message_id), reply)
-            for message_id, name in list(waiting.items()):
-                silence = self._gone(name, nodes[name], end)
-                if silence is not None:
-                    del waiting[message_id]
-                    yield silence
+            given_up = self._given_up(list(waiting), late=time.monotonic() >= end)
+            self.grid.withdraw(list(given_up))
+            for message_id, reason in given_up.items():
+                yield Silence(waiting.pop(message_id), reason)
             if waiting:
                 self.grid.wait(min(_WAIT_S, max(0.0, end - time.monotonic())))
 
-    def _gone(self, hospital: str, node: int, end: float) -> Silence | None:
-        if hospital not in self.grid.connected() or self.grid.node_of(hospital) != node:
-            return Silence(hospital, Absence.DISCONNECTED)
-        return Silence(hospital, Absence.DEADLINE) if time.monotonic() >= end else None
+    def _send(
+        self,
+        hospitals: Sequence[str],
+        body: Body,
+        vector: Vector | None,
+        message_type: str,
+        deadline_s: float,
+    ) -> dict[str, str]:
+        content = seal(body, vector)
+        messages = [
+            self.grid.create_message(
+                content, message_type, self.grid.node_of(name), "", ttl=2 * deadline_s
+            )
+            for name in hospitals
+        ]
+        return dict(zip(self.grid.push_messages(messages), hospitals, strict=True))
+
+    def _given_up(self, waiting: Sequence[str], *, late: bool) -> dict[str, Absence]:
+        lost = self.grid.lost(waiting)
+        if late:
+            return {
+                name: Absence.DISCONNECTED if name in lost else Absence.DEADLINE for name in waiting
+            }
+        return {name: Absence.DISCONNECTED for name in waiting if name in lost}
 
     def _read(self, hospital: str, reply: Message) -> Answer | Silence:
-        if not reply.has_content():
-            return Silence(hospital, Absence.FAILED, "no content")
+        if reply.has_error():
+            return Silence(hospital, Absence.REJECTED, str(reply.error.reason or "no content"))
         try:
             body, vector = unseal(reply.content, lanes=self.lanes)
         except WardroundError as error:
             return Silence(hospital, Absence.REJECTED, f"{type(error).__name__}: {error}")
         if isinstance(body, Failed):
             return Silence(hospital, Absence.FAILED, body.error)
-        if isinstance(body, Refusal):
-            return Answer(hospital, body, None)
         return Answer(hospital, body, vector)

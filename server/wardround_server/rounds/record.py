@@ -11,6 +11,7 @@ from wardround.canonical import Json
 from wardround.durable import replace_file
 from wardround.evidence.log import EvidenceLog
 from wardround.masking.round_spec import RoundSpec
+from wardround.protocol.messages import Refusal
 from wardround.study.manifest import Study
 from wardround_server.rounds.post import Silence
 
@@ -39,10 +40,13 @@ class RunRecord:
         self._append("hospital-joined", body)
         self._hospital(hospital, "joined")
 
-    def refused(self, hospital: str, code: str) -> None:
+    def refused(self, hospital: str, refusal: Refusal) -> None:
         """A hospital said no."""
-        self._append("hospital-refused", {"hospital": hospital, "code": code})
-        self._hospital(hospital, f"refused: {code}")
+        body: Json = {"hospital": hospital, "code": refusal.code.value}
+        if refusal.epsilon_that_fits is not None:
+            body["epsilon_that_fits"] = refusal.epsilon_that_fits
+        self._append("hospital-refused", body)
+        self._hospital(hospital, f"refused: {refusal.code}")
 
     def round_opened(self, spec: RoundSpec) -> None:
         """An attempt begins; nothing was sent yet."""
@@ -102,10 +106,20 @@ class RunRecord:
         }
         self._append("evaluation-closed", body)
 
-    def closed(self, rounds: int, completed: list[str], model: str) -> None:
-        """The last entry of a run."""
+    def closed(self, rounds: int, model: str) -> list[str]:
+        """The last entry of a run; returns the hospitals that were in every sum."""
+        completed = self._completed()
         body = {"rounds": rounds, "hospitals_completed": completed, "model": model}
         self._append("run-closed", body)
+        return completed
+
+    def _completed(self) -> list[str]:
+        """From the log itself, so that a resumed run counts its earlier rounds too."""
+        entries = self.log.entries()
+        specs = {e.body["transcript"]: e.body["spec"] for e in entries if e.type == "round-opened"}
+        opened = [e for e in entries if e.type in {"round-closed", "evaluation-closed"}]
+        cohorts = [set(specs[entry.body["transcript"]]["cohort"]) for entry in opened]
+        return sorted(set.intersection(*cohorts)) if cohorts else []
 
     def show(self, **changes: object) -> None:
         """Refresh the status file: no secret and no hospital's number is in it."""

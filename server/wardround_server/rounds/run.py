@@ -13,11 +13,10 @@ import numpy as np
 
 from wardround.canonical import Json
 from wardround.errors import QuorumMissed
-from wardround.evaluation.histograms import lanes_of_evaluation
 from wardround.masking.quantise import dequantise
 from wardround.models.networks import build, parameters_of
 from wardround.protocol.envelope import Vector
-from wardround.protocol.specs import evaluation_spec, model_digest, training_spec
+from wardround.protocol.specs import evaluation_layout, evaluation_spec, model_digest, training_spec
 from wardround.study.manifest import Mechanism, Study
 from wardround_server.grid import HospitalGrid
 from wardround_server.optimisers import OptimiserState, step
@@ -33,7 +32,6 @@ Lost = dict[str, Absence]
 _REJOIN_DEADLINE_S = 10.0
 # A process that went away may come back; one that answered late or wrongly stays out of the run.
 _MAY_RETURN = {Absence.DISCONNECTED, Absence.REFUSED}
-_LOG_LANES = 1 << 16  # what may come beside a body that is not an update
 
 
 @dataclass(slots=True)
@@ -53,7 +51,8 @@ class Run:
         Raises QuorumMissed when too few hospitals are left, Refused when they said no.
         """
         state = self._resume_or_start()
-        post = Post(self.grid, lanes=max(state.model.size, _LOG_LANES))
+        lanes = max(state.model.size, evaluation_layout(self.study).lanes)
+        post = Post(self.grid, lanes=lanes)
         self.record.opened()
         everybody = frozenset(self.study.names())
         session = self._opener(post).open(everybody, deadline_s=self.study.rounds.deadline_s)
@@ -96,27 +95,26 @@ class Run:
         return Checkpoint(model, state.optimiser, progress.after_complete()), {}
 
     def _evaluate(self, post: Post, session: Session, state: Checkpoint, lost: Lost) -> None:
-        """Sum the held-out patients' counts under the final model."""
-        for attempt in range(1, 2 + self.study.rounds.spare_attempts):
-            spec = evaluation_spec(
-                self.study,
-                run=self.record.run,
-                session=session.name,
-                attempt=attempt,
-                cohort=self._cohort(session, lost, self.study.rounds.count),
-                directory_digest=session.directory.digest,
-                model=state.model,
-                lanes=lanes_of_evaluation(self.study.evaluation),
-            )
-            collected = self._collector(post, session).collect(
-                spec, state.model, deadline_s=self.study.rounds.deadline_s
-            )
-            if collected.total is not None:
-                counts = [int(count) for count in collected.total]
-                self.record.evaluation_closed(spec, collected.sum_digest, counts)
-                return
-            lost |= collected.attempt.absent
-        raise QuorumMissed("evaluation: no attempt was answered by its whole cohort")
+        """Sum the held-out patients' counts under the final model, in one attempt.
+
+        A second one over another cohort would open one hospital's counts (decision 0003): when a
+        hospital is lost here, the report says that there is no evaluation.
+        """
+        spec = evaluation_spec(
+            self.study,
+            run=self.record.run,
+            session=session.name,
+            attempt=1,
+            cohort=self._cohort(session, lost, self.study.rounds.count),
+            directory_digest=session.directory.digest,
+            model=state.model,
+        )
+        collected = self._collector(post, session).collect(
+            spec, state.model, deadline_s=self.study.rounds.deadline_s
+        )
+        if collected.total is not None:
+            counts = [int(count) for count in collected.total]
+            self.record.evaluation_closed(spec, collected.sum_digest, counts)
 
     def _cohort(self, session: Session, lost: Lost, round_number: int) -> tuple[str, ...]:
         present = self._members(session) - lost.keys()

@@ -78,6 +78,7 @@ class SessionOpener:
             signed_study=self.signed_study,
             run=self.record.run,
             session=session,
+            identity_keys={name: key.hex() for name, key in self.identity_keys.items()},
             checkpoint=self.record.log.checkpoint(),
         )
         left_s = max(0.0, end - time.monotonic())
@@ -87,7 +88,7 @@ class SessionOpener:
                 self.record.show(note=f"{hospital}: {answer.reason} {answer.detail}".strip())
             elif isinstance(answer.body, Refusal):
                 if refusals.get(hospital) != answer.body:
-                    self.record.refused(hospital, answer.body.code.value)
+                    self.record.refused(hospital, answer.body)
                 refusals[hospital] = answer.body
             else:
                 joined[hospital] = self._run_key(answer, session)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from flwr.app import RecordDict
 
 Vector = npt.NDArray[Any]
+BODY_LIMIT_BYTES = 64 << 20  # a whole evidence log travels at the end of a run
 _KINDS = {body: kind for kind, body in BODIES.items()}
 
 
@@ -27,7 +28,7 @@ def unseal(content: "RecordDict", *, lanes: int) -> tuple[Body, Vector | None]:
 
     Raises ProtocolViolation or BadInput naming the part that is wrong.
     """
-    limits = WireLimits(vector_bytes=4 * lanes)
+    limits = WireLimits(body_bytes=BODY_LIMIT_BYTES, vector_entries=lanes)
     kind, value, vector = unpack(content, limits=limits)
     if kind not in list(Kind):
         raise ProtocolViolation(f"message: unknown kind {kind[:40]!r}")

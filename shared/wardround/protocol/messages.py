@@ -57,6 +57,7 @@ class Open(Frozen):
     signed_study: Json
     run: RunId
     session: RunId
+    identity_keys: dict[HospitalName, Digest]
     checkpoint: Note
 
 
@@ -97,14 +98,14 @@ class Close(Frozen):
     """Coordinator -> hospital, with the final model: the run is over; this is my whole log."""
 
     run: RunId
-    log: Annotated[str, StringConstraints(max_length=256 << 20)]
+    log: Annotated[str, StringConstraints(max_length=64 << 20)]
     checkpoint: Note
 
 
 class Closed(Frozen):
     """Hospital -> coordinator: my whole log, and my signature under yours."""
 
-    log: Annotated[str, StringConstraints(max_length=256 << 20)]
+    log: Annotated[str, StringConstraints(max_length=64 << 20)]
     checkpoint: Note
     countersignature: Signature
 

@@ -6,9 +6,10 @@ import numpy as np
 import numpy.typing as npt
 
 from wardround.errors import ProtocolViolation
+from wardround.evaluation.histograms import CountsLayout, CountsMode
 from wardround.masking.quantise import choose_scale, largest_limit
 from wardround.masking.round_spec import Purpose, RoundSpec
-from wardround.study.manifest import Study
+from wardround.study.manifest import Study, StudyPlan
 
 
 def training_spec(
@@ -49,7 +50,6 @@ def evaluation_spec(
     cohort: tuple[str, ...],
     directory_digest: str,
     model: npt.NDArray[np.float32],
-    lanes: int,
 ) -> RoundSpec:
     """The spec of an evaluation attempt: whole counts, after the last training round."""
     return RoundSpec(
@@ -62,16 +62,20 @@ def evaluation_spec(
         cohort=cohort,
         directory_digest=directory_digest,
         model_digest=model_digest(model),
-        lanes=lanes,
+        lanes=evaluation_layout(study).lanes,
         scale=1.0,
         limit=largest_limit(len(cohort)),
         minimum=study.masking.minimum_hospitals,
     )
 
 
-def check_spec(
-    spec: RoundSpec, study: Study, model: npt.NDArray[np.float32], *, evaluation_lanes: int
-) -> None:
+def evaluation_layout(study: StudyPlan) -> CountsLayout:
+    """How the study's evaluation counts are laid out in the vector that travels."""
+    plan = study.evaluation
+    return CountsLayout(mode=CountsMode(plan.counts), bins=plan.bins)
+
+
+def check_spec(spec: RoundSpec, study: Study, model: npt.NDArray[np.float32]) -> None:
     """Refuse a spec that is not the study's own. Raises ProtocolViolation naming the field."""
     if spec.purpose is Purpose.TRAIN:
         if spec.round >= study.rounds.count:
@@ -97,7 +101,6 @@ def check_spec(
             cohort=spec.cohort,
             directory_digest=spec.directory_digest,
             model=model,
-            lanes=evaluation_lanes,
         )
     came = spec.to_json()
     for name, value in due.to_json().items():

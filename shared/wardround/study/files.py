@@ -2,7 +2,6 @@
 
 import difflib
 import tomllib
-import types
 import typing
 from collections.abc import Iterable
 from pathlib import Path
@@ -135,7 +134,7 @@ def _keys_at(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
 
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:
-    if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
+    if isinstance(annotation, type) and not typing.get_args(annotation):
         return annotation if issubclass(annotation, BaseModel) else None
     found = (_model_in(part) for part in typing.get_args(annotation))
     return next((model for model in found if model is not None), None)

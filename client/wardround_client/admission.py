@@ -1,0 +1,161 @@
+"""Answer to `open`: everything a hospital checks before it reads a record, then its run key.
+
+In this order: signature and digest of the study, approval, roster, policy, budget. Only then are
+the records read and checked against the contract.
+"""
+
+from dataclasses import dataclass
+
+from wardround.canonical import canonical_bytes
+from wardround.errors import BadInput, BadSignature, RefusedByBudget, RefusedByPolicy
+from wardround.identity import Identity, fingerprint
+from wardround.masking.run_key import RunKey, sign_run_key
+from wardround.privacy.accounting import epsilon_spent, gaussian_count_noise
+from wardround.privacy.mechanism import SampledGaussian
+from wardround.protocol.messages import Joined, Open, RefusalCode
+from wardround.randomness import Randomness
+from wardround.study.manifest import Mechanism, Study
+from wardround_client.approval import ApprovedStudy, approved_study, keep_study
+from wardround_client.home import HospitalHome
+from wardround_client.ledger import Ledger, Purpose
+from wardround_client.policy import check_study
+from wardround_client.records import load_records, split_name
+from wardround_client.refusal import StudyRefused
+from wardround_client.session import RunSession
+from wardround_client.witness import StudyEvidence
+
+
+@dataclass(slots=True)
+class Admission:
+    """Opens sessions at this hospital."""
+
+    home: HospitalHome
+    identity: Identity
+    hospital: str
+    randomness: Randomness
+
+    def check(self, question: Open) -> ApprovedStudy:
+        """All checks that need no record. Raises StudyRefused with the code that may leave."""
+        if self.home.paused:
+            raise StudyRefused(RefusalCode.PAUSED, "this hospital is paused")
+        try:
+            study = keep_study(self.home, canonical_bytes(question.signed_study))
+        except (BadInput, BadSignature) as error:
+            raise StudyRefused(RefusalCode.BAD_STUDY, str(error)) from error
+        if self.hospital not in study.names() or (
+            study.fingerprint_of(self.hospital) != self.identity.fingerprint
+        ):
+            raise StudyRefused(
+                RefusalCode.NOT_ON_ROSTER, f"{self.hospital} is not on the roster of {study.name}"
+            )
+        try:
+            approved = approved_study(self.home, study)
+        except RefusedByPolicy as error:
+            raise StudyRefused(RefusalCode.NOT_APPROVED, str(error)) from error
+        try:
+            check_study(self.home.policy(), study)
+        except RefusedByPolicy as error:
+            raise StudyRefused(RefusalCode.POLICY, str(error)) from error
+        return approved
+
+    def check_budget(self, approved: ApprovedStudy, ledger: Ledger) -> float | None:
+        """The study's planned epsilon, when all that is left of it fits the dataset's budget.
+
+        Raises StudyRefused with the epsilon that would fit.
+        """
+        study = approved.study
+        if study.privacy.mechanism is Mechanism.NONE or study.privacy.delta is None:
+            return None
+        used = attempts_used(ledger, study)
+        plan = [study.release_of_one_attempt()] * max(0, study.attempts - used)
+        try:
+            ledger.check_fits(
+                plan,
+                evaluation=planned_evaluation(study, ledger),
+                split=split_name(approved),
+                budget_epsilon=self.home.policy().epsilon_budget,
+                delta=study.privacy.delta,
+            )
+        except RefusedByBudget as error:
+            raise StudyRefused(
+                RefusalCode.BUDGET, str(error), epsilon_that_fits=error.epsilon_that_fits
+            ) from error
+        whole = [study.release_of_one_attempt()] * study.attempts
+        return epsilon_spent(whole, delta=study.privacy.delta)
+
+    def identity_keys(self, question: Open, study: Study) -> dict[str, bytes]:
+        """The roster's public keys. Only a key with the pinned fingerprint is believed."""
+        keys = {}
+        for name in study.names():
+            key = bytes.fromhex(question.identity_keys.get(name, ""))
+            if len(key) != 32 or fingerprint(key) != study.fingerprint_of(name):
+                raise StudyRefused(
+                    RefusalCode.DIRECTORY, f"the identity key of {name} is not the roster's"
+                )
+            keys[name] = key
+        return keys
+
+    def open(
+        self, question: Open, approved: ApprovedStudy, ledger: Ledger, evidence: StudyEvidence
+    ) -> RunSession:
+        """Read the records and make a fresh run key. Raises StudyRefused when they do not fit."""
+        keys = self.identity_keys(question, approved.study)
+        try:
+            records = load_records(approved)
+        except BadInput as error:
+            raise StudyRefused(RefusalCode.DATA, str(error)) from error
+        return RunSession(
+            approved=approved,
+            run=question.run,
+            name=question.session,
+            identity_keys=keys,
+            run_key=RunKey.generate(self.randomness),
+            records=records,
+            ledger=ledger,
+            evidence=evidence,
+        )
+
+    def join(self, session: RunSession, question: Open, planned: float | None) -> Joined:
+        """Log that we joined, and answer with the signed run key."""
+        joined = {
+            "run": session.run,
+            "session": session.name,
+            "study_digest": session.study.digest,
+            "epsilon_planned": planned,
+        }
+        seen = session.evidence.witness(question.checkpoint)
+        session.evidence.append(("run-joined", joined), seen)
+        key = sign_run_key(
+            self.identity,
+            session.run_key,
+            run=session.run,
+            session=session.name,
+            hospital=self.hospital,
+        )
+        return Joined(
+            hospital=self.hospital,
+            run_key=key.to_json(),
+            epsilon_planned=planned,
+            checkpoint=session.evidence.log.checkpoint(),
+        )
+
+
+def attempts_used(ledger: Ledger, study: Study) -> int:
+    """Training releases of this study that the ledger has charged, in any run of it."""
+    return sum(
+        release.study_digest == study.digest and release.purpose is Purpose.TRAIN
+        for release in ledger.releases()
+    )
+
+
+def planned_evaluation(study: Study, ledger: Ledger) -> list[SampledGaussian]:
+    """The noised evaluation that is still to come; none when counts are exact or it was done."""
+    plan = study.evaluation
+    if plan.epsilon is None or study.privacy.delta is None:
+        return []
+    done = any(
+        release.study_digest == study.digest and release.purpose is Purpose.EVALUATE
+        for release in ledger.releases()
+    )
+    noise = gaussian_count_noise(plan.epsilon, study.privacy.delta)
+    return [] if done else [SampledGaussian(noise, 1.0, 1)]

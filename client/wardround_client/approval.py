@@ -1,0 +1,145 @@
+"""Approval: an officer of the hospital says yes to one study digest, for one dataset.
+
+Without it no round runs. A study that changes by one character has another digest and needs
+another yes.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import StringConstraints
+
+from wardround.canonical import canonical_bytes
+from wardround.durable import write_durably
+from wardround.errors import BadInput, RefusedByPolicy
+from wardround.protocol.messages import Digest
+from wardround.study.contract import Frozen
+from wardround.study.files import STUDY_LIMIT_BYTES, checked, read_signed_study
+from wardround.study.manifest import Study
+from wardround_client.data.description import DatasetDescription, read_description
+from wardround_client.home import HospitalHome, read_state
+from wardround_client.policy import check_study
+
+Line = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+
+
+class Approval(Frozen):
+    """Who approved which study for which dataset, under which policy."""
+
+    study_digest: Digest
+    officer: Line
+    approved_at: Line
+    policy_digest: Digest
+    description: str
+    data_folder: str
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovedStudy:
+    """A study this hospital takes part in, and the data it uses for it."""
+
+    study: Study
+    approval: Approval
+    description: DatasetDescription
+
+    @property
+    def folder(self) -> Path:
+        """Where the dataset's files lie."""
+        return Path(self.approval.data_folder)
+
+
+def keep_study(home: HospitalHome, signed: bytes) -> Study:
+    """Check a signed study against the coordinator's pinned key and keep it for review.
+
+    Raises BadInput or BadSignature; nothing is kept then.
+    """
+    study = read_signed_study(signed, signer=home.coordinator_key())
+    path = home.studies() / f"{study.digest}.json"
+    if not path.exists():
+        write_durably(path, signed)
+    return study
+
+
+def find_study(home: HospitalHome, name: str) -> Study:
+    """A kept study by digest, by the beginning of its digest (8 signs or more), or by name."""
+    signer = home.coordinator_key()
+    found = []
+    for path in sorted(home.studies().glob("*.json")):
+        study = read_signed_study(path.read_bytes(), signer=signer)
+        by_digest = len(name) >= 8 and study.digest.startswith(name)
+        if by_digest or study.name == name:
+            found.append(study)
+    if len(found) != 1:
+        raise BadInput(f"study {name!r}: {len(found)} kept studies fit; `review list` shows them")
+    return found[0]
+
+
+def approve(
+    home: HospitalHome, study: Study, *, officer: str, description: Path, data_folder: Path
+) -> Approval:
+    """Record the officer's yes: in the evidence log, and durably in the approvals.
+
+    Raises RefusedByPolicy when the policy does not allow the study, BadInput when the dataset's
+    description is not for this hospital or not valid.
+    """
+    own = home.membership().hospital
+    if own not in study.names():
+        raise RefusedByPolicy(f"study {study.name}: {own} is not on its roster")
+    if study.fingerprint_of(own) != home.identity().fingerprint:
+        raise RefusedByPolicy(f"study {study.name}: the roster has another fingerprint for {own}")
+    policy = home.policy()
+    check_study(policy, study)
+    if (home.approvals() / f"{study.digest}.json").exists():
+        raise BadInput(f"study {study.name}: it is approved already; `review refuse` takes it back")
+    read_description(description)
+    approval = Approval(
+        study_digest=study.digest,
+        officer=officer,
+        approved_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        policy_digest=policy.digest(),
+        description=str(description.resolve()),
+        data_folder=str(data_folder.resolve()),
+    )
+    body = {
+        "study_digest": study.digest,
+        "officer": officer,
+        "policy_digest": approval.policy_digest,
+    }
+    with home.log(study.digest) as log:
+        log.append("study-approved", body, time=datetime.now(UTC))
+    content = canonical_bytes(approval.model_dump(mode="json"))
+    write_durably(home.approvals() / f"{study.digest}.json", content)
+    return approval
+
+
+def withdraw(home: HospitalHome, study: Study) -> None:
+    """Take the approval back. What was released stays in ledger and log."""
+    (home.approvals() / f"{study.digest}.json").unlink(missing_ok=True)
+
+
+def approved_study(home: HospitalHome, study: Study) -> ApprovedStudy:
+    """The approval of `study`. Raises RefusedByPolicy when there is none for its digest."""
+    value = read_state(home.approvals() / f"{study.digest}.json")
+    if value is None:
+        raise RefusedByPolicy(
+            f"study {study.name}: digest {study.digest[:16]} is not approved; "
+            f"`wardround review approve --dir {home.directory.name} {study.digest[:16]}`"
+        )
+    approval = checked(Approval, value, what="approval")
+    if approval.study_digest != study.digest:
+        raise RefusedByPolicy(f"study {study.name}: its approval is for another digest")
+    return ApprovedStudy(study, approval, read_description(Path(approval.description)))
+
+
+def kept_studies(home: HospitalHome) -> list[tuple[Study, bool]]:
+    """Every kept study, and whether it is approved."""
+    signer = home.coordinator_key()
+    kept = []
+    for path in sorted(home.studies().glob("*.json")):
+        if path.stat().st_size > STUDY_LIMIT_BYTES:
+            raise BadInput(f"{path.name}: over {STUDY_LIMIT_BYTES} bytes")
+        study = read_signed_study(path.read_bytes(), signer=signer)
+        kept.append((study, (home.approvals() / f"{study.digest}.json").exists()))
+    return kept

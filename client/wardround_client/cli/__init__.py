@@ -1,0 +1,1 @@
+"""Commands of this part; heavy imports happen inside the functions."""

@@ -1,0 +1,118 @@
+"""`wardround review`: an officer of the hospital looks at a study and says yes or no."""
+
+import getpass
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from wardround.study.manifest import Study
+    from wardround_client.home import HospitalHome
+
+app = typer.Typer(no_args_is_help=True, help="Review and approve studies.")
+
+Directory = Annotated[Path, typer.Option("--dir", help="The hospital's directory.")]
+StudyName = Annotated[
+    str, typer.Argument(help="Name or digest of a study that was shown, or a signed study's file.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+@app.command("list")
+def list_(directory: Directory, *, as_json: AsJson = False) -> None:
+    """List the studies that were shown to this hospital."""
+    from wardround_client.approval import kept_studies
+    from wardround_client.home import HospitalHome
+
+    rows = [
+        {"study": study.name, "digest": study.digest, "approved": approved}
+        for study, approved in kept_studies(HospitalHome(directory))
+    ]
+    if as_json:
+        typer.echo(json.dumps({"studies": rows}))
+        return
+    for row in rows:
+        state = "approved" if row["approved"] else "waits for approval"
+        typer.echo(f"{row['study']:24} {str(row['digest'])[:16]}  {state}")
+    if not rows:
+        typer.echo("No study has been shown to this hospital.")
+
+
+@app.command()
+def show(study: StudyName, directory: Directory, *, as_json: AsJson = False) -> None:
+    """Show what a study wants, and whether this hospital's policy allows it."""
+    from wardround.errors import RefusedByPolicy
+    from wardround_client.home import HospitalHome
+    from wardround_client.policy import check_study
+
+    home = HospitalHome(directory)
+    found = _study(home, study)
+    try:
+        check_study(home.policy(), found)
+        verdict = "the policy of this hospital allows it"
+    except RefusedByPolicy as error:
+        verdict = f"REFUSED by policy: {error}"
+    if as_json:
+        typer.echo(json.dumps({"digest": found.digest, "policy": verdict, **found.to_json()}))
+        return
+    typer.echo(in_words(found))
+    typer.echo(verdict)
+
+
+@app.command()
+def approve(
+    study: StudyName,
+    directory: Directory,
+    dataset: Annotated[Path, typer.Option(help="The data set's description (TOML).")],
+    data: Annotated[Path, typer.Option(help="The folder that holds its files.")],
+    officer: Annotated[str, typer.Option(help="Who approves.")] = "",
+) -> None:
+    """Approve one study digest for one data set. Without it, no round runs."""
+    from wardround_client.approval import approve as record
+    from wardround_client.home import HospitalHome
+
+    home = HospitalHome(directory)
+    found = _study(home, study)
+    who = officer or getpass.getuser()
+    record(home, found, officer=who, description=dataset, data_folder=data)
+    typer.echo(f"{who} approved {found.name} ({found.digest[:16]}) for {dataset.name}.")
+
+
+@app.command()
+def refuse(study: StudyName, directory: Directory) -> None:
+    """Take an approval back: the hospital answers no further round of this study."""
+    from wardround_client.approval import withdraw
+    from wardround_client.home import HospitalHome
+
+    home = HospitalHome(directory)
+    found = _study(home, study)
+    withdraw(home, found)
+    typer.echo(f"{found.name} ({found.digest[:16]}) is not approved.")
+
+
+def in_words(study: "Study") -> str:
+    """A study for an officer: purpose, what is protected how, who takes part."""
+    privacy = study.privacy
+    epsilon = "none: NO FORMAL GUARANTEE" if privacy.epsilon is None else f"{privacy.epsilon:g}"
+    lines = [
+        f"{study.title}",
+        f"  digest      {study.digest}",
+        f"  purpose     {study.purpose}",
+        f"  contact     {study.contact}",
+        f"  model       {study.task.model}",
+        f"  mechanism   {privacy.mechanism}, one {privacy.unit} is protected",
+        f"  epsilon     {epsilon} over the whole run, delta {privacy.delta or 0:g}",
+        f"  rounds      {study.rounds.count}, at most {study.attempts} attempts",
+        f"  evaluation  {study.evaluation.counts} counts of held-out patients, pooled",
+        f"  hospitals   {', '.join(study.names())}",
+    ]
+    return "\n".join(lines)
+
+
+def _study(home: "HospitalHome", name: str) -> "Study":
+    from wardround_client.approval import find_study, keep_study
+
+    path = Path(name)
+    return keep_study(home, path.read_bytes()) if path.is_file() else find_study(home, name)

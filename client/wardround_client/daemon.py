@@ -1,0 +1,82 @@
+"""The hospital daemon: one warm process that asks for work, does it and answers.
+
+Outbound HTTPS only. The work is done by the installed ClientApp; nothing that arrives is run.
+"""
+
+import logging
+from contextlib import suppress
+from dataclasses import dataclass
+
+import torch
+from flwr.app import Context, Message, RecordDict
+
+from wardround.errors import BadInput, DeadlineMissed, ProtocolViolation, Unreachable
+from wardround.protocol.envelope import BODY_LIMIT_BYTES, unseal
+from wardround.wire import WireLimits
+from wardround_client.client_app import DIRECTORY_KEY, MOST_PARAMETERS, app, hospital_at
+from wardround_client.fleet import FleetConnection, NotLetIn
+from wardround_client.home import HospitalHome
+from wardround_client.tls import TlsRefused
+
+log = logging.getLogger("wardround.hospital")
+
+_POLL_S = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Daemon:
+    """Serves until it is interrupted; a lost connection is taken up again, with growing pauses.
+
+    An interrupt in the middle of a round loses nothing: what was reserved stays charged, and the
+    attempt is never answered again.
+    """
+
+    home: HospitalHome
+
+    def serve(self) -> None:
+        """Answer messages for ever. Raises Unreachable when we cannot get in, or are put out."""
+        # One thread: several hospitals may share a machine in a rehearsal, and small models
+        # gain nothing from more.
+        torch.set_num_threads(1)
+        membership = self.home.membership()
+        hospital = hospital_at(str(self.home.directory))
+        limits = WireLimits(body_bytes=BODY_LIMIT_BYTES, vector_entries=MOST_PARAMETERS)
+        self.home.show({"hospital": membership.hospital, "state": "waiting"})
+        try:
+            with FleetConnection(membership.address, membership.tls, limits=limits) as fleet:
+                fleet.connect()
+                while True:
+                    self._next(fleet)
+        finally:
+            hospital.close()
+
+    def _next(self, fleet: FleetConnection) -> None:
+        try:
+            message = fleet.receive(_POLL_S)
+        except ProtocolViolation as error:
+            log.warning("a message was refused: %s", error)
+            return
+        except (TlsRefused, NotLetIn):
+            raise
+        except Unreachable as error:
+            log.warning("%s; trying again", error)
+            return
+        if message is not None:
+            self._answer(fleet, message)
+
+    def _answer(self, fleet: FleetConnection, message: Message) -> None:
+        context = Context(
+            run_id=message.metadata.run_id,
+            node_id=fleet.node_id,
+            node_config={DIRECTORY_KEY: str(self.home.directory)},
+            state=RecordDict(),
+            run_config={},
+        )
+        try:
+            fleet.reply(app(message, context))
+        except DeadlineMissed as error:
+            # The release is charged all the same; the coordinator opens a new attempt.
+            log.warning("an answer came too late: %s", error)
+        with suppress(BadInput):  # what could not be read has been answered as such
+            body, vector = unseal(message.content, lanes=MOST_PARAMETERS)
+            hospital_at(str(self.home.directory)).after_answer(body, vector)

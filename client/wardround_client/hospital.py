@@ -1,0 +1,164 @@
+"""The hospital as one object: which question gets which answer, and what it keeps open."""
+
+import logging
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from wardround.errors import ProtocolViolation, WardroundError
+from wardround.identity import Identity
+from wardround.masking.round_spec import RoundSpec
+from wardround.privacy.accounting import epsilon_curve
+from wardround.protocol.envelope import Vector
+from wardround.protocol.messages import Body, Close, Failed, Open, RefusalCode, Work
+from wardround.randomness import Randomness, system_randomness
+from wardround.study.manifest import Mechanism, Study
+from wardround_client.admission import Admission, attempts_used
+from wardround_client.closing import Closer
+from wardround_client.home import HospitalHome
+from wardround_client.ledger import Ledger
+from wardround_client.local_view import held_out_loss, keep_final_model
+from wardround_client.refusal import StudyRefused
+from wardround_client.round import RoundWorker
+from wardround_client.session import RunSession
+from wardround_client.witness import StudyEvidence
+
+log = logging.getLogger("wardround.hospital")
+
+
+@dataclass(slots=True)
+class Hospital:
+    """Answers the coordinator. Ledgers, logs and sessions stay open between messages."""
+
+    home: HospitalHome
+    identity: Identity
+    name: str
+    coordinator_key: bytes
+    randomness: Randomness = system_randomness
+    sessions: dict[str, RunSession] = field(default_factory=dict, repr=False)
+    _ledgers: dict[str, Ledger] = field(default_factory=dict, repr=False)
+    _evidence: dict[str, StudyEvidence] = field(default_factory=dict, repr=False)
+    _curves: dict[str, list[float]] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def at(cls, home: HospitalHome) -> "Hospital":
+        """The hospital whose directory this is. Raises BadInput when it has not joined."""
+        membership = home.membership()
+        return cls(home, membership.identity, membership.hospital, home.coordinator_key())
+
+    def answer(self, body: Body, vector: Vector | None) -> tuple[Body, Vector | None]:
+        """Answer one message. Nothing but codes, type names and masked vectors leaves.
+
+        The text of an error stays here: it could name what is in the records.
+        """
+        try:
+            return self._answer(body, vector)
+        except StudyRefused as refusal:
+            log.warning("refused: %s: %s", refusal.code.value, refusal)
+            self._note_refusal(body, refusal)
+            return refusal.to_message(), None
+        except WardroundError as error:
+            log.error("failed: %s: %s", type(error).__name__, error)  # noqa: TRY400  # no traceback
+            return Failed(error=type(error).__name__), None
+        except Exception as error:  # noqa: BLE001  # the rim: a library's text may hold records
+            log.error("failed: %s", type(error).__name__)  # noqa: TRY400  # its text is not ours
+            return Failed(error=type(error).__name__), None
+
+    def after_answer(self, body: Body, vector: Vector | None) -> None:
+        """What can wait until the answer has left: this hospital's own view of the round."""
+        session = self._session_of(body)
+        if session is None or vector is None:
+            return
+        used = attempts_used(session.ledger, session.study)
+        self._show(
+            state="training",
+            attempts=used,
+            epsilon=self._epsilon_after(session.study, used),
+            loss=held_out_loss(session.study, session.records.held_out, vector),
+        )
+
+    def close(self) -> None:
+        """Forget secrets, give the ledgers back."""
+        for session in self.sessions.values():
+            session.close()
+        for ledger in self._ledgers.values():
+            ledger.close()
+        for evidence in self._evidence.values():
+            evidence.log.close()
+
+    def _answer(self, body: Body, vector: Vector | None) -> tuple[Body, Vector | None]:
+        if isinstance(body, Open):
+            return self._open(body), None
+        session = self._session_of(body)
+        if session is None:
+            raise StudyRefused(RefusalCode.NO_SESSION, "this process did not join that session")
+        if isinstance(body, Work):
+            worker = RoundWorker(self.home, self.identity, self.name, self.randomness)
+            return worker.answer(session, body, vector)
+        if isinstance(body, Close):
+            return self._close(session, body, vector), None
+        raise StudyRefused(RefusalCode.SPEC, f"a {type(body).__name__} is not for a hospital")
+
+    def _open(self, question: Open) -> Body:
+        admission = Admission(self.home, self.identity, self.name, self.randomness)
+        approved = admission.check(question)
+        dataset = approved.description.dataset
+        if dataset not in self._ledgers:
+            self._ledgers[dataset] = self.home.ledger(dataset)
+        ledger = self._ledgers[dataset]
+        planned = admission.check_budget(approved, ledger)
+        evidence = self._evidence_of(approved.study)
+        session = admission.open(question, approved, ledger, evidence)
+        old = self.sessions.get(question.run)
+        if old is not None:
+            old.close()
+        self.sessions[question.run] = session
+        joined = admission.join(session, question, planned)
+        self._show(state="joined", study=approved.study.name, run=question.run)
+        return joined
+
+    def _close(self, session: RunSession, close: Close, vector: Vector | None) -> Body:
+        closed = Closer(self.home, self.identity, self.name).answer(session, close)
+        if vector is not None:
+            keep_final_model(self.home, session, vector)
+        self._show(state="done")
+        return closed
+
+    def _evidence_of(self, study: Study) -> StudyEvidence:
+        if study.digest not in self._evidence:
+            self._evidence[study.digest] = StudyEvidence.of(
+                self.home.log(study.digest), coordinator_key=self.coordinator_key
+            )
+        return self._evidence[study.digest]
+
+    def _session_of(self, body: Body) -> RunSession | None:
+        if isinstance(body, Close):
+            return self.sessions.get(body.run)
+        if isinstance(body, Work):
+            session = self.sessions.get(str(body.spec.get("run")))
+            if session is not None and session.name == body.spec.get("session"):
+                return session
+        return None
+
+    def _note_refusal(self, body: Body, refusal: StudyRefused) -> None:
+        """Keep a refused round in the evidence log, and show it to the hospital's own people."""
+        session = self._session_of(body)
+        if session is not None and isinstance(body, Work):
+            with suppress(ProtocolViolation):  # what is no RoundSpec has no transcript
+                transcript = RoundSpec.from_json(body.spec).transcript().hex()
+                entry = {"transcript": transcript, "code": refusal.code.value}
+                session.evidence.append(("round-refused", entry))
+        self._show(state=f"refused: {refusal.code.value}", why=str(refusal))
+
+    def _epsilon_after(self, study: Study, attempts: int) -> float | None:
+        if study.privacy.mechanism is Mechanism.NONE or study.privacy.delta is None:
+            return None
+        if study.digest not in self._curves:
+            self._curves[study.digest] = epsilon_curve(
+                study.release_of_one_attempt(),
+                delta=study.privacy.delta,
+                releases=study.attempts,
+            )
+        return self._curves[study.digest][attempts - 1] if attempts else 0.0
+
+    def _show(self, **changes: object) -> None:
+        self.home.show({"hospital": self.name, **changes})

@@ -1,0 +1,76 @@
+"""The hospital's own policy: what it lets any study do, whatever the coordinator asks."""
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from wardround.canonical import Json, digest
+from wardround.errors import RefusedByPolicy
+from wardround.study.contract import Frozen
+from wardround.study.files import checked, read_toml
+from wardround.study.manifest import Mechanism, StudyPlan
+
+DEFAULT_POLICY = """\
+# What this hospital lets a study do. Change it before you approve a study.
+
+# Privacy budget of each dataset, over all studies and for ever: (epsilon, delta), per patient.
+epsilon_budget = 10.0
+delta_max = 1e-4
+
+# "local": noise is added here, before anything leaves. "none" would allow studies without any.
+mechanisms = ["local"]
+
+# The fewest hospitals whose masked sum may be opened.
+minimum_hospitals = 3
+
+# Exact pooled counts of held-out patients (masked sums, no noise) for the final evaluation.
+# Epsilon does not cover them; say false and only studies with noised counts are allowed.
+allow_exact_evaluation = true
+
+# Protect the patient with all records (false), or allow studies that protect single records.
+allow_record_unit = false
+"""
+
+
+class Policy(Frozen):
+    """policy.toml of a hospital."""
+
+    epsilon_budget: Annotated[float, Field(gt=0, le=1000)]
+    delta_max: Annotated[float, Field(gt=0, lt=0.01)]
+    mechanisms: tuple[Mechanism, ...]
+    minimum_hospitals: Annotated[int, Field(ge=2)] = 3
+    allow_exact_evaluation: bool = False
+    allow_record_unit: bool = False
+
+    def digest(self) -> str:
+        """SHA-256 of the policy in force, for the evidence log."""
+        value: Json = self.model_dump(mode="json")
+        return digest(value)
+
+
+def read_policy(path: Path) -> Policy:
+    """Read policy.toml. Raises BadInput naming an unknown key and the nearest known one."""
+    return checked(Policy, read_toml(path), what=path.name)
+
+
+def check_study(policy: Policy, study: StudyPlan) -> None:
+    """Raise RefusedByPolicy with everything in `study` that `policy` does not allow."""
+    privacy, evaluation = study.privacy, study.evaluation
+    faults = []
+    if privacy.mechanism not in policy.mechanisms:
+        allowed = ", ".join(policy.mechanisms)
+        faults.append(f"privacy.mechanism {privacy.mechanism}: the policy allows {allowed}")
+    if privacy.delta is not None and privacy.delta > policy.delta_max:
+        faults.append(f"privacy.delta {privacy.delta:g}: the policy allows {policy.delta_max:g}")
+    if privacy.unit != "patient" and not policy.allow_record_unit:
+        faults.append("privacy.unit record: the policy protects patients, not single records")
+    if study.masking.minimum_hospitals < policy.minimum_hospitals:
+        faults.append(
+            f"masking.minimum_hospitals {study.masking.minimum_hospitals}: "
+            f"the policy needs {policy.minimum_hospitals}"
+        )
+    if evaluation.counts == "exact" and not policy.allow_exact_evaluation:
+        faults.append("evaluation.counts exact: the policy allows noised counts only")
+    if faults:
+        raise RefusedByPolicy(f"study {study.name}: " + "; ".join(faults))

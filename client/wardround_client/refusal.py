@@ -1,0 +1,19 @@
+"""A hospital says no: with a code that leaves it, and a text that stays."""
+
+from wardround.errors import Refused
+from wardround.protocol.messages import Refusal, RefusalCode
+
+
+class StudyRefused(Refused):
+    """Raised wherever a check fails; only `code` and `epsilon_that_fits` travel."""
+
+    def __init__(
+        self, code: RefusalCode, message: str, *, epsilon_that_fits: float | None = None
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.epsilon_that_fits = epsilon_that_fits
+
+    def to_message(self) -> Refusal:
+        """What the coordinator is told."""
+        return Refusal(code=self.code, epsilon_that_fits=self.epsilon_that_fits)

@@ -1,0 +1,225 @@
+"""Answer to `work`: one round at the hospital, top to bottom.
+
+Check, reserve in the ledger, train or evaluate, mask, log, commit, answer. What leaves is a
+masked vector and a signed header; PROTOCOL.md, "A round".
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from wardround.canonical import Json
+from wardround.errors import ProtocolViolation
+from wardround.evaluation.histograms import CountsMode, count_patients, patient_scores
+from wardround.identity import Identity
+from wardround.masking.quantise import Lanes, quantise
+from wardround.masking.round_spec import Purpose, RoundSpec
+from wardround.masking.update import mask
+from wardround.models.networks import binary_loss, build, load_parameters
+from wardround.privacy.accounting import gaussian_count_noise
+from wardround.privacy.engine import Engine, ExactEvaluation, GaussianEvaluation
+from wardround.privacy.mechanism import Exact, Mechanism, SampledGaussian
+from wardround.protocol.envelope import vector_due
+from wardround.protocol.messages import RefusalCode, Update, Work
+from wardround.protocol.specs import check_spec, evaluation_layout
+from wardround.randomness import Randomness
+from wardround.study import manifest
+from wardround.study.manifest import Study
+from wardround_client.admission import attempts_used, planned_evaluation
+from wardround_client.home import HospitalHome
+from wardround_client.ledger import ReservationId
+from wardround_client.ledger.releases import encode_mechanism
+from wardround_client.records import split_name
+from wardround_client.refusal import StudyRefused
+from wardround_client.session import AttemptRecord, RunSession
+from wardround_client.training.local import PatientRecords, StepSizes, TrainingPlan, train
+from wardround_client.training.noise import gaussian
+
+Model = npt.NDArray[np.float32]
+Masked = npt.NDArray[np.uint32]
+
+
+@dataclass(slots=True)
+class RoundWorker:
+    """Does a round's work for one hospital."""
+
+    home: HospitalHome
+    identity: Identity
+    hospital: str
+    randomness: Randomness
+
+    def answer(
+        self, session: RunSession, work: Work, vector: Model | None
+    ) -> tuple[Update, Masked]:
+        """One round. Raises StudyRefused before anything is spent, ProtocolViolation for a lie."""
+        spec, model = self._checked(session, work, vector)
+        pairs = session.pairs(work.directory, self.hospital)
+        masks = pairs.round_masks(spec)
+        seen = session.evidence.witness(work.checkpoint)
+        self._refuse_beyond_plan(session, spec)
+        AttemptRecord(self.home, session.study).write(spec)
+        reservation = self._reserve(session, spec, seen)
+        lanes, engine = self._compute(session, spec, model)
+        masked, signature = mask(lanes, spec, masks, identity=self.identity, hospital=self.hospital)
+        sent = {
+            "release": reservation,
+            "transcript": masked.header.transcript,
+            "update_digest": masked.header.update_digest,
+            "engine": engine.body(),
+        }
+        session.ledger.commit(reservation, engine)
+        session.evidence.append(("release-sent", sent))
+        update = Update(
+            header=masked.header.to_json(),
+            signature=signature.hex(),
+            engine=engine.body(),
+            checkpoint=session.evidence.log.checkpoint(),
+        )
+        return update, masked.values
+
+    def _checked(
+        self, session: RunSession, work: Work, vector: Model | None
+    ) -> tuple[RoundSpec, Model]:
+        spec = RoundSpec.from_json(work.spec)
+        lanes = sum(p.numel() for p in build(session.study).parameters())
+        model = vector_due(vector, dtype=np.float32, lanes=lanes, what="model")
+        try:
+            check_spec(spec, session.study, model)
+        except ProtocolViolation as error:
+            raise StudyRefused(RefusalCode.SPEC, str(error)) from error
+        if not np.isfinite(model).all():
+            raise StudyRefused(RefusalCode.SPEC, "model: it has values that are not finite")
+        try:
+            AttemptRecord(self.home, session.study).check(spec)
+        except ProtocolViolation as error:
+            raise StudyRefused(RefusalCode.REPLAY, str(error)) from error
+        return spec, model
+
+    def _refuse_beyond_plan(self, session: RunSession, spec: RoundSpec) -> None:
+        """The study's epsilon covers a number of attempts; beyond it nothing is computed."""
+        study = session.study
+        if spec.purpose is Purpose.EVALUATE:
+            noised = study.evaluation.counts == "noised"
+            if noised and not planned_evaluation(study, session.ledger):
+                raise StudyRefused(RefusalCode.BUDGET, "the evaluation's epsilon is spent")
+        elif attempts_used(session.ledger, study) >= study.attempts:
+            raise StudyRefused(
+                RefusalCode.BUDGET, f"all {study.attempts} attempts that epsilon covers are spent"
+            )
+
+    def _reserve(
+        self, session: RunSession, spec: RoundSpec, seen: tuple[str, Json] | None
+    ) -> ReservationId:
+        """Charge the release, durably, before a record is touched."""
+        study, purpose = session.study, spec.purpose
+        training = purpose is Purpose.TRAIN
+        records = session.records.train if training else session.records.held_out
+        mechanism = training_plan(study).release if training else _evaluation_release(study)
+        transcript = spec.transcript().hex()
+        reservation = session.ledger.reserve(
+            study_digest=study.digest,
+            run=session.run,
+            purpose=purpose.value,
+            transcript=transcript,
+            mechanism=mechanism,
+            units=records.patients,
+            split=split_name(session.approved),
+            unit=study.privacy.unit,
+        )
+        body = {
+            "release": reservation,
+            "transcript": transcript,
+            "purpose": purpose.value,
+            "mechanism": _entry_of(mechanism),
+        }
+        session.evidence.append(seen, ("release-reserved", body))
+        return reservation
+
+    def _compute(self, session: RunSession, spec: RoundSpec, model: Model) -> tuple[Lanes, Engine]:
+        network = build(session.study)
+        load_parameters(network, torch.from_numpy(model.copy()))
+        if spec.purpose is Purpose.EVALUATE:
+            return self._evaluate(session, spec, network)
+        update, report = train(
+            network,
+            session.records.train,
+            binary_loss,
+            training_plan(session.study),
+            step_sizes(session.study),
+            randomness=self.randomness,
+        )
+        return quantise(update.values, scale=spec.scale, limit=spec.limit), report.engine
+
+    def _evaluate(
+        self, session: RunSession, spec: RoundSpec, network: nn.Module
+    ) -> tuple[Lanes, Engine]:
+        study = session.study
+        layout = evaluation_layout(study)
+        labels, scores = held_out_scores(network, session.records.held_out)
+        counts = count_patients(labels, scores, layout)
+        if layout.mode is CountsMode.EXACT:
+            return counts.exact().to_lanes(), ExactEvaluation()
+        multiplier = _evaluation_noise(study)
+        noise = gaussian(layout.lanes, scale=multiplier, randomness=self.randomness)
+        noised = counts.noised(np.rint(noise).astype(np.int64))
+        lanes = np.clip(noised.to_lanes(), -spec.limit, spec.limit)
+        return lanes.astype(np.int32), GaussianEvaluation(noise_multiplier=multiplier)
+
+
+def held_out_scores(
+    network: nn.Module, held_out: PatientRecords
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64]]:
+    """One label and one score in [0, 1] per held-out patient: the mean over the records."""
+    network.eval()
+    with torch.inference_mode():
+        if held_out.patients == 0:
+            return np.zeros(0, dtype=np.bool_), np.zeros(0)
+        scores = torch.sigmoid(network(held_out.features).squeeze(-1)).double().numpy()
+    patients = np.repeat(np.arange(held_out.patients), np.diff(held_out.offsets))
+    return patient_scores(patients.tolist(), held_out.labels.numpy(), scores)
+
+
+def training_plan(study: Study) -> TrainingPlan:
+    """What sets the guarantee of one attempt; computed here, never taken from a message."""
+    privacy = study.privacy
+    private = privacy.mechanism is not manifest.Mechanism.NONE
+    return TrainingPlan(
+        mechanism="local" if private else "none",
+        noise_multiplier=study.noise_multiplier(),
+        clip_norm_l2=privacy.clip_norm_l2,
+        sampling_rate=privacy.sampling_rate,
+        records_per_patient=privacy.records_per_patient,
+        local_steps=study.training.local_steps,
+    )
+
+
+def step_sizes(study: Study) -> StepSizes:
+    """How far the local steps go."""
+    training = study.training
+    return StepSizes(
+        learning_rate=training.learning_rate,
+        expected_batch=training.expected_batch,
+        momentum=training.momentum,
+        weight_decay=training.weight_decay,
+    )
+
+
+def _evaluation_noise(study: Study) -> float:
+    plan, delta = study.evaluation, study.privacy.delta
+    if plan.epsilon is None or delta is None:
+        raise StudyRefused(RefusalCode.SPEC, "evaluation: noised counts need epsilon and delta")
+    return gaussian_count_noise(plan.epsilon, delta)
+
+
+def _evaluation_release(study: Study) -> Mechanism:
+    if study.evaluation.counts == "exact":
+        return Exact()
+    return SampledGaussian(_evaluation_noise(study), 1.0, 1)
+
+
+def _entry_of(mechanism: Mechanism) -> Json | str:
+    encoded = encode_mechanism(mechanism)
+    return encoded if isinstance(encoded, str) else encoded.model_dump(mode="json")

@@ -1,0 +1,100 @@
+"""What a hospital holds in memory between opening a session and the end of a run."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from wardround.canonical import Json, canonical_bytes
+from wardround.durable import write_durably
+from wardround.errors import ProtocolViolation
+from wardround.masking.directory import Directory
+from wardround.masking.pairs import PairSecrets
+from wardround.masking.round_spec import Purpose, RoundSpec
+from wardround.masking.run_key import RunKey
+from wardround.study.manifest import Mechanism, Study
+from wardround_client.approval import ApprovedStudy
+from wardround_client.home import HospitalHome, read_state
+from wardround_client.ledger import Ledger
+from wardround_client.records import StudyRecords
+from wardround_client.witness import StudyEvidence
+
+
+@dataclass(slots=True)
+class RunSession:
+    """One run at this hospital. Run key and pair secrets die with the process."""
+
+    approved: ApprovedStudy
+    run: str
+    name: str
+    identity_keys: Mapping[str, bytes]
+    run_key: RunKey = field(repr=False)
+    records: StudyRecords = field(repr=False)
+    ledger: Ledger = field(repr=False)
+    evidence: StudyEvidence = field(repr=False)
+    _pairs: PairSecrets | None = field(default=None, repr=False)
+
+    @property
+    def study(self) -> Study:
+        """The approved study."""
+        return self.approved.study
+
+    def pairs(self, directory: tuple[Json, ...], own: str) -> PairSecrets:
+        """Agree with everybody in the directory, once; another directory later is refused.
+
+        Two directories under one session would be two sets of masks for one run key.
+        """
+        checked = Directory.from_json(
+            list(directory), run=self.run, session=self.name, identity_keys=self.identity_keys
+        )
+        if self._pairs is None:
+            self._pairs = PairSecrets.agree(self.run_key, checked, own)
+        elif self._pairs.directory.digest != checked.digest:
+            raise ProtocolViolation("directory: a second one came for the same session")
+        return self._pairs
+
+    def close(self) -> None:
+        """Forget the secrets of this session."""
+        if self._pairs is not None:
+            self._pairs.forget()
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptRecord:
+    """The last attempt of a study that this hospital answered, in any run, kept durably.
+
+    It is written before anything leaves, so a hospital that crashed never answers an attempt
+    twice, and a second run of a study never starts again from its first model.
+    """
+
+    home: HospitalHome
+    study: Study
+
+    def check(self, spec: RoundSpec) -> None:
+        """Refuse what is not newer than the last one. Raises ProtocolViolation.
+
+        Where the sum opens what is not noised, a second attempt is refused as well: the
+        difference of two sums over different cohorts would be one hospital's (decision 0003).
+        """
+        state = read_state(self._file)
+        if state is None:
+            return
+        came, last = (spec.round, spec.attempt), (state["round"], state["attempt"])
+        where = f"round {spec.round}, attempt {spec.attempt}"
+        if came <= last:
+            raise ProtocolViolation(f"{where}: round {last[0]}, attempt {last[1]} was answered")
+        if spec.round == last[0] and not self._noised(spec.purpose):
+            raise ProtocolViolation(f"{where}: a second attempt without noise")
+
+    def write(self, spec: RoundSpec) -> None:
+        """Remember this attempt; it is on disk when this returns."""
+        content = canonical_bytes({"round": spec.round, "attempt": spec.attempt})
+        write_durably(self._file, content)
+
+    @property
+    def _file(self) -> Path:
+        return self.home.attempt_file(self.study.digest)
+
+    def _noised(self, purpose: Purpose) -> bool:
+        if purpose is Purpose.EVALUATE:
+            return self.study.evaluation.counts == "noised"
+        return self.study.privacy.mechanism is not Mechanism.NONE

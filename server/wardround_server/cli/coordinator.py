@@ -1,0 +1,80 @@
+"""`wardround coordinator`: set up and run the coordinator service."""
+
+import json
+import logging
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, help="Run the coordinator service.")
+
+Directory = Annotated[Path, typer.Argument(help="The coordinator's directory.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+@app.command()
+def init(
+    directory: Directory,
+    address: Annotated[str, typer.Option(help="HOST:PORT as the hospitals reach it.")],
+    listen: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+) -> None:
+    """Make the certificate authority, the evidence key and coordinator.toml."""
+    from wardround.ticket import network_address
+    from wardround_server.home import CoordinatorHome, CoordinatorSettings
+
+    port = int(network_address(address).rpartition(":")[2])
+    settings = CoordinatorSettings(listen=listen, port=port, address=address)
+    home = CoordinatorHome.create(directory, settings)
+    typer.echo(f"Coordinator made in {directory.name}. Its evidence key's fingerprint:")
+    typer.echo(f"  {home.identity().fingerprint}")
+
+
+@app.command()
+def serve(
+    directory: Directory,
+    *,
+    once: Annotated[bool, typer.Option(help="Leave after the first study has ended.")] = False,
+) -> None:
+    """Serve hospitals and run the submitted studies, until it is stopped."""
+    logging.getLogger("wardround").setLevel(logging.INFO)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    from wardround_server.home import CoordinatorHome
+    from wardround_server.service import Coordinator
+
+    try:
+        code = Coordinator(CoordinatorHome(directory)).serve(once=once)
+    except KeyboardInterrupt:
+        sys.stderr.write("wardround coordinator: stopped; a run goes on when it is started again\n")
+        return
+    raise typer.Exit(code)
+
+
+@app.command()
+def status(directory: Directory, *, as_json: AsJson = False) -> None:
+    """Show every study's state."""
+    from wardround_server.home import CoordinatorHome
+    from wardround_server.status import study_states
+
+    states = study_states(CoordinatorHome(directory))
+    if as_json:
+        typer.echo(json.dumps({"studies": states}))
+        return
+    for state in states:
+        typer.echo(f"{state['study']:24} {state['digest'][:16]}  {state['state']}")
+    if not states:
+        typer.echo("No study was submitted.")
+
+
+@app.command()
+def backup(
+    directory: Directory,
+    to: Annotated[Path, typer.Option(help="The archive to write; it holds keys: keep it safe.")],
+) -> None:
+    """Copy everything into one archive, readable by its owner only."""
+    from wardround_server.status import backup as write
+
+    write(directory, to)
+    typer.echo(f"Written: {to.name}")

@@ -1,0 +1,101 @@
+"""`wardround study`: write, sign and submit studies."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, help="Write, sign and submit studies.")
+
+Coordinator = Annotated[Path, typer.Option(help="The coordinator's directory.")]
+StudyFile = Annotated[Path, typer.Argument(help="study.toml")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", help="KEY.KEY=VALUE, changes the study.")
+]
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of study.toml."""
+    from wardround.study.manifest import StudyPlan
+
+    typer.echo(json.dumps(StudyPlan.model_json_schema(by_alias=True), indent=2))
+
+
+@app.command()
+def check(study: StudyFile, overrides: Overrides = None, *, as_json: AsJson = False) -> None:
+    """Check study.toml, and say what its privacy settings come to."""
+    from wardround.study.files import read_study_plan
+
+    plan = read_study_plan(study, overrides or [])
+    facts = {
+        "study": plan.name,
+        "features": len(plan.contract.features()),
+        "attempts": plan.attempts,
+        "steps": plan.attempts * plan.training.local_steps,
+        "noise_multiplier": plan.noise_multiplier(),
+        "epsilon": plan.privacy.epsilon,
+        "delta": plan.privacy.delta,
+        "unit": plan.privacy.unit,
+    }
+    if as_json:
+        typer.echo(json.dumps(facts))
+        return
+    for name, value in facts.items():
+        typer.echo(f"{name:18} {value}")
+
+
+@app.command()
+def sign(
+    study: StudyFile,
+    coordinator: Coordinator,
+    out: Annotated[Path, typer.Option(help="The signed study to write.")],
+    hospital: Annotated[
+        list[str], typer.Option(help="NAME=FINGERPRINT of each hospital, as it told you.")
+    ],
+    overrides: Overrides = None,
+) -> None:
+    """Put the roster into the study and sign it: the file that hospitals approve."""
+    from wardround.durable import write_durably
+    from wardround.study.files import read_study_plan, sign_study
+    from wardround_server.home import CoordinatorHome
+    from wardround_server.roster import with_roster
+
+    plan = read_study_plan(study, overrides or [])
+    signed = with_roster(plan, hospital)
+    write_durably(out, sign_study(signed, CoordinatorHome(coordinator).identity()))
+    typer.echo(f"Signed: {out.name}. Digest, to be compared by every hospital:")
+    typer.echo(f"  {signed.digest}")
+
+
+@app.command()
+def submit(
+    signed: Annotated[Path, typer.Argument(help="The signed study.")], coordinator: Coordinator
+) -> None:
+    """Queue a signed study; the coordinator runs it when its hospitals have approved."""
+    from wardround_server.home import CoordinatorHome
+
+    study = CoordinatorHome(coordinator).submit(signed.read_bytes())
+    typer.echo(f"Submitted: {study.name} {study.digest[:16]}")
+
+
+@app.command("list")
+def list_(coordinator: Coordinator, *, as_json: AsJson = False) -> None:
+    """List submitted studies."""
+    from wardround_server.cli.coordinator import status
+
+    status(coordinator, as_json=as_json)
+
+
+@app.command()
+def show(
+    study: Annotated[str, typer.Argument(help="Name or beginning of the digest.")],
+    coordinator: Coordinator,
+) -> None:
+    """Show one study's state as JSON."""
+    from wardround_server.home import CoordinatorHome
+    from wardround_server.status import study_state
+
+    typer.echo(json.dumps(study_state(CoordinatorHome(coordinator), study), indent=2))

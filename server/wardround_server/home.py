@@ -1,0 +1,101 @@
+"""The coordinator's directory: settings, keys, hospitals, studies and runs."""
+
+import re
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from wardround.durable import write_durably
+from wardround.errors import BadInput
+from wardround.identity import Identity
+from wardround.study.contract import Frozen
+from wardround.study.files import checked, read_signed_study, read_toml
+from wardround.study.manifest import Study
+from wardround_server.authority import Authority
+from wardround_server.enrolment import Enrolment
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+class CoordinatorSettings(Frozen):
+    """coordinator.toml: where the gateway listens, and the address that hospitals use."""
+
+    listen: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=1, le=65535)]
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class CoordinatorHome:
+    """Paths, and how to open what lies there."""
+
+    directory: Path
+
+    @classmethod
+    def create(cls, directory: Path, settings: CoordinatorSettings) -> "CoordinatorHome":
+        """Make a coordinator: authority, evidence key, settings. An existing one is kept."""
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path = directory / "coordinator.toml"
+        if path.exists():
+            raise BadInput(f"{directory.name}: there is a coordinator already")
+        Authority.create(directory / "authority")
+        Identity.generate().save(directory / "identity.pem")
+        text = (
+            f'listen = "{settings.listen}"\nport = {settings.port}\n'
+            f'address = "{settings.address}"  # as the hospitals reach it\n'
+        )
+        write_durably(path, text.encode())
+        return cls(directory)
+
+    def settings(self) -> CoordinatorSettings:
+        """coordinator.toml. Raises BadInput when there is no coordinator here."""
+        path = self.directory / "coordinator.toml"
+        return checked(CoordinatorSettings, read_toml(path), what=path.name)
+
+    def identity(self) -> Identity:
+        """The key that signs studies, checkpoints and reports."""
+        return Identity.load(self.directory / "identity.pem")
+
+    def enrolment(self) -> Enrolment:
+        """Invitations and enrolled hospitals."""
+        return Enrolment.open(self.directory, Authority.load(self.directory / "authority"))
+
+    def submit(self, signed: bytes) -> Study:
+        """Queue a signed study. Raises BadInput when it is not signed by this coordinator."""
+        study = read_signed_study(signed, signer=self.identity().public_key)
+        self.identity_keys(study)
+        folder = self.run_folder(study.digest)
+        if (folder / "study.json").exists():
+            raise BadInput(f"study {study.name}: {study.digest[:16]} was submitted already")
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        write_durably(folder / "run-id", secrets.token_hex(16).encode())
+        write_durably(folder / "study.json", signed)
+        return study
+
+    def identity_keys(self, study: Study) -> dict[str, bytes]:
+        """The roster's public keys. Raises BadInput for a hospital that has not joined as such."""
+        enrolment = self.enrolment()
+        keys = {}
+        for hospital in study.roster:
+            enrolled = enrolment.find(hospital.name)
+            if enrolled.fingerprint != hospital.fingerprint:
+                raise BadInput(
+                    f"study {study.name}: the roster's fingerprint of {hospital.name} is not the "
+                    "one that enrolled; compare both by telephone"
+                )
+            keys[hospital.name] = bytes.fromhex(enrolled.identity_key)
+        return keys
+
+    def run_folder(self, study_digest: str) -> Path:
+        """Everything of one study: manifest, log, checkpoint, status, report."""
+        if not _DIGEST.fullmatch(study_digest):
+            raise BadInput("study digest: 64 lower-case hex digits are due")
+        return self.directory / "studies" / study_digest
+
+    def run_folders(self) -> list[Path]:
+        """All submitted studies, oldest first."""
+        found = (self.directory / "studies").glob("*/study.json")
+        return [path.parent for path in sorted(found, key=lambda path: path.stat().st_mtime_ns)]

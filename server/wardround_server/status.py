@@ -1,0 +1,72 @@
+"""What the coordinator's people ask between runs: how studies stand, and a backup."""
+
+import json
+import os
+import sqlite3
+import tarfile
+import tempfile
+from contextlib import closing
+from pathlib import Path
+
+from wardround.canonical import Json
+from wardround.errors import BadInput
+from wardround.study.files import read_signed_study
+from wardround_server.home import CoordinatorHome
+
+
+def study_states(home: CoordinatorHome) -> list[Json]:
+    """Every submitted study, oldest first."""
+    signer = home.identity().public_key
+    states = []
+    for folder in home.run_folders():
+        study = read_signed_study((folder / "study.json").read_bytes(), signer=signer)
+        row: Json = {"study": study.name, "digest": study.digest, "state": "waiting"}
+        if (folder / "status.json").exists():
+            row |= json.loads((folder / "status.json").read_text())
+        if (folder / "result.json").exists():
+            result = json.loads((folder / "result.json").read_text())
+            row |= {"state": "failed" if "error" in result else "done", "result": result}
+        states.append(row)
+    return states
+
+
+def study_state(home: CoordinatorHome, name: str) -> Json:
+    """One study by name or by the beginning of its digest. Raises BadInput unless one fits."""
+    states = study_states(home)
+    found = [s for s in states if s["study"] == name or s["digest"].startswith(name)]
+    if len(found) != 1:
+        raise BadInput(f"study {name!r}: {len(found)} submitted studies fit")
+    return found[0]
+
+
+def backup(directory: Path, target: Path) -> None:
+    """Write a tar archive of the coordinator's directory, databases copied consistently.
+
+    Raises BadInput when the target exists or lies inside the directory.
+    """
+    if target.resolve().is_relative_to(directory.resolve()):
+        raise BadInput(f"backup {target.name}: it has to lie outside {directory.name}")
+    if not (directory / "coordinator.toml").exists():
+        raise BadInput(f"{directory.name}: no coordinator here")
+    try:
+        descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError as error:
+        raise BadInput(f"backup {target.name} exists already") from error
+    with os.fdopen(descriptor, "wb") as file, tarfile.open(fileobj=file, mode="w:gz") as archive:
+        for path in sorted(p for p in directory.rglob("*") if p.is_file()):
+            name = str(Path(directory.name) / path.relative_to(directory))
+            if path.suffix == ".sqlite":
+                _add_database(archive, path, name)
+            elif not path.name.endswith((".sqlite-wal", ".sqlite-shm")):
+                archive.add(path, name)
+
+
+def _add_database(archive: tarfile.TarFile, path: Path, name: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / path.name
+        with (
+            closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as source,
+            closing(sqlite3.connect(copy)) as target,
+        ):
+            source.backup(target)
+        archive.add(copy, name)

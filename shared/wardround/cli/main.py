@@ -1,0 +1,147 @@
+"""`wardround`: one command, its parts loaded when they are used.
+
+A hospital's installation has no coordinator part and the other way round; a command whose part
+is missing says so. `--help` imports none of them.
+"""
+
+import importlib
+import json
+import logging
+import sys
+from typing import Any, NamedTuple
+
+import click
+import typer
+from typer.core import TyperGroup
+
+from wardround.errors import BadInput, RefusedByBudget, WardroundError
+
+EXIT_BUG = 5
+EXIT_INTERRUPTED = 130
+
+
+class Command(NamedTuple):
+    """Where a command lies, and its one line of help."""
+
+    module: str
+    help: str
+
+
+COMMANDS = {
+    "demo": Command("wardround_server.cli.demo", "The whole thing on built-in data."),
+    "rehearse": Command("wardround_server.cli.rehearse", "A study's federation on one machine."),
+    "doctor": Command("wardround.cli.doctor", "Check this installation."),
+    "coordinator": Command("wardround_server.cli.coordinator", "Run the coordinator service."),
+    "invite": Command("wardround_server.cli.invite", "Make a join ticket for a hospital."),
+    "hospital": Command("wardround_client.cli.hospital", "Join, and run the hospital daemon."),
+    "data": Command("wardround_client.cli.data", "Describe and check a data set."),
+    "study": Command("wardround_server.cli.study", "Write, sign and submit studies."),
+    "review": Command("wardround_client.cli.review", "Review and approve studies."),
+    "budget": Command("wardround_client.cli.budget", "Privacy spent on a data set."),
+    "model": Command("wardround_server.cli.model", "List and export trained models."),
+    "audit": Command("wardround.cli.audit", "Evidence logs, reports, and their verification."),
+}
+
+
+class LazyGroup(TyperGroup):
+    """Lists all commands without importing any."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """The names, in the order of the help page."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """The real command, imported now."""
+        return load(cmd_name) if cmd_name in COMMANDS else None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """The list on the help page, from the table above."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, command.help) for name, command in COMMANDS.items()])
+
+
+def load(name: str) -> click.Command:
+    """Import one command. Raises BadInput when this installation lacks its part."""
+    command = COMMANDS[name]
+    try:
+        module = importlib.import_module(command.module)
+    except ModuleNotFoundError as error:
+        part = "server" if command.module.startswith("wardround_server") else "client"
+        raise BadInput(
+            f"wardround {name}: module {error.name} is missing; install wardround[{part}]"
+        ) from error
+    loaded: click.Command = typer.main.get_command(module.app)
+    loaded.name = name
+    return loaded
+
+
+app = typer.Typer(
+    cls=LazyGroup,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Hospitals train one model together; no patient row leaves a hospital.",
+)
+
+
+@app.callback()
+def _root() -> None:
+    """Group of all commands."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line; every error becomes one line and the exit code of its kind."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s %(message)s")
+    given = sys.argv[1:] if arguments is None else arguments
+    sys.exit(run(given))
+
+
+def run(arguments: list[str]) -> int:
+    """Like `main`, returning the exit code."""
+    try:
+        return _called(arguments)
+    except click.ClickException as error:
+        error.show()
+        return BadInput.exit_code
+    except WardroundError as error:
+        _say(error, as_json="--json" in arguments)
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return EXIT_INTERRUPTED
+    except Exception as error:  # noqa: BLE001  # the rim: a bug is named, its text may hold data
+        _say_bug(error)
+        return EXIT_BUG
+
+
+def _called(arguments: list[str]) -> int:
+    command = typer.main.get_command(app)
+    try:
+        code = command.main(arguments, "wardround", standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        return int(stop.exit_code)
+    return code if isinstance(code, int) else 0
+
+
+def _say(error: WardroundError, *, as_json: bool) -> None:
+    sys.stderr.write(f"wardround: {error}\n")
+    if as_json:
+        answer: dict[str, Any] = {"error": type(error).__name__, "message": str(error)}
+        if isinstance(error, RefusedByBudget):
+            answer["epsilon_that_fits"] = error.epsilon_that_fits
+        sys.stdout.write(json.dumps({**answer, "exit_code": error.exit_code}) + "\n")
+
+
+def _say_bug(error: Exception) -> None:
+    place = error.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    where = f"{place.tb_frame.f_code.co_filename}:{place.tb_lineno}" if place else "?"
+    sys.stderr.write(
+        f"wardround: this is a bug: {type(error).__name__} at {where} "
+        "(its text is not shown, since it could hold data)\n"
+    )
+
+
+if __name__ == "__main__":
+    main()
