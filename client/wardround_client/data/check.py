@@ -1,0 +1,214 @@
+"""What `wardround data check` says about a file: counts, never a value, small counts hidden."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from rich.console import Console, ConsoleOptions, Group, RenderResult
+from rich.table import Table
+from rich.text import Text
+
+from wardround.canonical import Json
+from wardround.errors import BadInput
+from wardround.study.contract import Column, Contract
+from wardround_client.data.conversion import Findings
+from wardround_client.data.description import ColumnSource, DatasetDescription
+from wardround_client.data.examination import Examined, examine
+
+SMALLEST_CELL = 5
+
+
+class Verdict(StrEnum):
+    """Whether a study can train on this file."""
+
+    READY = "ready"
+    READY_WITH_REMARKS = "ready with remarks"
+    NOT_READY = "not ready"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ColumnCheck:
+    """One line of the table; counts of missing values are hidden below 5."""
+
+    column: str
+    kind: str
+    source: str
+    unit: str
+    due: str
+    missing: str
+    out_of_range: int
+    unreadable: int
+    unseen: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataCheck:
+    """A hospital's file against a study's contract.
+
+    When description and contract do not agree, or the file cannot be read, `columns` is empty and
+    `to_fix` says why. It is for the hospital's own eyes; the small counts are hidden all the same,
+    since such a table is easily pasted into a message.
+    """
+
+    hospital: str
+    dataset: str
+    title: str
+    path: str
+    rows: int
+    patients: int
+    records_per_patient: int
+    duplicates: int
+    label: str
+    positive: str
+    negative: str
+    columns: tuple[ColumnCheck, ...]
+    to_fix: tuple[str, ...]
+    remarks: tuple[str, ...]
+
+    @property
+    def verdict(self) -> Verdict:
+        """Not ready while anything has to be fixed."""
+        if self.to_fix:
+            return Verdict.NOT_READY
+        return Verdict.READY_WITH_REMARKS if self.remarks else Verdict.READY
+
+    def to_json(self) -> Json:
+        """The check as a JSON value."""
+        columns: list[Json] = [
+            {name: _plain(getattr(column, name)) for name in ColumnCheck.__slots__}
+            for column in self.columns
+        ]
+        own = [name for name in DataCheck.__slots__ if name != "columns"]
+        whole = {name: _plain(getattr(self, name)) for name in own}
+        return {**whole, "columns": columns, "verdict": self.verdict.value}
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Print as a table with the verdict under it."""
+        yield Text.assemble((self.hospital, "bold"), f"  {self.title}")
+        if self.columns:
+            yield Text(f"{self.path}: {self._size()}")
+            yield self._table()
+        yield Group(*self._sentences())
+
+    def _size(self) -> str:
+        counts = f"{self.rows} records of {self.patients} patients"
+        most = f"at most {self.records_per_patient} a patient"
+        outcome = f"{self.label}: {self.positive} patients yes, {self.negative} no"
+        return f"{counts}, {most}\n{outcome}"
+
+    def _table(self) -> Table:
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+        for name in ("column", "from", "unit", "range or categories"):
+            table.add_column(name, overflow="fold")
+        for name in ("missing", "outside", "unreadable"):
+            table.add_column(name, justify="right")
+        for c in self.columns:
+            due = c.due + (f" (never: {', '.join(c.unseen)})" if c.unseen else "")
+            unit = "" if c.unit == "1" else c.unit
+            words = [Text(word) for word in (c.column, c.source, unit, due, c.missing)]
+            faulty = (c.out_of_range, c.unreadable)
+            counts = [Text(str(n or "-"), "red" if n else "dim") for n in faulty]
+            table.add_row(*words, *counts)
+        return table
+
+    def _sentences(self) -> Iterator[Text]:
+        for sentence in self.to_fix:
+            yield Text.assemble(("fix   ", "red"), sentence)
+        for sentence in self.remarks:
+            yield Text.assemble(("note  ", "yellow"), sentence)
+        colour = {Verdict.NOT_READY: "red", Verdict.READY_WITH_REMARKS: "yellow"}
+        yield Text(self.verdict.value, f"bold {colour.get(self.verdict, 'green')}")
+
+
+def check(description: DatasetDescription, contract: Contract, folder: Path) -> DataCheck:
+    """Look at a hospital's file and say whether it is ready. Raises nothing for a faulty file."""
+    try:
+        seen = examine(description, contract, folder)
+    except BadInput as error:
+        return _unread(description, contract, str(error))
+    records = np.unique(np.array(seen.patients, dtype=str), return_counts=True)[1]
+    positive, patients = _positive_patients(seen), len(records)
+    return DataCheck(
+        hospital=description.hospital,
+        dataset=description.dataset,
+        title=description.title,
+        path=description.path,
+        rows=len(seen.patients),
+        patients=patients,
+        records_per_patient=int(records.max()),
+        duplicates=seen.duplicates,
+        label=contract.label.name,
+        positive=coarse(positive, patients),
+        negative=coarse(patients - positive, patients),
+        columns=tuple(
+            _column_check(column, found, description.source_of(column.name))
+            for column, found in zip(contract.columns, seen.findings, strict=True)
+        ),
+        to_fix=seen.faults,
+        remarks=seen.remarks,
+    )
+
+
+def coarse(count: int, whole: int) -> str:
+    """A count, hidden when it or what is left of the whole is 1 to 4.
+
+    >>> coarse(3, 100), coarse(98, 100), coarse(50, 100), coarse(0, 100), coarse(100, 100)
+    ('<5', '>95', '50', '0', '100')
+    """
+    if 0 < count < SMALLEST_CELL:
+        return f"<{SMALLEST_CELL}"
+    if 0 < whole - count < SMALLEST_CELL:
+        return f">{whole - SMALLEST_CELL}"
+    return str(count)
+
+
+def _positive_patients(seen: Examined) -> int:
+    labels = pd.Series(seen.labels).groupby(pd.Series(seen.patients)).max()
+    return int((labels == 1).sum())
+
+
+def _column_check(column: Column, found: Findings, source: ColumnSource) -> ColumnCheck:
+    unit = column.unit
+    if source.convert is not None:
+        unit = f"{source.unit} -> {column.unit}"
+    if column.range is not None:
+        due = f"{column.range[0]:g}..{column.range[1]:g}"
+    else:
+        due = ", ".join(column.categories) or "0, 1"
+    return ColumnCheck(
+        column=column.name,
+        kind=column.kind.value,
+        source=source.source or "(absent)",
+        unit=unit,
+        due=due,
+        missing=coarse(found.missing, found.rows),
+        out_of_range=found.out_of_range,
+        unreadable=found.unreadable,
+        unseen=found.unseen,
+    )
+
+
+def _unread(description: DatasetDescription, contract: Contract, why: str) -> DataCheck:
+    return DataCheck(
+        hospital=description.hospital,
+        dataset=description.dataset,
+        title=description.title,
+        path=description.path,
+        rows=0,
+        patients=0,
+        records_per_patient=0,
+        duplicates=0,
+        label=contract.label.name,
+        positive="0",
+        negative="0",
+        columns=(),
+        to_fix=tuple(why.split("; ")),
+        remarks=(),
+    )
+
+
+def _plain(value: object) -> object:
+    return list(value) if isinstance(value, tuple) else value

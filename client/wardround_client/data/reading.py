@@ -1,0 +1,45 @@
+"""Reads a hospital's records: all faults are collected and told together, in counts.
+
+No message holds a value: a count, a column of the contract and what was due are enough to fix it.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from wardround.errors import BadInput
+from wardround.study.contract import Contract
+from wardround_client.data.description import DatasetDescription
+from wardround_client.data.examination import examine
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Records:
+    """Checked records in the contract's terms: one row a record, missing as NaN or None."""
+
+    patients: tuple[str, ...] = field(repr=False)
+    values: pd.DataFrame = field(repr=False)
+    labels: npt.NDArray[np.int8] = field(repr=False)
+    folder: Path
+    remarks: tuple[str, ...] = ()
+
+
+def read_records(description: DatasetDescription, contract: Contract, folder: Path) -> Records:
+    """Read the records that `description` describes, as `contract` wants them.
+
+    Raises one BadInput with all faults together, each counted. A label with one class and
+    repeated rows are remarks: training goes on.
+    """
+    seen = examine(description, contract, folder)
+    if seen.faults:
+        raise BadInput(f"{description.path}: " + "; ".join(seen.faults))
+    return Records(
+        patients=seen.patients,
+        values=seen.values,
+        labels=seen.labels.astype(np.int8),
+        folder=folder,
+        remarks=seen.remarks,
+    )
