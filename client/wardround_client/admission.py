@@ -66,6 +66,14 @@ class Admission:
         study = approved.study
         if study.privacy.mechanism is Mechanism.NONE or study.privacy.delta is None:
             return None
+        policy = self.home.policy()
+        if ledger.training_was_exact() and Mechanism.NONE not in policy.mechanisms:
+            raise StudyRefused(
+                RefusalCode.BUDGET,
+                "budget: an update without noise has left this dataset, so no epsilon bounds what "
+                "is known; only a policy that still allows mechanism none lets it go on",
+                epsilon_that_fits=0.0,
+            )
         used = attempts_used(ledger, study)
         plan = [study.release_of_one_attempt()] * max(0, study.attempts - used)
         try:
@@ -73,7 +81,7 @@ class Admission:
                 plan,
                 evaluation=planned_evaluation(study, ledger),
                 split=split_name(approved),
-                budget_epsilon=self.home.policy().epsilon_budget,
+                budget_epsilon=policy.epsilon_budget,
                 delta=study.privacy.delta,
             )
         except RefusedByBudget as error:

@@ -14,6 +14,7 @@ from torch import nn
 from wardround.canonical import Json
 from wardround.errors import ProtocolViolation
 from wardround.evaluation.histograms import CountsMode, count_patients, patient_scores
+from wardround.evaluation.noise import gaussian_cells
 from wardround.identity import Identity
 from wardround.masking.quantise import Lanes, quantise
 from wardround.masking.round_spec import Purpose, RoundSpec
@@ -36,7 +37,6 @@ from wardround_client.records import split_name
 from wardround_client.refusal import StudyRefused
 from wardround_client.session import AttemptRecord, RunSession
 from wardround_client.training.local import PatientRecords, StepSizes, TrainingPlan, train
-from wardround_client.training.noise import gaussian
 
 Model = npt.NDArray[np.float32]
 Masked = npt.NDArray[np.uint32]
@@ -163,10 +163,9 @@ class RoundWorker:
         if layout.mode is CountsMode.EXACT:
             return counts.exact().to_lanes(), ExactEvaluation()
         multiplier = _evaluation_noise(study)
-        noise = gaussian(layout.lanes, scale=multiplier, randomness=self.randomness)
-        noised = counts.noised(np.rint(noise).astype(np.int64))
-        lanes = np.clip(noised.to_lanes(), -spec.limit, spec.limit)
-        return lanes.astype(np.int32), GaussianEvaluation(noise_multiplier=multiplier)
+        noised = counts.noised(gaussian_cells(layout.lanes, multiplier, self.randomness))
+        lanes = np.clip(noised.to_lanes(), -spec.limit, spec.limit).astype(np.int32)
+        return lanes, GaussianEvaluation(noise_multiplier=multiplier)
 
 
 def held_out_scores(

@@ -14,7 +14,7 @@ from wardround.canonical import Json, canonical_bytes, digest
 from wardround.privacy.mechanism import SampledGaussian
 from wardround.study.contract import Contract, Frozen, Text
 
-SCHEMA = "wardround.study/1"
+MAX_NOISED_BINS = 64  # beyond it the noise leaves nothing of an AUROC (decision 0004)
 HospitalName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 Fingerprint = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Probability = Annotated[float, Field(gt=0, lt=1)]
@@ -135,6 +135,8 @@ class Evaluation(Frozen):
     def _epsilon_when_noised(self) -> Self:
         if (self.counts == "noised") != (self.epsilon is not None):
             raise ValueError("evaluation: `epsilon` belongs to counts = noised, and only there")
+        if self.counts == "noised" and self.bins > MAX_NOISED_BINS:
+            raise ValueError(f"evaluation: noised counts have at most {MAX_NOISED_BINS} bins")
         if abs(self.threshold * self.bins - round(self.threshold * self.bins)) > 1e-9:
             raise ValueError("evaluation: `threshold` must lie on the edge of a bin")
         return self
@@ -184,7 +186,8 @@ class StudyPlan(Frozen):
         """Noise per step in units of the clip norm; hospital and coordinator compute the same."""
         from wardround.privacy.accounting import noise_for  # noqa: PLC0415  # loads SciPy
 
-        if self.privacy.epsilon is None or self.privacy.delta is None:
+        private = self.privacy.mechanism is not Mechanism.NONE
+        if not private or self.privacy.epsilon is None or self.privacy.delta is None:
             return 0.0
         return noise_for(
             self.privacy.epsilon,

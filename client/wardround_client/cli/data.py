@@ -1,0 +1,61 @@
+"""`wardround data`: describe and check a data set. It prints counts, never a value."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from wardround.study.contract import Contract
+    from wardround_client.data.check import DataCheck
+
+app = typer.Typer(no_args_is_help=True, help="Describe and check a data set.")
+
+Dataset = Annotated[Path, typer.Argument(help="The data set's description (TOML).")]
+StudyFile = Annotated[Path, typer.Option(help="study.toml, or the signed study.")]
+Folder = Annotated[Path, typer.Option(help="The folder that holds its files.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+@app.command()
+def describe(dataset: Dataset, study: StudyFile, data: Folder, *, as_json: AsJson = False) -> None:
+    """Show columns, units, missing values and labels as the study would see them."""
+    _examine(dataset, study, data, as_json=as_json)
+
+
+@app.command()
+def check(dataset: Dataset, study: StudyFile, data: Folder, *, as_json: AsJson = False) -> None:
+    """Check against the study's contract; exit code 4 and what to fix when it is not ready."""
+    from wardround.errors import BadInput
+    from wardround_client.data.check import Verdict
+
+    seen = _examine(dataset, study, data, as_json=as_json)
+    if seen.verdict is Verdict.NOT_READY:
+        raise BadInput(f"{dataset.name}: {seen.verdict}: " + "; ".join(seen.to_fix))
+
+
+def _examine(dataset: Path, study: Path, data: Path, *, as_json: bool) -> "DataCheck":
+    from rich.console import Console
+
+    from wardround_client.data.check import check as examine
+    from wardround_client.data.description import read_description
+
+    seen = examine(read_description(dataset), _contract(study), data)
+    if as_json:
+        typer.echo(json.dumps(seen.to_json()))
+    else:
+        Console().print(seen)
+    return seen
+
+
+def _contract(study: Path) -> "Contract":
+    """The contract of a study.toml, or of a signed study (whose signature `review` checks)."""
+    from wardround.canonical import parse_canonical
+    from wardround.study.files import STUDY_LIMIT_BYTES, checked, read_study_plan
+    from wardround.study.manifest import Study
+
+    if study.suffix == ".toml":
+        return read_study_plan(study).contract
+    value = parse_canonical(study.read_bytes(), what=study.name, limit_bytes=STUDY_LIMIT_BYTES)
+    return checked(Study, value.get("study", {}), what=study.name).contract

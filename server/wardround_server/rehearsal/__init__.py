@@ -1,0 +1,1 @@
+"""A rehearsal: the complete federation as real processes over TLS on one machine."""

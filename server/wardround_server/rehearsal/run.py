@@ -1,0 +1,180 @@
+"""Run a rehearsal from an empty folder to the report, and say how it ended in one JSON object."""
+
+import json
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from wardround.audit.verify import verify_bundle
+from wardround.canonical import Json
+from wardround.errors import BadInput, Refused, RefusedByBudget, WardroundError
+from wardround.study.manifest import Study
+from wardround_server.rehearsal.processes import Processes
+from wardround_server.rehearsal.script import Rehearsal, Stage, read_status
+from wardround_server.rehearsal.view import (
+    HospitalState,
+    LiveView,
+    PlainView,
+    Snapshot,
+    View,
+)
+
+_LOOK_S = 0.1
+_OUTPUTS = ("report.json", "report.html", "bundle.zip", "model.safetensors")
+
+
+@dataclass(slots=True)
+class Watch:
+    """Looks at the running federation and knows when it has ended."""
+
+    rehearsal: Rehearsal
+    processes: Processes
+    study: Study
+    _trains_since: float | None = None
+
+    @property
+    def folder(self) -> Path:
+        """The study's folder at the coordinator."""
+        return self.rehearsal.coordinator / "studies" / self.study.digest
+
+    def until_done(self, view: View) -> Json:
+        """Show the run until it has a result. Raises WardroundError when the coordinator dies."""
+        with view:
+            while True:
+                view.show(self.snapshot())
+                result = read_status(self.folder / "result.json")
+                if result:
+                    view.show(self.snapshot())
+                    return result
+                if not self.processes.alive("coordinator"):
+                    last = self.processes.parties["coordinator"].last_lines()
+                    raise WardroundError(f"the coordinator's process has ended:\n{last}")
+                time.sleep(_LOOK_S)
+
+    def snapshot(self) -> Snapshot:
+        """The federation as it is now."""
+        status = read_status(self.folder / "status.json")
+        if status.get("state") == "train" and self._trains_since is None:
+            self._trains_since = time.monotonic()
+        since = self._trains_since or time.monotonic()
+        hospitals = [
+            HospitalState(
+                name,
+                self.processes.alive(f"hospital-{name}"),
+                read_status(self.rehearsal.hospital(name) / "status.json"),
+                self.study.privacy.epsilon if self.study.noise_multiplier() else None,
+            )
+            for name in self.study.names()
+        ]
+        return Snapshot(
+            self.study.title,
+            self.study.rounds.count,
+            status,
+            hospitals,
+            time.monotonic() - since,
+        )
+
+
+def rehearse(rehearsal: Rehearsal, *, console: Console) -> Json:
+    """Play the whole federation. Returns the JSON of the command line, `exit_code` included.
+
+    Raises what a party raised: BadInput for data or study, Refused when hospitals said no.
+    """
+    started = time.monotonic()
+    plan = rehearsal.plan()
+    _make_empty(rehearsal.out)
+    for name in ("logs", "hospitals"):
+        (rehearsal.out / name).mkdir(mode=0o700)
+    with Processes(rehearsal.out / "logs") as processes:
+        stage = Stage(rehearsal, processes, lambda line: console.print(line, highlight=False))
+        study = stage.open(plan)
+        view = LiveView(console) if console.is_terminal else PlainView(console)
+        watch = Watch(rehearsal, processes, study)
+        result = watch.until_done(view)
+    if "error" in result:
+        raise _error_of(result)
+    for name in _OUTPUTS:
+        shutil.copyfile(watch.folder / name, rehearsal.out / name)
+    return _summary(rehearsal, study, result, time.monotonic() - started)
+
+
+def _summary(rehearsal: Rehearsal, study: Study, result: Json, seconds: float) -> Json:
+    report = json.loads((rehearsal.out / "report.json").read_text())
+    verdicts = verify_bundle(rehearsal.out / "bundle.zip")
+    run = (rehearsal.coordinator / "studies" / study.digest / "run-id").read_text()
+    return {
+        "study": study.name,
+        "hospitals_planned": result["hospitals_planned"],
+        "hospitals_completed": len(result["hospitals_completed"]),
+        "rounds": result["rounds"],
+        "seconds": round(seconds, 2),
+        "privacy": _privacy(study, report),
+        "metrics": {**_pooled(report), "per_hospital": _per_hospital(rehearsal, study, run)},
+        "verified": verdicts.ok,
+        "report": str(rehearsal.out / "report.html"),
+        "bundle": str(rehearsal.out / "bundle.zip"),
+        "model": str(rehearsal.out / "model.safetensors"),
+        "exit_code": result["exit_code"],
+    }
+
+
+def _privacy(study: Study, report: Json) -> Json:
+    guarantee = report["guarantee"]
+    return {
+        "mechanism": study.privacy.mechanism.value,
+        "unit": study.privacy.unit,
+        "guarantee": guarantee["kind"],
+        "epsilon": guarantee["epsilon"]["value"],
+        "delta": guarantee["delta"]["value"],
+        "epsilon_per_hospital": {
+            hospital["hospital"]: hospital["epsilon"]["value"]
+            for hospital in guarantee["hospitals"]
+        },
+        "covers": "training patients" if study.evaluation.counts == "exact" else "all patients",
+        "evaluation_counts": study.evaluation.counts,
+    }
+
+
+def _pooled(report: Json) -> Json:
+    """The pooled metrics; None for each when a hospital was lost during the evaluation."""
+    metrics = report["evaluation"]["metrics"] or {}
+    names = ("auroc", "accuracy", "sensitivity", "specificity", "brier")
+    return {name: _value(metrics.get(name)) for name in names} | {
+        "auroc_bracket": [metrics.get("auroc_lower"), metrics.get("auroc_upper")],
+        "patients": metrics.get("patients"),
+        "threshold": report["evaluation"]["threshold"],
+    }
+
+
+def _per_hospital(rehearsal: Rehearsal, study: Study, run: str) -> Json:
+    """What each hospital measured on its own held-out patients; it stays there in real life."""
+    found: Json = {}
+    for name in study.names():
+        evaluation = read_status(rehearsal.hospital(name) / "models" / f"{run}.evaluation.json")
+        found[name] = {
+            metric: _value(evaluation.get(metric)) for metric in ("auroc", "accuracy", "brier")
+        } | {"patients": evaluation.get("patients")}
+    return found
+
+
+def _value(estimate: object) -> float | None:
+    return estimate["value"] if isinstance(estimate, dict) else None
+
+
+def _error_of(result: Json) -> WardroundError:
+    """The coordinator's error, as this process raises it."""
+    message = str(result["message"])
+    if "epsilon_that_fits" in result:
+        return RefusedByBudget(message, epsilon_that_fits=float(result["epsilon_that_fits"]))
+    if result["exit_code"] == Refused.exit_code:
+        return Refused(message)
+    return WardroundError(message)
+
+
+def _make_empty(out: Path) -> None:
+    if out.exists() and any(out.iterdir()):
+        raise BadInput(f"--out {out.name}: the folder is not empty, and nothing is overwritten")
+    out.mkdir(parents=True, exist_ok=True)

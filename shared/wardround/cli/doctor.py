@@ -1,0 +1,121 @@
+"""`wardround doctor`: look whether everything is here that a hospital or a coordinator needs."""
+
+import importlib.util
+import json
+import os
+import platform
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+import typer
+
+app = typer.Typer()
+
+_LEAST_DISK_BYTES = 2 << 30
+_LEAST_MEMORY_BYTES = 2 << 30
+
+
+class Role(StrEnum):
+    """Which part is looked at."""
+
+    HOSPITAL = "hospital"
+    COORDINATOR = "coordinator"
+
+
+class Finding(NamedTuple):
+    """One check: what, whether it is well, and how to mend it when not."""
+
+    what: str
+    ok: bool
+    found: str
+    mend: str
+
+
+@app.command()
+def doctor(
+    role: Annotated[Role | None, typer.Option(help="Look at one part only.")] = None,
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Check this installation: each line is ok, or a problem and how to fix it."""
+    findings = [check() for check in _CHECKS] + _modules(role)
+    if as_json:
+        rows = [finding._asdict() for finding in findings]
+        typer.echo(json.dumps({"ok": all(f.ok for f in findings), "checks": rows}))
+    else:
+        for finding in findings:
+            mark = "ok     " if finding.ok else "PROBLEM"
+            typer.echo(f"{mark}  {finding.what}: {finding.found}")
+            if not finding.ok:
+                typer.echo(f"         {finding.mend}")
+    if not all(finding.ok for finding in findings):
+        raise typer.Exit(1)
+
+
+def _python() -> Finding:
+    found = platform.python_version()
+    return Finding("Python", sys.version_info[:2] == (3, 11), found, "install Python 3.11")
+
+
+def _disk() -> Finding:
+    free = shutil.disk_usage(Path.cwd()).free
+    text = f"{free >> 30} GB free here"
+    return Finding("disk", free >= _LEAST_DISK_BYTES, text, "free 2 GB or use another disk")
+
+
+def _memory() -> Finding:
+    size = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return Finding("memory", size >= _LEAST_MEMORY_BYTES, f"{size >> 30} GB", "2 GB are due")
+
+
+def _locks() -> Finding:
+    """The ledger needs a file system that locks and syncs."""
+    import fcntl
+
+    with tempfile.TemporaryFile(dir=Path.cwd()) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.fsync(file.fileno())
+        except OSError as error:
+            return Finding("file locks", False, type(error).__name__, "use a local file system")
+    return Finding("file locks", True, "this folder locks and syncs", "")
+
+
+def _keystream() -> Finding:
+    """The masks' keystream against its known answer."""
+    from wardround.errors import WardroundError
+    from wardround.masking.keystream import self_test
+
+    try:
+        self_test()
+    except WardroundError as error:
+        return Finding("AES keystream", False, str(error), "another build of OpenSSL is due")
+    return Finding("AES keystream", True, "gives the known answer", "")
+
+
+_CHECKS: tuple[Callable[[], Finding], ...] = (_python, _disk, _memory, _locks, _keystream)
+
+_PARTS = {
+    Role.HOSPITAL: ("wardround_client", "torch", "opacus", "pandas", "pandera", "httpx", "flwr"),
+    Role.COORDINATOR: ("wardround_server", "torch", "flwr", "uvicorn", "httptools", "safetensors"),
+}
+
+
+def _modules(role: Role | None) -> list[Finding]:
+    parts = _PARTS if role is None else {role: _PARTS[role]}
+    extra = {Role.HOSPITAL: "client", Role.COORDINATOR: "server"}
+    return [
+        Finding(
+            f"{part} needs {name}",
+            importlib.util.find_spec(name) is not None,
+            "there" if importlib.util.find_spec(name) else "missing",
+            f"pip install 'wardround[{extra[part]}]'",
+        )
+        for part, names in parts.items()
+        for name in names
+    ]
