@@ -1,0 +1,67 @@
+"""uvicorn's HTTP protocol, which tells the application whose certificate is at the other end."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Protocol
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from wardround.errors import BadInput
+from wardround_server.authority import Peer, read_peer
+
+log = logging.getLogger(__name__)
+
+STATE_KEY = "connections"
+PEER_KEY = "peer"
+
+
+class ConnectionWatcher(Protocol):
+    """What the application puts into the lifespan state under `STATE_KEY`."""
+
+    def connection_opened(self, peer: Peer) -> None:
+        """A TLS connection with this certificate has been made."""
+        ...
+
+    def connection_closed(self, peer: Peer) -> None:
+        """It is gone."""
+        ...
+
+
+class PeerProtocol(HttpToolsProtocol):
+    """Adds `scope["state"]["peer"]`, the `Peer` that the verified client certificate names.
+
+    uvicorn has no TLS extension for ASGI. A connection without a certificate of this coordinator's
+    authority never gets here; one whose certificate is of none of its kinds is closed unanswered.
+    """
+
+    peer: Peer | None = None
+
+    def connection_made(  # type: ignore[override]  # as uvicorn: the transport is asyncio.Transport
+        self, transport: asyncio.Transport
+    ) -> None:
+        """Read the certificate, then go on as uvicorn does."""
+        super().connection_made(transport)
+        tls = transport.get_extra_info("ssl_object")
+        certificate = tls.getpeercert(binary_form=True) if tls is not None else None
+        try:
+            self.peer = read_peer(certificate or b"")
+        except BadInput as error:
+            log.warning("connection closed: %s", error)
+            transport.abort()
+            return
+        self._tell(lambda watcher, peer: watcher.connection_opened(peer))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell the watcher, then go on as uvicorn does."""
+        self._tell(lambda watcher, peer: watcher.connection_closed(peer))
+        super().connection_lost(exc)
+
+    def on_message_begin(self) -> None:
+        """Put the peer into the state of each request."""
+        super().on_message_begin()
+        self.scope["state"][PEER_KEY] = self.peer
+
+    def _tell(self, call: Callable[[ConnectionWatcher, Peer], None]) -> None:
+        if self.peer is not None:
+            call(self.app_state[STATE_KEY], self.peer)

@@ -1,0 +1,99 @@
+"""A real gateway and real hospitals over TLS on loopback, for tests."""
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from flwr.app import Message
+
+from wardround.errors import WardroundError
+from wardround.wire import pack, unpack
+from wardround_client.fleet import FleetConnection, FleetPatience
+from wardround_client.joining import Membership, join
+from wardround_server.authority import Authority
+from wardround_server.fleet_server import FleetOptions, RunningFleet, start_fleet
+
+EVIDENCE_KEY = bytes(range(32))
+QUICK = FleetPatience(first_pause_s=0.02, longest_pause_s=0.2, heartbeat_s=0.5)
+
+
+def new_coordinator(directory: Path) -> Path:
+    """A coordinator's directory with a fresh authority."""
+    Authority.create(directory / "authority")
+    return directory
+
+
+@contextmanager
+def running_fleet(directory: Path, *, port: int = 0, **options: object) -> Iterator[RunningFleet]:
+    """A gateway on loopback."""
+    chosen = FleetOptions(**options)  # type: ignore[arg-type]
+    with start_fleet(directory, port=port, options=chosen) as running:
+        yield running
+
+
+def enrol(running: RunningFleet, hospital: str, directory: Path) -> Membership:
+    """Invite and join, over TLS."""
+    address = f"127.0.0.1:{running.port}"
+    ticket = running.enrolment.invite(hospital, address=address, evidence_key=EVIDENCE_KEY)
+    return join(ticket.encode(), directory)
+
+
+def connection(member: Membership, running: RunningFleet | None = None) -> FleetConnection:
+    """A hospital's connection with short pauses; to another gateway when one is given."""
+    address = member.address if running is None else f"127.0.0.1:{running.port}"
+    return FleetConnection(address, member.tls, patience=QUICK)
+
+
+def echo(message: Message) -> Message:
+    """Answer with the same vector."""
+    parcel = unpack(message.content)
+    return Message(pack("echo", parcel.body, parcel.vector), reply_to=message)
+
+
+class EchoHospital:
+    """A hospital in a thread that answers every message until it is stopped."""
+
+    def __init__(
+        self,
+        member: Membership,
+        running: RunningFleet,
+        answer: Callable[[Message], Message] = echo,
+    ) -> None:
+        self.connection = connection(member, running)
+        self._answer = answer
+        self._stop = threading.Event()
+        self.errors: list[WardroundError] = []
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Leave the fleet."""
+        self._stop.set()
+        self._thread.join(10)
+        self.connection.close()
+
+    def _serve(self) -> None:
+        while not self._stop.is_set():
+            try:
+                message = self.connection.receive(1.0)
+                if message is not None:
+                    self.connection.reply(self._answer(message))
+            except WardroundError as error:
+                self.errors.append(error)
+
+
+@contextmanager
+def echo_hospitals(
+    running: RunningFleet,
+    members: Sequence[Membership],
+    answer: Callable[[Message], Message] = echo,
+) -> Iterator[list[EchoHospital]]:
+    """Several of them, all stopped afterwards."""
+    with ExitStack() as stack:
+        hospitals = []
+        for member in members:
+            hospital = EchoHospital(member, running, answer)
+            stack.callback(hospital.stop)
+            hospitals.append(hospital)
+        yield hospitals
