@@ -9,6 +9,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import expit
 
 from wardround.evaluation.histograms import CLASSES, SCORE_ONE, CountsMode, EvaluationCounts, Scores
 
@@ -106,7 +107,7 @@ def _newton(design: Scores, negatives: Scores, positives: Scores) -> Calibration
     answer = np.zeros(2)
     fit = _log_likelihood(answer, design, negatives, positives)
     for _ in range(_MAX_ROUNDS):
-        risk = 1 / (1 + np.exp(-(answer @ design)))
+        risk = expit(answer @ design)
         gradient = design @ (positives - (positives + negatives) * risk)
         hessian = (design * ((positives + negatives) * risk * (1 - risk))) @ design.T
         determinant = hessian[0, 0] * hessian[1, 1] - hessian[0, 1] ** 2
