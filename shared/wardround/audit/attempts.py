@@ -1,0 +1,216 @@
+"""What happened in a run, attempt by attempt, from the coordinator's log and the hospitals'."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from wardround.audit.bodies import (
+    AttemptVoid,
+    Body,
+    EvaluationClosed,
+    HospitalMissed,
+    ReleaseReserved,
+    ReleaseSent,
+    RoundClosed,
+    RoundOpened,
+    RoundRefused,
+    RunJoined,
+    UpdateReceived,
+    UpdateRejected,
+)
+from wardround.audit.evidence import EntryFault, Evidence, Log, Record
+from wardround.errors import WardroundError
+from wardround.masking.round_spec import Purpose, RoundSpec
+from wardround.privacy.engine import Engine, parse_engine
+
+Ending = RoundClosed | EvaluationClosed | AttemptVoid
+
+
+class Presence(StrEnum):
+    """What became of one hospital in one attempt."""
+
+    SENT = "sent"
+    REJECTED = "rejected"
+    MISSED = "missed"
+    NOT_ASKED = "not asked"
+    UNKNOWN = "unknown"
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One round-opened entry with all that follows it. `end` is None when nothing ended it."""
+
+    opened: Record[RoundOpened]
+    spec: RoundSpec
+    received: dict[str, Record[UpdateReceived]] = field(default_factory=dict)
+    rejected: dict[str, Record[UpdateRejected]] = field(default_factory=dict)
+    missed: dict[str, Record[HospitalMissed]] = field(default_factory=dict)
+    end: Record[Ending] | None = None
+
+    @property
+    def transcript(self) -> str:
+        """What names this attempt in every log."""
+        return self.opened.body.transcript
+
+    @property
+    def counted(self) -> bool:
+        """Whether its sum was opened."""
+        return self.end is not None and not isinstance(self.end.body, AttemptVoid)
+
+    @property
+    def trains(self) -> bool:
+        """Whether it was for training, not for evaluation."""
+        return self.spec.purpose is Purpose.TRAIN
+
+    def presence(self, hospital: str) -> Presence:
+        """What became of `hospital`; UNKNOWN when it was asked and nothing says what followed."""
+        if hospital in self.received:
+            return Presence.SENT
+        if hospital in self.rejected:
+            return Presence.REJECTED
+        if hospital in self.missed:
+            return Presence.MISSED
+        return Presence.UNKNOWN if hospital in self.spec.cohort else Presence.NOT_ASKED
+
+    def reason(self, hospital: str) -> str:
+        """Why `hospital` contributed nothing, in the coordinator's words; empty when it did."""
+        lost = self.rejected.get(hospital) or self.missed.get(hospital)
+        return lost.body.reason if lost else ""
+
+
+@dataclass(slots=True)
+class Release:
+    """One release of one hospital: reserved, then perhaps sent."""
+
+    reserved: Record[ReleaseReserved]
+    sent: Record[ReleaseSent] | None = None
+    engine: Engine | None = None
+
+    @property
+    def transcript(self) -> str:
+        """The attempt it was for."""
+        return self.reserved.body.transcript
+
+    @property
+    def trains(self) -> bool:
+        """Whether it was for training, not for evaluation."""
+        return self.reserved.body.purpose == "train"
+
+
+def attempts_of(evidence: Evidence) -> tuple[Attempt, ...]:
+    """Every attempt of the run, in the order of the coordinator's log.
+
+    Raises EntryFault for a malformed spec, a transcript that is not the spec's hash, a transcript
+    that is unknown or opened twice, and a second word about one hospital or about the end.
+    """
+    found: dict[str, Attempt] = {}
+    for record in evidence.coordinator.records:
+        if isinstance(record.body, RoundOpened):
+            attempt = _opened(Record(record.log, record.seq, record.time, record.body))
+            if attempt.transcript in found:
+                raise EntryFault(record.log, record.seq, "the same attempt was opened before")
+            found[attempt.transcript] = attempt
+        else:
+            _follow(found, record)
+    return tuple(found.values())
+
+
+def releases_of(log: Log, run: str, transcripts: frozenset[str]) -> tuple[Release, ...]:
+    """A hospital's releases of this run: those for a known transcript, and those after it joined.
+
+    A log goes on over many studies. What follows `run-joined` of another run belongs to that run,
+    unless its transcript is one of `transcripts`. Raises EntryFault for a release that was sent
+    but not reserved, sent twice, or sent for another transcript than reserved.
+    """
+    found: dict[str, Release] = {}
+    here = False
+    for record in log.records:
+        if isinstance(record.body, RunJoined):
+            here = record.body.run == run
+        elif isinstance(record.body, ReleaseReserved):
+            if here or record.body.transcript in transcripts:
+                _reserve(found, Record(record.log, record.seq, record.time, record.body))
+        elif isinstance(record.body, ReleaseSent) and (
+            here or record.body.transcript in transcripts
+        ):
+            _send(found, Record(record.log, record.seq, record.time, record.body))
+    return tuple(found.values())
+
+
+def refusals_of(log: Log, transcripts: frozenset[str]) -> tuple[Record[RoundRefused], ...]:
+    """The attempts of this run that a hospital refused, from its own log."""
+    return tuple(r for r in log.of(RoundRefused) if r.body.transcript in transcripts)
+
+
+def _opened(record: Record[RoundOpened]) -> Attempt:
+    try:
+        spec = RoundSpec.from_json(record.body.spec)
+    except (WardroundError, TypeError) as error:
+        raise EntryFault(record.log, record.seq, str(error)) from error
+    if spec.transcript().hex() != record.body.transcript:
+        raise EntryFault(record.log, record.seq, "the transcript is not the hash of its spec")
+    return Attempt(record, spec)
+
+
+def _follow(found: dict[str, Attempt], record: Record[Body]) -> None:
+    body = record.body
+    transcript = getattr(body, "transcript", None)
+    if transcript is None:
+        return
+    attempt = found.get(transcript)
+    if attempt is None:
+        raise EntryFault(record.log, record.seq, "no attempt with this transcript was opened")
+    if isinstance(body, Ending):
+        _end(attempt, Record(record.log, record.seq, record.time, body))
+    elif isinstance(body, UpdateReceived | UpdateRejected | HospitalMissed):
+        _answer(attempt, Record(record.log, record.seq, record.time, body))
+
+
+def _end(attempt: Attempt, record: Record[Ending]) -> None:
+    if attempt.end is not None:
+        raise EntryFault(record.log, record.seq, "this attempt had ended before")
+    due = RoundClosed if attempt.trains else EvaluationClosed
+    if not isinstance(record.body, AttemptVoid | due):
+        raise EntryFault(record.log, record.seq, "not the end of an attempt with this purpose")
+    attempt.end = record
+
+
+def _answer(
+    attempt: Attempt, record: Record[UpdateReceived | UpdateRejected | HospitalMissed]
+) -> None:
+    name = record.body.hospital
+    if name not in attempt.spec.cohort:
+        raise EntryFault(record.log, record.seq, f"{name} is not in the cohort of this attempt")
+    # A rejected update is followed by the word that its hospital is missing.
+    rejected = name in attempt.rejected and isinstance(record.body, HospitalMissed)
+    if attempt.presence(name) is not Presence.UNKNOWN and not rejected:
+        raise EntryFault(record.log, record.seq, f"{name} was recorded for this attempt before")
+    body = record.body
+    if isinstance(body, UpdateReceived):
+        attempt.received[name] = Record(record.log, record.seq, record.time, body)
+    elif isinstance(body, UpdateRejected):
+        attempt.rejected[name] = Record(record.log, record.seq, record.time, body)
+    else:
+        attempt.missed[name] = Record(record.log, record.seq, record.time, body)
+
+
+def _reserve(found: dict[str, Release], record: Record[ReleaseReserved]) -> None:
+    name = str(record.body.release)
+    if name in found:
+        raise EntryFault(record.log, record.seq, f"release {name} was reserved before")
+    found[name] = Release(record)
+
+
+def _send(found: dict[str, Release], record: Record[ReleaseSent]) -> None:
+    name = str(record.body.release)
+    release = found.get(name)
+    if release is None:
+        raise EntryFault(record.log, record.seq, f"release {name} was sent and never reserved")
+    if release.sent is not None:
+        raise EntryFault(record.log, record.seq, f"release {name} was sent before")
+    if release.transcript != record.body.transcript:
+        raise EntryFault(record.log, record.seq, f"release {name} was reserved for another attempt")
+    try:
+        release.engine = parse_engine(record.body.engine)
+    except WardroundError as error:
+        raise EntryFault(record.log, record.seq, str(error)) from error
+    release.sent = record

@@ -1,0 +1,249 @@
+"""The bodies of evidence entries as the audit reads them: one strict type per entry type."""
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import ConfigDict, Field, StringConstraints, ValidationError
+
+from wardround.canonical import Json
+from wardround.errors import BadInput
+from wardround.evidence.entry import Entry
+from wardround.study.contract import Frozen
+from wardround.study.manifest import HospitalName
+
+Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+RunId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
+Hex128 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{128}$")]
+Line = Annotated[str, StringConstraints(max_length=2000)]
+Word = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9 _.:+-]{0,99}$")]
+Count = Annotated[int, Field(ge=0, le=2**53 - 1)]
+Epsilon = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class Body(Frozen):
+    """The body of one entry type; `TYPE` is the entry's `type`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+    TYPE: ClassVar[str]
+
+
+class StudyOpened(Body):
+    """The coordinator opened a run of a study."""
+
+    TYPE = "study-opened"
+    study_digest: Digest
+    run: RunId
+    software: Line | dict[str, Line]
+
+
+class HospitalJoined(Body):
+    """A hospital answered with its signed run key."""
+
+    TYPE = "hospital-joined"
+    hospital: HospitalName
+    session: str | int
+    run_key: Json
+
+
+class HospitalRefused(Body):
+    """A hospital said no to the study."""
+
+    TYPE = "hospital-refused"
+    hospital: HospitalName
+    code: Word
+    epsilon_that_fits: Epsilon | None = None
+
+
+class RoundOpened(Body):
+    """An attempt began; `spec` is a RoundSpec."""
+
+    TYPE = "round-opened"
+    transcript: Digest
+    spec: Json
+
+
+class UpdateReceived(Body):
+    """A masked update came and was accepted."""
+
+    TYPE = "update-received"
+    transcript: Digest
+    hospital: HospitalName
+    header: Json
+    signature: Hex128
+    bytes: Count
+
+
+class UpdateRejected(Body):
+    """An update came and was not added."""
+
+    TYPE = "update-rejected"
+    transcript: Digest
+    hospital: HospitalName
+    reason: Line
+
+
+class HospitalMissed(Body):
+    """A hospital did not answer; `transcript` is null outside an attempt."""
+
+    TYPE = "hospital-missed"
+    transcript: Digest | None = None
+    hospital: HospitalName
+    reason: Line
+
+
+class AttemptVoid(Body):
+    """The attempt's sum was not opened."""
+
+    TYPE = "attempt-void"
+    transcript: Digest
+    reason: Line
+
+
+class RoundClosed(Body):
+    """A training round's sum was opened and the model moved."""
+
+    TYPE = "round-closed"
+    transcript: Digest
+    sum_digest: Digest
+    model_before: Digest
+    model_after: Digest
+
+
+class EvaluationClosed(Body):
+    """Pooled counts were opened."""
+
+    TYPE = "evaluation-closed"
+    transcript: Digest
+    sum_digest: Digest
+    counts: Annotated[tuple[int, ...], Field(max_length=100_000, strict=False)]
+
+
+class RunClosed(Body):
+    """The coordinator ended the run."""
+
+    TYPE = "run-closed"
+    rounds: Count
+    hospitals_completed: Annotated[tuple[HospitalName, ...], Field(max_length=1000, strict=False)]
+    model: Digest
+
+
+class StudyApproved(Body):
+    """The hospital's officer approved this digest."""
+
+    TYPE = "study-approved"
+    study_digest: Digest
+    officer: Line
+    policy_digest: Digest
+
+
+class RunJoined(Body):
+    """The hospital checked study, policy and budget, and joined."""
+
+    TYPE = "run-joined"
+    run: RunId
+    session: str | int
+    study_digest: Digest
+    epsilon_planned: Epsilon | None = None
+
+
+class Gaussian(Frozen):
+    """A reserved mechanism with its numbers, as the ledger writes it."""
+
+    noise_multiplier: Annotated[float, Field(gt=0)]
+    sampling_rate: Annotated[float, Field(gt=0, le=1)]
+    steps: Annotated[int, Field(ge=1, le=10**9)]
+
+
+class ReleaseReserved(Body):
+    """Written to the ledger before a record is read."""
+
+    TYPE = "release-reserved"
+    release: str | int
+    transcript: Digest
+    purpose: Literal["train", "evaluate"]
+    mechanism: Gaussian | Word
+
+
+class ReleaseSent(Body):
+    """What left, and what the engine did."""
+
+    TYPE = "release-sent"
+    release: str | int
+    transcript: Digest
+    update_digest: Digest
+    engine: Json
+
+
+class RoundRefused(Body):
+    """The hospital refused one attempt."""
+
+    TYPE = "round-refused"
+    transcript: Digest
+    code: Word
+
+
+class CheckpointWitnessed(Body):
+    """The hospital saw this head of another party's log and checked that the log only grew."""
+
+    TYPE = "checkpoint-witnessed"
+    actor: HospitalName
+    size: Count
+    head: Digest
+
+
+class RunEnded(Body):
+    """The hospital's own account at the end."""
+
+    TYPE = "run-ended"
+    run: RunId
+    coordinator_head: Digest
+    epsilon: Epsilon | None = None
+    delta: Epsilon | None = None
+    epsilon_dataset: Epsilon | None = None
+    epsilon_budget: Epsilon | None = None
+
+
+COORDINATOR_TYPES: dict[str, type[Body]] = {
+    kind.TYPE: kind
+    for kind in (
+        StudyOpened,
+        HospitalJoined,
+        HospitalRefused,
+        RoundOpened,
+        UpdateReceived,
+        UpdateRejected,
+        HospitalMissed,
+        AttemptVoid,
+        RoundClosed,
+        EvaluationClosed,
+        RunClosed,
+        CheckpointWitnessed,
+    )
+}
+HOSPITAL_TYPES: dict[str, type[Body]] = {
+    kind.TYPE: kind
+    for kind in (
+        StudyApproved,
+        RunJoined,
+        ReleaseReserved,
+        ReleaseSent,
+        RoundRefused,
+        CheckpointWitnessed,
+        RunEnded,
+    )
+}
+
+
+def read_body(entry: Entry, known: dict[str, type[Body]]) -> Body:
+    """The typed body of one entry. Raises BadInput naming the type and the field, not its value."""
+    kind = known.get(entry.type)
+    if kind is None:
+        raise BadInput(f"entry type {entry.type} is not one that this verifier knows")
+    try:
+        return kind.model_validate(entry.body)
+    except ValidationError as error:
+        raise BadInput(f"{entry.type}: {_first_fault(error)}") from error
+
+
+def _first_fault(error: ValidationError) -> str:
+    fault: Any = error.errors(include_input=False, include_url=False)[0]
+    return f"{'.'.join(map(str, fault['loc'])) or 'body'}: {fault['msg']}"

@@ -1,0 +1,182 @@
+"""Recomputed: every number comes out again, from the evidence and two accountants."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from wardround.audit.attempts import Attempt, Release
+from wardround.audit.bodies import EvaluationClosed
+from wardround.audit.bundle import REPORT
+from wardround.audit.derive import charges_of, derive_report
+from wardround.audit.evidence import Evidence, ending, hospital_place
+from wardround.audit.guarantee import Charge, planned_mechanism
+from wardround.audit.verdicts import Failure
+from wardround.canonical import Json, canonical_bytes, parse_canonical
+from wardround.errors import BadInput
+from wardround.masking.update import update_digest
+from wardround.privacy.accounting import epsilon_by_rdp, epsilon_spent
+from wardround.privacy.engine import GaussianEvaluation, TrainingEngine
+from wardround.privacy.mechanism import Exact, SampledGaussian
+from wardround.study.manifest import Mechanism, Study
+
+# Two computers differ in the last bits of a convolution; a report prints four decimals.
+TOLERANCE = 2e-4
+NOISE_TOLERANCE = 1e-9
+REPORT_LIMIT_BYTES = 64 << 20
+_ACCOUNTANT = re.compile(r"dp-accounting [0-9A-Za-z.+]{1,30} PLD, pessimistic, grid 0\.001")
+_MOST_DIFFERENCES = 5
+
+Releases = dict[str, tuple[Release, ...]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeastNoise:
+    """The noise multipliers that the study needs, for updates and for counts."""
+
+    training: float
+    counts: float
+
+    @classmethod
+    def of(cls, study: Study) -> "LeastNoise":
+        """By the accountant, from the study's constants."""
+        planned = [planned_mechanism(study, trains=trains) for trains in (True, False)]
+        noise = [p.noise_multiplier if isinstance(p, SampledGaussian) else 0.0 for p in planned]
+        return cls(training=noise[0], counts=noise[1])
+
+
+def check_numbers(
+    evidence: Evidence, attempts: tuple[Attempt, ...], releases: Releases
+) -> Iterator[Failure]:
+    """Engines, epsilons, budgets and counts."""
+    charges = charges_of(evidence, attempts, releases)
+    least = LeastNoise.of(evidence.study)
+    for name, found in sorted(releases.items()):
+        yield from _engines(evidence.study, found, least)
+        yield from _epsilons(evidence, name, charges[name])
+    for attempt in attempts:
+        yield from _sum_of_counts(attempt)
+
+
+def check_report(evidence: Evidence, report: bytes) -> Iterator[Failure]:
+    """report.json is what anybody derives from the evidence, byte for byte."""
+    try:
+        came = parse_canonical(report, what=REPORT, limit_bytes=REPORT_LIMIT_BYTES)
+    except BadInput as error:
+        yield Failure("report-malformed", REPORT, None, str(error))
+        return
+    try:
+        due = derive_report(evidence, accountant=_accountant(came))
+    except BadInput as error:
+        yield Failure("report-not-derivable", REPORT, None, str(error))
+        return
+    if canonical_bytes(due) != report:
+        for path, there, here in list(_differences(came, due, ""))[:_MOST_DIFFERENCES]:
+            reason = f"{path}: the report says {there}, the evidence gives {here}"
+            yield Failure("report-differs", REPORT, None, reason)
+
+
+def _engines(study: Study, releases: tuple[Release, ...], least: LeastNoise) -> Iterator[Failure]:
+    for release in releases:
+        if release.sent is None or release.engine is None:
+            continue
+        for reason in _weaker(study, release, least):
+            yield Failure("engine-weaker", release.sent.log, release.sent.seq, reason)
+
+
+def _weaker(study: Study, release: Release, least: LeastNoise) -> Iterator[str]:
+    engine, privacy = release.engine, study.privacy
+    if isinstance(engine, TrainingEngine) != release.trains:
+        yield "its engine is of another purpose than the release"
+        return
+    if not isinstance(engine, TrainingEngine):
+        noise = engine.noise_multiplier if isinstance(engine, GaussianEvaluation) else 0.0
+        if noise < least.counts - NOISE_TOLERANCE:
+            yield f"counts left with noise {noise:g}, the study needs {least.counts:g}"
+        return
+    if privacy.mechanism is not Mechanism.NONE and engine.mechanism == "none":
+        yield "an update left without noise, the study asks for it"
+    for name, did, most in (
+        ("sampling rate", engine.sampling_rate, privacy.sampling_rate),
+        ("steps", engine.steps, study.training.local_steps),
+        ("records per patient", engine.records_per_patient, privacy.records_per_patient),
+        ("clip norm", engine.clip_norm_l2 or 0.0, privacy.clip_norm_l2),
+    ):
+        if did > most:
+            yield f"{name} was {did:g}, the study allows {most:g}"
+    if engine.noise_multiplier < least.training - NOISE_TOLERANCE:
+        yield f"noise multiplier was {engine.noise_multiplier:g}, it needs {least.training:g}"
+
+
+def _epsilons(evidence: Evidence, name: str, charge: Charge) -> Iterator[Failure]:
+    delta, ceiling = evidence.study.privacy.delta, evidence.study.privacy.epsilon
+    if delta is None or ceiling is None:
+        return
+    place = hospital_place(name)
+    training = [r for r in charge.training if isinstance(r, SampledGaussian)]
+    trained = epsilon_spent(training, delta=delta)
+    whole = charge.epsilon(partial(epsilon_spent, delta=delta))
+    bracket = charge.epsilon(partial(epsilon_by_rdp, delta=delta))
+    if trained > ceiling + TOLERANCE:
+        reason = f"training spent {trained:.4f}, the study's ceiling is {ceiling:g}"
+        yield Failure("epsilon-over-ceiling", place, None, reason)
+    if whole > bracket + TOLERANCE:
+        reason = f"PLD gives {whole:.4f}, above the bound {bracket:.4f} by RDP"
+        yield Failure("accountants-disagree", place, None, reason)
+    if not any(isinstance(release, Exact) for release in charge.training):
+        yield from _own_account(evidence, name, whole)
+
+
+def _own_account(evidence: Evidence, name: str, epsilon: float) -> Iterator[Failure]:
+    """The hospital's ledger may count more than this run's releases give, never less."""
+    place, end = hospital_place(name), ending(evidence.hospitals[name], evidence.run)
+    if end is None:
+        return
+    if end.body.delta != evidence.study.privacy.delta:
+        yield Failure("delta-differs", place, end.seq, "its account is for another delta")
+    for what, value in (("run", end.body.epsilon), ("dataset", end.body.epsilon_dataset)):
+        # None is no claim: a ledger with releases without noise has no epsilon to name.
+        if value is not None and value < epsilon - TOLERANCE:
+            reason = f"it says {value:g} for the {what}, its own releases give {epsilon:.4f}"
+            yield Failure("epsilon-under-reported", place, end.seq, reason)
+    spent, budget = end.body.epsilon_dataset, end.body.epsilon_budget
+    if spent is not None and budget is not None and spent > budget + TOLERANCE:
+        reason = f"its dataset has spent {spent:.4f} of a budget of {budget:.4f}"
+        yield Failure("budget-overrun", place, end.seq, reason)
+
+
+def _sum_of_counts(attempt: Attempt) -> Iterator[Failure]:
+    end = attempt.end
+    if end is None or not isinstance(end.body, EvaluationClosed):
+        return
+    counts = np.array(end.body.counts, dtype=np.int64)
+    fits = counts.size == attempt.spec.lanes and np.abs(counts).max(initial=0) < 2**31
+    if not fits or update_digest(counts.astype(np.int32)) != end.body.sum_digest:
+        reason = "the logged counts are not the sum whose digest was logged"
+        yield Failure("counts-differ", end.log, end.seq, reason)
+
+
+def _accountant(report: Json) -> str | None:
+    """The report's accountant, so that another version of it still gives the same bytes."""
+    guarantee = report.get("guarantee")
+    named = guarantee.get("accountant") if isinstance(guarantee, dict) else None
+    return named if isinstance(named, str) and _ACCOUNTANT.fullmatch(named) else None
+
+
+def _differences(came: object, due: object, path: str) -> Iterator[tuple[str, str, str]]:
+    if isinstance(came, Mapping) and isinstance(due, Mapping):
+        for key in sorted({*came, *due}):
+            below = f"{path}.{key}" if path else str(key)
+            yield from _differences(came.get(key), due.get(key), below)
+    elif isinstance(came, list) and isinstance(due, list) and len(came) == len(due):
+        for at, (there, here) in enumerate(zip(came, due, strict=True)):
+            yield from _differences(there, here, f"{path}[{at}]")
+    elif canonical_bytes(came) != canonical_bytes(due):
+        yield path, _short(came), _short(due)
+
+
+def _short(value: object) -> str:
+    text = canonical_bytes(value).decode()
+    return text if len(text) <= 80 else text[:77] + "..."

@@ -1,0 +1,126 @@
+"""Complete, round by round: each attempt is the study's, follows the last one, and has an end."""
+
+from collections.abc import Iterator
+
+from wardround.audit.attempts import Attempt, Presence
+from wardround.audit.bodies import HospitalJoined, RoundClosed, RunClosed, StudyOpened
+from wardround.audit.evidence import COORDINATOR, Evidence
+from wardround.audit.verdicts import Failure
+from wardround.evaluation.histograms import CountsLayout, CountsMode
+from wardround.masking.quantise import choose_scale, largest_limit
+
+
+def check_rounds(evidence: Evidence, attempts: tuple[Attempt, ...]) -> Iterator[Failure]:
+    """All checks on the coordinator's rounds."""
+    for attempt in attempts:
+        yield from _spec_is_the_studys(evidence, attempt)
+        yield from _has_an_end(evidence, attempt)
+    yield from _in_order(attempts)
+    yield from _model_moves_with_the_rounds(evidence, attempts)
+    yield from _end_agrees(evidence, attempts)
+
+
+def _spec_is_the_studys(evidence: Evidence, attempt: Attempt) -> Iterator[Failure]:
+    study, spec = evidence.study, attempt.spec
+    members = {
+        record.body.hospital
+        for record in evidence.coordinator.of(HospitalJoined)
+        if record.body.session == spec.session and record.seq < attempt.opened.seq
+    }
+    scale = choose_scale(study.training.update_bound, len(spec.cohort)) if attempt.trains else 1.0
+    for ok, reason in (
+        (spec.study_digest == study.digest, "it is for another study"),
+        (spec.run == evidence.run, "it is for another run"),
+        (set(spec.cohort) <= set(study.names()), "its cohort is not within the roster"),
+        (set(spec.cohort) <= members, "its cohort is not within those who joined the session"),
+        (len(spec.cohort) >= study.rounds.quorum, "its cohort is below the study's quorum"),
+        (spec.minimum >= study.masking.minimum_hospitals, "its minimum is below the study's"),
+        (spec.limit == largest_limit(len(spec.cohort)), "its lane limit is not the study's"),
+        (spec.scale == scale, "its scale is not the study's"),
+        (attempt.trains or spec.lanes == _evaluation_lanes(evidence), "its lanes are not"),
+        (spec.round <= study.rounds.count, "the study has fewer rounds"),
+    ):
+        if not ok:
+            yield Failure("spec-differs", attempt.opened.log, attempt.opened.seq, reason)
+
+
+def _evaluation_lanes(evidence: Evidence) -> int:
+    plan = evidence.study.evaluation
+    return CountsLayout(mode=CountsMode(plan.counts), bins=plan.bins).lanes
+
+
+def _has_an_end(evidence: Evidence, attempt: Attempt) -> Iterator[Failure]:
+    opened = attempt.opened
+    if attempt.end is None:
+        # A coordinator that stopped in the middle says so by opening the study again.
+        resumed = any(r.seq > opened.seq for r in evidence.coordinator.of(StudyOpened))
+        if not resumed:
+            yield Failure("attempt-open", opened.log, opened.seq, "this attempt has no end")
+        return
+    for name in attempt.spec.cohort:
+        if attempt.counted and attempt.presence(name) is not Presence.SENT:
+            reason = f"a sum was opened without the update of {name}"
+            yield Failure("sum-without-hospital", attempt.end.log, attempt.end.seq, reason)
+    absent = any(attempt.presence(name) is not Presence.SENT for name in attempt.spec.cohort)
+    named = attempt.missed or attempt.rejected
+    if not attempt.counted and absent and not named:
+        reason = "the attempt is void, and nothing says who was missing"
+        yield Failure("absence-unnamed", attempt.end.log, attempt.end.seq, reason)
+
+
+def _in_order(attempts: tuple[Attempt, ...]) -> Iterator[Failure]:
+    due, last = 0, (-1, 0)
+    evaluated = False
+    for attempt in attempts:
+        opened, here = attempt.opened, (attempt.spec.round, attempt.spec.attempt)
+        if attempt.trains and evaluated:
+            yield Failure("round-order", opened.log, opened.seq, "training after the evaluation")
+        if attempt.trains and attempt.spec.round != due:
+            reason = f"round {attempt.spec.round} was opened, round {due} was due"
+            yield Failure("round-order", opened.log, opened.seq, reason)
+        if here <= last and attempt.trains:
+            reason = f"round {here[0]}, attempt {here[1]} does not come after {last}"
+            yield Failure("round-order", opened.log, opened.seq, reason)
+        last = max(last, here)
+        due += attempt.trains and attempt.counted
+        evaluated = evaluated or not attempt.trains
+
+
+def _model_moves_with_the_rounds(
+    evidence: Evidence, attempts: tuple[Attempt, ...]
+) -> Iterator[Failure]:
+    model: str | None = None
+    for attempt in attempts:
+        opened = attempt.opened
+        if model is not None and attempt.spec.model_digest != model:
+            reason = "it was opened with another model than the last round left"
+            yield Failure("model-differs", opened.log, opened.seq, reason)
+        end = attempt.end
+        if end is None or not isinstance(end.body, RoundClosed):
+            continue
+        if end.body.model_before != attempt.spec.model_digest:
+            reason = "it was closed with another model than it was opened with"
+            yield Failure("model-differs", end.log, end.seq, reason)
+        model = end.body.model_after
+    closed = evidence.coordinator.last(RunClosed)
+    if closed is not None and model is not None and closed.body.model != model:
+        reason = "the run's model is not the one that the last round left"
+        yield Failure("model-differs", closed.log, closed.seq, reason)
+
+
+def _end_agrees(evidence: Evidence, attempts: tuple[Attempt, ...]) -> Iterator[Failure]:
+    closed = evidence.coordinator.last(RunClosed)
+    if closed is None:
+        return
+    counted = [attempt for attempt in attempts if attempt.counted]
+    rounds = sum(attempt.trains for attempt in counted)
+    if closed.body.rounds != rounds:
+        reason = f"it says {closed.body.rounds} rounds, {rounds} were closed"
+        yield Failure("end-differs", closed.log, closed.seq, reason)
+    there = set(counted[-1].spec.cohort) if counted else set()
+    for name in sorted(set(closed.body.hospitals_completed) - there):
+        reason = f"it says that {name} completed the run, and {name} was not in the last sum"
+        yield Failure("end-differs", closed.log, closed.seq, reason)
+    after = [r for r in evidence.coordinator.records if r.seq > closed.seq]
+    if any(hasattr(record.body, "spec") for record in after):
+        yield Failure("after-the-end", COORDINATOR, closed.seq, "an attempt after the run's end")

@@ -1,0 +1,308 @@
+"""Epsilon from what the engines DID, never from what the study asked for."""
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from typing import Final
+
+from wardround.audit.attempts import Attempt, Release
+from wardround.audit.bodies import Gaussian
+from wardround.audit.evidence import Evidence, ending
+from wardround.audit.report_model import (
+    Figure,
+    Guarantee,
+    GuaranteeClass,
+    HospitalGuarantee,
+    Origin,
+    declared,
+    logged,
+    not_available,
+    recomputed,
+)
+from wardround.privacy.accounting import (
+    epsilon_by_rdp,
+    epsilon_spent,
+    gaussian_count_noise,
+)
+from wardround.privacy.engine import TrainingEngine
+from wardround.privacy.mechanism import Exact, Mechanism, SampledGaussian
+from wardround.study import manifest
+from wardround.study.manifest import Study
+
+EPSILON_DIGITS: Final = 4
+_NO_LOG = "its own log is not in the bundle"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Charge:
+    """What one hospital's patients were exposed to, as the accountants read it.
+
+    `declared` says that a hospital's own log is missing, so that the study's numbers stand in for
+    its engine's.
+    """
+
+    training: tuple[Mechanism, ...]
+    evaluation: tuple[Mechanism, ...]
+    noises: tuple[float, ...]
+    unsent: int
+    steps: int
+    declared: bool
+
+    def epsilon(self, of: Callable[[Iterable[SampledGaussian]], float]) -> float:
+        """The worst-off patient's epsilon: a patient trains or is held out, for ever, never both.
+
+        So the two groups compose in parallel, and the larger epsilon counts, as in the hospital's
+        ledger. (McSherry 2009, theorem 4)
+        """
+        return max(of(_gaussians(self.training)), of(_gaussians(self.evaluation)))
+
+
+def charge_of_log(study: Study, releases: Iterable[Release]) -> Charge:
+    """Everything that a hospital reserved counts as spent, sent or not."""
+    found = tuple(releases)
+    engines = [release.engine for release in found]
+    trained = [engine for engine in engines if isinstance(engine, TrainingEngine)]
+    return Charge(
+        training=tuple(_charged(study, release) for release in found if release.trains),
+        evaluation=tuple(_charged(study, release) for release in found if not release.trains),
+        noises=tuple(engine.noise_multiplier for engine in trained),
+        unsent=sum(release.sent is None for release in found),
+        steps=sum(engine.steps for engine in trained),
+        declared=False,
+    )
+
+
+def charge_without_log(study: Study, hospital: str, attempts: Iterable[Attempt]) -> Charge:
+    """Every attempt that asked the hospital counts, with the study's own mechanism."""
+    asked = [attempt for attempt in attempts if hospital in attempt.spec.cohort]
+    trained = sum(attempt.trains for attempt in asked)
+    return Charge(
+        training=(planned_mechanism(study, trains=True),) * trained,
+        evaluation=(planned_mechanism(study, trains=False),) * (len(asked) - trained),
+        noises=(),
+        unsent=0,
+        steps=study.training.local_steps * trained,
+        declared=True,
+    )
+
+
+@lru_cache(maxsize=16)
+def planned_mechanism(study: Study, *, trains: bool) -> Mechanism:
+    """What the study says that one release is."""
+    if trains:
+        if study.privacy.mechanism is manifest.Mechanism.NONE:
+            return Exact()
+        return study.release_of_one_attempt()
+    epsilon = study.evaluation.epsilon
+    if epsilon is None or study.privacy.delta is None:
+        return Exact()
+    return SampledGaussian(gaussian_count_noise(epsilon, study.privacy.delta), 1.0, 1)
+
+
+def rounded_up(epsilon: float) -> float:
+    """Four decimals, never less than what came in: a printed epsilon may not flatter.
+
+    >>> rounded_up(2.50001), rounded_up(2.5)
+    (2.5001, 2.5)
+    """
+    # The last bits of a PLD differ between machines: what is 1e-9 above a step is that step.
+    ticks = 10**EPSILON_DIGITS
+    return math.ceil(round(epsilon * ticks, 5)) / ticks
+
+
+def odds_of_100(epsilon: float) -> int:
+    """Where a guesser who starts at 50 of 100 can get at most, rounded up.
+
+    (Nanayakkara et al. 2023; Kasiviswanathan and Smith 2014)
+
+    >>> odds_of_100(1.0), odds_of_100(0.0), odds_of_100(50.0)
+    (74, 50, 100)
+    """
+    return min(100, math.ceil(round(100.0 / (1.0 + math.exp(-epsilon)), 6)))
+
+
+def guarantee_of(
+    evidence: Evidence, charges: Mapping[str, Charge], *, accountant: str
+) -> Guarantee:
+    """Section B of the report; `accountant` names who computed epsilon."""
+    study = evidence.study
+    hospitals = tuple(_hospital(evidence, name, charge) for name, charge in sorted(charges.items()))
+    kind = _kind(study, charges)
+    worst = _worst(hospitals) if kind is GuaranteeClass.FORMAL_DP else None
+    epsilon = worst.epsilon if worst else not_available("nothing was noised: no epsilon exists")
+    odds = _odds(epsilon)
+    return Guarantee(
+        kind=kind,
+        headline=_headline(kind, study),
+        scope=_scope(kind, study, evidence),
+        unit=study.privacy.unit,
+        unit_in_words=_unit_in_words(study, kind),
+        mechanism=study.privacy.mechanism.value,
+        mechanism_in_words=_mechanism_in_words(study),
+        accountant=accountant,
+        epsilon=epsilon,
+        delta=worst.delta if worst else not_available("no guarantee, so no delta"),
+        epsilon_ceiling=declared(study.privacy.epsilon, "the study's ceiling for training"),
+        worst_hospital=worst.hospital if worst else None,
+        odds_percent=odds,
+        odds_in_words=_odds_in_words(odds),
+        clip_norm_l2=declared(study.privacy.clip_norm_l2),
+        sampling_rate=declared(study.privacy.sampling_rate),
+        records_per_patient=declared(study.privacy.records_per_patient),
+        hospitals=hospitals,
+    )
+
+
+def _charged(study: Study, release: Release) -> Mechanism:
+    """The less private of what was reserved and what was done, as the ledger charges it."""
+    done = release.engine.released if release.engine else None
+    reserved = _reserved(release)
+    if done is None:
+        # Reserved, and nothing says that it left: it counts as if it had.
+        return reserved or planned_mechanism(study, trains=release.trains)
+    if reserved is None or isinstance(done, Exact):
+        return done
+    return SampledGaussian(
+        min(reserved.noise_multiplier, done.noise_multiplier),
+        max(reserved.sampling_rate, done.sampling_rate),
+        max(reserved.steps, done.steps),
+    )
+
+
+def _reserved(release: Release) -> SampledGaussian | None:
+    mechanism = release.reserved.body.mechanism
+    return SampledGaussian(**mechanism.model_dump()) if isinstance(mechanism, Gaussian) else None
+
+
+def _gaussians(mechanisms: Iterable[Mechanism]) -> list[SampledGaussian]:
+    return [found for found in mechanisms if isinstance(found, SampledGaussian)]
+
+
+def _kind(study: Study, charges: Mapping[str, Charge]) -> GuaranteeClass:
+    if study.privacy.mechanism is manifest.Mechanism.NONE:
+        return GuaranteeClass.NONE
+    noised = all(noise > 0 for charge in charges.values() for noise in charge.noises)
+    return GuaranteeClass.FORMAL_DP if noised else GuaranteeClass.NONE
+
+
+def _hospital(evidence: Evidence, name: str, charge: Charge) -> HospitalGuarantee:
+    study = evidence.study
+    end = ending(evidence.hospitals[name], evidence.run) if name in evidence.hospitals else None
+    dataset = end.body.epsilon_dataset if end else None
+    spent = logged(None if dataset is None else rounded_up(dataset), "its ledger, over all studies")
+    budget = logged(end.body.epsilon_budget if end else None, "its own limit for this dataset")
+    epsilon, rdp = _epsilons(study, charge)
+    origin = Origin.DECLARED if charge.declared else Origin.RECOMPUTED
+    note = f"{_NO_LOG}: counted with the study's numbers" if charge.declared else ""
+    return HospitalGuarantee(
+        hospital=name,
+        epsilon=epsilon,
+        epsilon_rdp=rdp,
+        delta=declared(study.privacy.delta, "set by the study"),
+        releases=Figure(
+            value=len(charge.training) + len(charge.evaluation), origin=origin, note=note
+        ),
+        unsent=not_available(_NO_LOG) if charge.declared else recomputed(charge.unsent),
+        steps=Figure(value=charge.steps, origin=origin, note=note),
+        noise_multiplier=_noise(charge),
+        epsilon_dataset=spent,
+        epsilon_budget=budget,
+        budget_left=_left(budget, spent),
+    )
+
+
+def _epsilons(study: Study, charge: Charge) -> tuple[Figure, Figure]:
+    delta = study.privacy.delta
+    if delta is None or any(isinstance(release, Exact) for release in charge.training):
+        reason = "updates left without noise"
+        return not_available(reason), not_available(reason)
+    origin = Origin.DECLARED if charge.declared else Origin.RECOMPUTED
+    note = f"{_NO_LOG}: the study's noise is taken" if charge.declared else ""
+    by_pld = rounded_up(charge.epsilon(partial(epsilon_spent, delta=delta)))
+    by_rdp = rounded_up(charge.epsilon(partial(epsilon_by_rdp, delta=delta)))
+    return (
+        Figure(value=by_pld, origin=origin, note=note),
+        Figure(value=by_rdp, origin=origin, note="second accountant, an upper bound"),
+    )
+
+
+def _noise(charge: Charge) -> Figure:
+    if not charge.noises:
+        return not_available(_NO_LOG if charge.declared else "no training release was sent")
+    return recomputed(min(charge.noises), "the least of its releases")
+
+
+def _left(budget: Figure, spent: Figure) -> Figure:
+    if budget.value is None or spent.value is None:
+        return not_available("its log does not say")
+    return logged(round(max(0.0, budget.value - spent.value), EPSILON_DIGITS))
+
+
+def _worst(hospitals: tuple[HospitalGuarantee, ...]) -> HospitalGuarantee | None:
+    with_epsilon = [entry for entry in hospitals if entry.epsilon.value is not None]
+    return max(with_epsilon, key=lambda entry: entry.epsilon.value or 0.0, default=None)
+
+
+def _odds(epsilon: Figure) -> Figure:
+    if epsilon.value is None:
+        return not_available("without an epsilon no limit can be named")
+    return Figure(value=odds_of_100(epsilon.value), origin=epsilon.origin)
+
+
+def _headline(kind: GuaranteeClass, study: Study) -> str:
+    if kind is GuaranteeClass.FORMAL_DP:
+        return "Formal differential privacy for every patient whose records trained the model"
+    if study.privacy.mechanism is manifest.Mechanism.NONE:
+        return "Masking only: updates were hidden in sums, and nothing protects a patient in a sum"
+    return "The study promised noise, and the logs show an update that left without it"
+
+
+def _scope(kind: GuaranteeClass, study: Study, evidence: Evidence) -> tuple[str, ...]:
+    lines = []
+    if kind is GuaranteeClass.FORMAL_DP:
+        lines.append("Holds against everybody who sees the updates, the coordinator included.")
+    if study.evaluation.counts == "exact":
+        lines.append(
+            "The pooled counts of held-out patients were opened exactly: no epsilon covers them."
+        )
+    else:
+        lines.append(
+            "Held-out patients' counts carry noise: the larger epsilon of both groups is printed."
+        )
+    if evidence.without_log:
+        names = ", ".join(evidence.without_log)
+        lines.append(f"For {names} the study's numbers stand in: {_NO_LOG}.")
+    return tuple(lines)
+
+
+def _unit_in_words(study: Study, kind: GuaranteeClass) -> str:
+    if kind is GuaranteeClass.NONE:
+        return f"one {study.privacy.unit}, as the study says; without noise no limit goes with it"
+    if study.privacy.unit == "patient":
+        return (
+            "one patient with all records at one hospital: adding or removing this person "
+            "changes what anybody can learn by no more than epsilon allows"
+        )
+    return (
+        "one RECORD, not one person: a patient with several records is protected less than "
+        "epsilon says"
+    )
+
+
+def _mechanism_in_words(study: Study) -> str:
+    if study.privacy.mechanism is manifest.Mechanism.NONE:
+        return "no noise; updates were masked, so that the coordinator opened only their sum"
+    return (
+        "each hospital samples patients at random, clips each patient's influence, adds Gaussian "
+        "noise to its own update and masks it: nobody has to be trusted"
+    )
+
+
+def _odds_in_words(odds: Figure) -> str:
+    if odds.value is None:
+        return "Nothing limits what a guesser could learn about one patient from these results."
+    return (
+        "Someone who would guess with 50 of 100 whether a given patient's data were used "
+        f"reaches at most {odds.value:.0f} of 100 after seeing everything that left."
+    )

@@ -1,0 +1,93 @@
+"""What left each hospital, and what no mechanism of this run protects."""
+
+from collections.abc import Iterable, Mapping
+
+from wardround.audit.attempts import Attempt, Release
+from wardround.audit.evidence import Evidence
+from wardround.audit.report_model import Figure, Outflow, logged, not_available, recomputed
+from wardround.study.manifest import Mechanism, Study
+
+_MEGABYTE = 1e6
+
+
+def outflow_of(
+    evidence: Evidence,
+    attempts: tuple[Attempt, ...],
+    releases: Mapping[str, tuple[Release, ...]],
+) -> tuple[Outflow, ...]:
+    """One line per hospital of the roster: messages, bytes and in which form."""
+    return tuple(
+        _line(evidence, name, attempts, releases.get(name)) for name in evidence.study.names()
+    )
+
+
+def not_protected(study: Study, *, without_noise: bool) -> tuple[str, ...]:
+    """What epsilon and masks do not cover. Never empty: something always shows."""
+    lines = [
+        "That a hospital takes part, and in which rounds: the logs show it.",
+        "Timing: when a hospital answered, and how long it took.",
+        "The model's architecture and every setting of the study: they are public.",
+        "The trained model itself, for whoever holds it: what it learnt about groups is its aim.",
+        "A patient treated at two hospitals: each hospital's epsilon counts for itself.",
+        "Facts about a group (a disease is common at a hospital): privacy of a person does not "
+        "hide them.",
+    ]
+    if study.evaluation.counts == "exact":
+        lines.insert(
+            0,
+            "Held-out patients' evaluation counts: opened exactly, pooled over hospitals. No "
+            "epsilon covers them.",
+        )
+    if study.privacy.unit == "record":
+        lines.insert(0, "A patient with several records: epsilon counts one record only.")
+    if without_noise:
+        lines.insert(
+            0,
+            "EVERY PATIENT: updates carried no noise, so that the sums and the model may reveal "
+            "who was in the data and what the records said.",
+        )
+    return tuple(lines)
+
+
+def _line(
+    evidence: Evidence,
+    name: str,
+    attempts: tuple[Attempt, ...],
+    releases: Iterable[Release] | None,
+) -> Outflow:
+    received = [attempt.received[name] for attempt in attempts if name in attempt.received]
+    bytes_received = sum(record.body.bytes for record in received)
+    return Outflow(
+        hospital=name,
+        training_messages=_messages(name, attempts, releases, trains=True),
+        evaluation_messages=_messages(name, attempts, releases, trains=False),
+        megabytes=logged(round(bytes_received / _MEGABYTE, 3), "as the coordinator received them"),
+        not_added=_not_added(name, attempts, releases),
+        form=_form(evidence.study),
+    )
+
+
+def _messages(
+    name: str, attempts: tuple[Attempt, ...], releases: Iterable[Release] | None, *, trains: bool
+) -> Figure:
+    if releases is None:
+        count = sum(name in a.received for a in attempts if a.trains is trains)
+        return logged(count, "by the coordinator's log alone")
+    sent = sum(r.sent is not None for r in releases if r.trains is trains)
+    return recomputed(sent, "release-sent entries of its own log")
+
+
+def _not_added(
+    name: str, attempts: tuple[Attempt, ...], releases: Iterable[Release] | None
+) -> Figure:
+    """Messages that left and never became part of an opened sum; they are charged like the rest."""
+    if releases is None:
+        return not_available("its own log is not in the bundle")
+    opened = {a.transcript for a in attempts if a.counted and name in a.received}
+    return recomputed(sum(r.sent is not None and r.transcript not in opened for r in releases))
+
+
+def _form(study: Study) -> str:
+    noise = "NOT noised" if study.privacy.mechanism is Mechanism.NONE else "clipped, noised"
+    counts = "exact" if study.evaluation.counts == "exact" else "noised"
+    return f"updates: {noise}, masked · evaluation counts: {counts}, masked"

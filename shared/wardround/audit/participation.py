@@ -1,0 +1,168 @@
+"""Who was planned, who took part, who was missing and why: never "success" with somebody lost."""
+
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+
+from wardround.audit.attempts import Attempt, Presence
+from wardround.audit.bodies import (
+    AttemptVoid,
+    HospitalJoined,
+    HospitalMissed,
+    HospitalRefused,
+    RunClosed,
+    UpdateRejected,
+)
+from wardround.audit.evidence import Evidence
+from wardround.audit.report_model import (
+    Absent,
+    AttemptFacts,
+    Incident,
+    Participation,
+    Place,
+    recomputed,
+)
+
+_ENOUGH = 3
+
+
+def participation_of(evidence: Evidence, attempts: tuple[Attempt, ...]) -> Participation:
+    """Section "who took part" of the report, from the coordinator's log."""
+    planned = evidence.study.names()
+    absent = tuple(_absent(evidence, attempts))
+    completed = completed_hospitals(evidence, attempts)
+    closed = sum(attempt.trains and attempt.counted for attempt in attempts)
+    lost = sorted(set(planned) - set(completed))
+    whole = closed == evidence.study.rounds.count and _ended(evidence)
+    return Participation(
+        verdict="stopped early" if not whole else "somebody was missing" if lost else "everybody",
+        headline=_headline(evidence, closed, completed, lost, whole=whole),
+        planned=planned,
+        completed=completed,
+        absent=absent,
+        rounds_closed=recomputed(closed, f"of {evidence.study.rounds.count} planned"),
+        attempts=tuple(_facts(attempt, planned) for attempt in attempts),
+    )
+
+
+def completed_hospitals(evidence: Evidence, attempts: tuple[Attempt, ...]) -> tuple[str, ...]:
+    """Hospitals that contributed to every sum that was opened, and to at least one."""
+    opened = [attempt for attempt in attempts if attempt.counted]
+    return tuple(
+        name
+        for name in evidence.study.names()
+        if opened and all(attempt.presence(name) is Presence.SENT for attempt in opened)
+    )
+
+
+def incidents_of(evidence: Evidence, attempts: Iterable[Attempt]) -> tuple[Incident, ...]:
+    """Section D: refusals, rejected updates and void attempts, in the order of the log."""
+    names = {attempt.transcript: _label(attempt) for attempt in attempts}
+    found = []
+    for record in evidence.coordinator.records:
+        body, place = record.body, Place(log=record.log, seq=record.seq)
+        if isinstance(body, HospitalRefused):
+            found.append(
+                Incident(what="refused", party=body.hospital, reason=body.code, place=place)
+            )
+        elif isinstance(body, UpdateRejected):
+            what = f"update rejected in {names[body.transcript]}"
+            found.append(Incident(what=what, party=body.hospital, reason=body.reason, place=place))
+        elif isinstance(body, AttemptVoid):
+            what = f"{names[body.transcript]} void"
+            found.append(Incident(what=what, party="all", reason=body.reason, place=place))
+    return tuple(found)
+
+
+def outcome_of(attempt: Attempt) -> str:
+    """How an attempt ended: closed, void, or interrupted when the coordinator stopped in it."""
+    if attempt.end is None:
+        return "interrupted"
+    return "closed" if attempt.counted else "void"
+
+
+def _absent(evidence: Evidence, attempts: tuple[Attempt, ...]) -> Iterator[Absent]:
+    joined = {record.body.hospital for record in evidence.coordinator.of(HospitalJoined)}
+    refused = {r.body.hospital: r.body.code for r in evidence.coordinator.of(HospitalRefused)}
+    outside = {
+        r.body.hospital: r.body.reason
+        for r in evidence.coordinator.of(HospitalMissed)
+        if r.body.transcript is None
+    }
+    for name in evidence.study.names():
+        if name not in joined:
+            reason = outside.get(name, "no answer was recorded")
+            if name in refused:
+                reason = f"refused: {refused[name]}"
+            yield Absent(hospital=name, since="never joined", reason=reason)
+            continue
+        yield from _absences(name, attempts)
+        if name in outside:
+            yield Absent(hospital=name, since="outside the rounds", reason=outside[name])
+
+
+def _absences(name: str, attempts: tuple[Attempt, ...]) -> Iterator[Absent]:
+    """One line per stretch of absence, not one per round."""
+    quiet = {Presence.MISSED, Presence.REJECTED, Presence.NOT_ASKED}
+    stretch: list[Attempt] = []
+    for attempt in (*attempts, None):
+        if attempt is not None and attempt.presence(name) in quiet:
+            stretch.append(attempt)
+            continue
+        if stretch:
+            yield _stretch(name, stretch)
+        stretch = []
+
+
+def _stretch(name: str, attempts: list[Attempt]) -> Absent:
+    reasons = [attempt.reason(name) or "not asked" for attempt in attempts]
+    parts = [f"{why}, {len(list(same))} times" for why, same in groupby(reasons)]
+    reason = "; then ".join(part.removesuffix(", 1 times") for part in parts)
+    first, last = _label(attempts[0]), _label(attempts[-1])
+    return Absent(
+        hospital=name, since=first if first == last else f"{first} to {last}", reason=reason
+    )
+
+
+def _label(attempt: Attempt) -> str:
+    """An attempt in words; people count rounds from 1."""
+    again = f", attempt {attempt.spec.attempt}" if attempt.spec.attempt > 1 else ""
+    return f"round {attempt.spec.round + 1}{again}" if attempt.trains else f"evaluation{again}"
+
+
+def _facts(attempt: Attempt, planned: tuple[str, ...]) -> AttemptFacts:
+    return AttemptFacts.model_validate(
+        {
+            "round": attempt.spec.round,
+            "attempt": attempt.spec.attempt,
+            "purpose": attempt.spec.purpose.value,
+            "outcome": outcome_of(attempt),
+            "reason": _void_reason(attempt),
+            "presence": {name: attempt.presence(name).value for name in planned},
+            "place": Place(log=attempt.opened.log, seq=attempt.opened.seq),
+        }
+    )
+
+
+def _void_reason(attempt: Attempt) -> str:
+    if attempt.end is None:
+        return "the coordinator stopped during this attempt"
+    return attempt.end.body.reason if isinstance(attempt.end.body, AttemptVoid) else ""
+
+
+def _ended(evidence: Evidence) -> bool:
+    return evidence.coordinator.last(RunClosed) is not None
+
+
+def _headline(
+    evidence: Evidence, closed: int, completed: tuple[str, ...], lost: list[str], *, whole: bool
+) -> str:
+    planned = len(evidence.study.names())
+    rounds = evidence.study.rounds.count
+    if not whole:
+        ended = f"{closed} of {rounds} rounds were closed"
+        return f"The run stopped early: {ended}; {len(completed)} of {planned} hospitals were there"
+    if not lost:
+        return f"All {planned} hospitals took part in all {rounds} rounds and in the evaluation"
+    shown = ", ".join(lost[:_ENOUGH]) + (f" and {len(lost) - _ENOUGH} more" * (len(lost) > _ENOUGH))
+    was = "was" if len(lost) == 1 else "were"
+    return f"{len(completed)} of {planned} hospitals took part throughout; {shown} {was} missing"

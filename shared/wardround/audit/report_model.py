@@ -1,0 +1,292 @@
+"""What report.json holds. Every number says where it comes from."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from wardround.canonical import Json, canonical_bytes
+from wardround.study.contract import Frozen
+
+Text = Annotated[str, Field(max_length=4000)]
+Moment = Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")]
+
+
+class Origin(StrEnum):
+    """Where a fact comes from, the strongest first."""
+
+    RECOMPUTED = "RECOMPUTED"
+    LOGGED = "LOGGED"
+    DECLARED = "DECLARED"
+    NOT_AVAILABLE = "NOT AVAILABLE"
+
+
+class Figure(Frozen):
+    """One number with its origin; `value` is None exactly when it is not available."""
+
+    value: float | None
+    origin: Origin
+    note: Text = ""
+
+    @model_validator(mode="after")
+    def _value_unless_not_available(self) -> Self:
+        if (self.value is None) != (self.origin is Origin.NOT_AVAILABLE):
+            raise ValueError("a figure has a value unless it is NOT AVAILABLE")
+        return self
+
+
+def recomputed(value: float, note: str = "") -> Figure:
+    """A number that anybody gets again from the evidence."""
+    return Figure(value=value, origin=Origin.RECOMPUTED, note=note)
+
+
+def logged(value: float | None, note: str = "") -> Figure:
+    """A number that a party wrote into its log; not available when it wrote none."""
+    if value is None:
+        return not_available(note)
+    return Figure(value=value, origin=Origin.LOGGED, note=note)
+
+
+def declared(value: float | None, note: str = "") -> Figure:
+    """A number that a person put into the study; not available when there is none."""
+    if value is None:
+        return not_available(note)
+    return Figure(value=value, origin=Origin.DECLARED, note=note)
+
+
+def not_available(note: str) -> Figure:
+    """No number, and why."""
+    return Figure(value=None, origin=Origin.NOT_AVAILABLE, note=note)
+
+
+class GuaranteeClass(StrEnum):
+    """What can be promised to a patient, in two words. Masks alone are no promise."""
+
+    FORMAL_DP = "FORMAL DP"
+    NONE = "NO FORMAL GUARANTEE"
+
+
+class Status(StrEnum):
+    """What a hazard's check says."""
+
+    PASS = "PASS"  # noqa: S105 - a verdict, not a password
+    REMARK = "REMARK"
+    FAIL = "FAIL"
+
+
+class Place(Frozen):
+    """One entry of one log."""
+
+    log: str
+    seq: int
+
+
+class Hazard(Frozen):
+    """One way in which a guarantee goes wrong, and what the evidence says about it here."""
+
+    id: str
+    title: Text
+    status: Status
+    origin: Origin
+    finding: Text
+    evidence: tuple[Place, ...] = ()
+
+
+class RosterEntry(Frozen):
+    """A hospital of the study, and whether its own log shows the approval."""
+
+    hospital: str
+    fingerprint: str
+    approved_by: Text | None
+    approved_at: Moment | None
+    policy_digest: str | None
+
+
+class StudyFacts(Frozen):
+    """Section A: what was agreed."""
+
+    name: str
+    title: Text
+    purpose: Text
+    contact: Text
+    digest: str
+    family: str
+    model: str
+    label: Text
+    features: int
+    registered: str
+    rounds_planned: int
+    attempts_covered: int
+    quorum: int
+    minimum_hospitals: int
+    coordinator_fingerprint: str
+    roster: tuple[RosterEntry, ...]
+
+
+class RunFacts(Frozen):
+    """Which run this is."""
+
+    run: str
+    opened_at: Moment
+    closed_at: Moment | None
+    software: tuple[Text, ...]
+    sessions: int
+    model_digest: str | None
+
+
+class HospitalGuarantee(Frozen):
+    """What one hospital's patients can rely on, and what its dataset has left."""
+
+    hospital: str
+    epsilon: Figure
+    epsilon_rdp: Figure
+    delta: Figure
+    releases: Figure
+    unsent: Figure
+    steps: Figure
+    noise_multiplier: Figure
+    epsilon_dataset: Figure
+    epsilon_budget: Figure
+    budget_left: Figure
+
+
+class Guarantee(Frozen):
+    """Section B: the promise, in numbers and in words."""
+
+    kind: GuaranteeClass
+    headline: Text
+    scope: tuple[Text, ...]
+    unit: Literal["patient", "record"]
+    unit_in_words: Text
+    relation: Literal["add/remove"] = "add/remove"
+    mechanism: str
+    mechanism_in_words: Text
+    accountant: Text
+    epsilon: Figure
+    delta: Figure
+    epsilon_ceiling: Figure
+    worst_hospital: str | None
+    odds_percent: Figure
+    odds_in_words: Text
+    clip_norm_l2: Figure
+    sampling_rate: Figure
+    records_per_patient: Figure
+    hospitals: tuple[HospitalGuarantee, ...]
+
+
+class Outflow(Frozen):
+    """What left one hospital over the whole run."""
+
+    hospital: str
+    training_messages: Figure
+    evaluation_messages: Figure
+    megabytes: Figure
+    not_added: Figure
+    form: Text
+
+
+class AttemptFacts(Frozen):
+    """One attempt of one round: who took part, and how it ended."""
+
+    round: int
+    attempt: int
+    purpose: Literal["train", "evaluate"]
+    outcome: Literal["closed", "void", "interrupted"]
+    reason: Text
+    presence: dict[str, str]
+    place: Place
+
+
+class Absent(Frozen):
+    """A hospital that did not contribute to an attempt or to the run, and why."""
+
+    hospital: str
+    since: Text
+    reason: Text
+
+
+class Participation(Frozen):
+    """Who was planned, who took part, who was missing."""
+
+    verdict: Literal["everybody", "somebody was missing", "stopped early"]
+    headline: Text
+    planned: tuple[str, ...]
+    completed: tuple[str, ...]
+    absent: tuple[Absent, ...]
+    rounds_closed: Figure
+    attempts: tuple[AttemptFacts, ...]
+
+
+class EvaluationFacts(Frozen):
+    """Section E: the model on held-out patients; `metrics` is `wardround.evaluation`'s JSON."""
+
+    origin: Origin
+    counts: Literal["exact", "noised"]
+    threshold: float
+    registered: str
+    hospitals: tuple[str, ...]
+    place: Place | None
+    metrics: Json | None
+
+
+class LogFacts(Frozen):
+    """Section H: one party's log."""
+
+    party: str
+    entries: int
+    head: str
+    root: str
+    first_at: Moment | None
+    last_at: Moment | None
+    clock_back_s: float
+    countersigned: bool | None
+
+
+class Incident(Frozen):
+    """Section D: something that was refused, rejected or void."""
+
+    what: Text
+    party: str
+    reason: Text
+    place: Place
+
+
+class Report(Frozen):
+    """The privacy audit report of one run."""
+
+    schema_: Literal["wardround.report/1"] = Field(alias="schema")
+    study: StudyFacts
+    run: RunFacts
+    guarantee: Guarantee
+    outflow: tuple[Outflow, ...]
+    participation: Participation
+    evaluation: EvaluationFacts
+    not_protected: tuple[Text, ...] = Field(min_length=1)
+    hazards: tuple[Hazard, ...] = Field(min_length=1)
+    incidents: tuple[Incident, ...]
+    logs: tuple[LogFacts, ...]
+    without_log: tuple[str, ...]
+
+    def to_json(self) -> Json:
+        """The JSON value of report.json."""
+        value: Json = self.model_dump(mode="json", by_alias=True)
+        return value
+
+    def to_bytes(self) -> bytes:
+        """report.json: RFC 8785 bytes."""
+        return canonical_bytes(self.to_json())
+
+
+def report_schema() -> Json:
+    """The JSON Schema of report.json.
+
+    >>> report_schema()["title"]
+    'Report'
+    """
+    return Report.model_json_schema(by_alias=True)
+
+
+def moment(time: datetime) -> str:
+    """A time as the report prints it, in whole seconds UTC."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ")

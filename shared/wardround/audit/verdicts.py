@@ -1,0 +1,80 @@
+"""The four verdicts of a verification, and what failed where."""
+
+from dataclasses import dataclass
+
+from wardround.canonical import Json
+
+BUNDLE = "bundle"
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """One reason why a verdict is not ok: a name for it, the log or member, the entry, the text."""
+
+    code: str
+    log: str
+    seq: int | None
+    reason: str
+
+    def __str__(self) -> str:
+        place = self.log if self.seq is None else f"{self.log}, entry {self.seq}"
+        return f"{place}: {self.code}: {self.reason}"
+
+    def to_json(self) -> Json:
+        """The JSON object of `--json`."""
+        return {"code": self.code, "log": self.log, "seq": self.seq, "reason": self.reason}
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One of the four; ok exactly when nothing failed."""
+
+    name: str
+    failures: tuple[Failure, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing failed."""
+        return not self.failures
+
+    def to_json(self) -> Json:
+        """The JSON object of `--json`."""
+        return {"ok": self.ok, "failures": [failure.to_json() for failure in self.failures]}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdicts:
+    """Everything that a verification says.
+
+    `rests_on` are the fingerprints that everything depends on; `pinned` are the parties among
+    them that were compared with values from outside the bundle. Without a pin a forged bundle
+    that agrees with itself cannot be told from an honest one.
+    """
+
+    authentic: Verdict
+    intact: Verdict
+    complete: Verdict
+    recomputed: Verdict
+    rests_on: tuple[tuple[str, str], ...]
+    pinned: frozenset[str]
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def four(self) -> tuple[Verdict, ...]:
+        """The verdicts in the order in which they are printed."""
+        return (self.authentic, self.intact, self.complete, self.recomputed)
+
+    @property
+    def ok(self) -> bool:
+        """Whether all four hold."""
+        return all(verdict.ok for verdict in self.four)
+
+    def to_json(self) -> Json:
+        """The JSON object of `--json`."""
+        return {
+            **{verdict.name: verdict.to_json() for verdict in self.four},
+            "ok": self.ok,
+            "rests_on": dict(self.rests_on),
+            "pinned": sorted(self.pinned),
+            "remarks": list(self.remarks),
+        }

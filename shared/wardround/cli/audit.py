@@ -1,0 +1,188 @@
+"""`wardround audit`: look at a party's log, export it, verify a bundle, render its report."""
+
+import json
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from wardround.errors import BadInput, VerificationFailed
+
+if TYPE_CHECKING:
+    from wardround.audit.check_authentic import Pins
+    from wardround.audit.verdicts import Verdicts
+    from wardround.evidence.entry import Entry
+
+_ROSTER_LIMIT_BYTES = 1 << 20
+_BODY_CHARACTERS = 160
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    help="Evidence logs, reports, and their verification.",
+)
+
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON value instead of text.")]
+BundleFile = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle.zip.")]
+Directory = Annotated[Path, typer.Option("--dir", help="A hospital's or coordinator's directory.")]
+StudyDigest = Annotated[
+    str, typer.Option("--study", help="First digits of the study's digest, if there are several.")
+]
+CoordinatorKey = Annotated[
+    str, typer.Option("--coordinator-key", help="The coordinator's fingerprint, from elsewhere.")
+]
+RosterFile = Annotated[
+    Path | None, typer.Option("--roster", help='JSON {"hospital": "fingerprint"}, from elsewhere.')
+]
+
+
+@app.command()
+def verify(
+    bundle: BundleFile,
+    coordinator_key: CoordinatorKey = "",
+    roster: RosterFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say whether a bundle is authentic, intact, complete and recomputed; exit code 7 if not."""
+    from wardround.audit.verify import verify_bundle
+
+    verdicts = verify_bundle(bundle, pins=_pins(coordinator_key, roster))
+    if as_json:
+        typer.echo(json.dumps(verdicts.to_json()))
+    else:
+        _print_verdicts(verdicts)
+    if not verdicts.ok:
+        raise typer.Exit(VerificationFailed.exit_code)
+
+
+@app.command()
+def report(
+    bundle: BundleFile,
+    out: Annotated[Path, typer.Option("--out", help="Directory for report.html and report.json.")],
+    coordinator_key: CoordinatorKey = "",
+    roster: RosterFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Verify a bundle and write its report with the verdicts on top; exit code 7 if it fails."""
+    from wardround.audit.bundle import REPORT
+    from wardround.audit.check_recomputed import REPORT_LIMIT_BYTES
+    from wardround.audit.container import read_file, unpack
+    from wardround.audit.html import render_html
+    from wardround.audit.verify import verify_bytes
+    from wardround.canonical import parse_json
+    from wardround.durable import write_durably
+
+    content = read_file(bundle)
+    verdicts = verify_bytes(content, pins=_pins(coordinator_key, roster))
+    found = unpack(content).get(REPORT)
+    if found is None:
+        raise VerificationFailed(f"bundle {bundle.name}: it holds no {REPORT}")
+    page = render_html(parse_json(found, what=REPORT, limit_bytes=REPORT_LIMIT_BYTES), verdicts)
+    out.mkdir(parents=True, exist_ok=True)
+    write_durably(out / "report.html", page.encode())
+    write_durably(out / REPORT, found)
+    answer = {"report": str(out / "report.html"), "ok": verdicts.ok}
+    typer.echo(json.dumps(answer) if as_json else f"{answer['report']}")
+    if not verdicts.ok:
+        raise typer.Exit(VerificationFailed.exit_code)
+
+
+@app.command()
+def log(directory: Directory, study: StudyDigest = "", as_json: AsJson = False) -> None:
+    """Print a party's evidence log, checked from its first entry on."""
+    for entry in _entries(directory, study):
+        typer.echo(entry.to_bytes().decode() if as_json else _line(entry))
+
+
+@app.command()
+def export(
+    directory: Directory,
+    out: Annotated[Path, typer.Option("--out", help="File for the JSON lines.")],
+    study: StudyDigest = "",
+    as_json: AsJson = False,
+) -> None:
+    """Write a party's evidence log as JSON lines, each with its place in the chain."""
+    from wardround.durable import write_durably
+    from wardround.evidence.entry import head_of
+    from wardround.evidence.export import write_export
+
+    entries = _entries(directory, study)
+    write_durably(out, write_export(entries))
+    answer = {"file": str(out), "entries": len(entries), "head": head_of(entries)}
+    typer.echo(
+        json.dumps(answer) if as_json else f"{out}: {len(entries)} entries, head {answer['head']}"
+    )
+
+
+def _pins(coordinator_key: str, roster: Path | None) -> "Pins":
+    from wardround.audit.check_authentic import Pins
+    from wardround.canonical import parse_json
+
+    if coordinator_key and not _is_fingerprint(coordinator_key):
+        raise BadInput("--coordinator-key: 64 lower-case hex digits are due")
+    hospitals = None
+    if roster is not None:
+        try:
+            content = roster.read_bytes()
+        except OSError as error:
+            raise BadInput(f"--roster {roster.name}: {type(error).__name__}") from error
+        hospitals = parse_json(
+            content, what=f"--roster {roster.name}", limit_bytes=_ROSTER_LIMIT_BYTES
+        )
+        if not all(_is_fingerprint(value) for value in hospitals.values()):
+            raise BadInput(f"--roster {roster.name}: 64 lower-case hex digits are due per hospital")
+    return Pins(coordinator=coordinator_key or None, hospitals=hospitals)
+
+
+def _is_fingerprint(value: object) -> bool:
+    return isinstance(value, str) and len(value) == 64 and set(value) <= set("0123456789abcdef")
+
+
+def _print_verdicts(verdicts: "Verdicts") -> None:
+    for verdict in verdicts.four:
+        typer.echo(f"{verdict.name:<11} {'ok' if verdict.ok else 'FAILED'}")
+        for failure in verdict.failures:
+            typer.echo(f"    {failure}")
+    for remark in verdicts.remarks:
+        typer.echo(f"remark      {remark}")
+    for party, key in verdicts.rests_on:
+        typer.echo(f"key         {key}  {party}{' (pinned)' if party in verdicts.pinned else ''}")
+    if not verdicts.pinned:
+        typer.echo(
+            "No fingerprint was given. All of this rests on the keys above: compare them with "
+            "values that reached you on another way (--coordinator-key, --roster)."
+        )
+
+
+def _entries(directory: Path, study: str) -> "list[Entry]":
+    from wardround.evidence.export import check_lines
+
+    files = [path for path in _log_files(directory) if not study or study in str(path)]
+    if len(files) != 1:
+        found = "no evidence log" if not files else f"{len(files)} evidence logs, choose by --study"
+        raise BadInput(f"{directory.name}: {found}")
+    try:
+        uri = f"{files[0].resolve().as_uri()}?mode=ro"
+        with closing(sqlite3.connect(uri, uri=True)) as database:
+            rows = database.execute("SELECT line FROM entry ORDER BY seq").fetchall()
+    except sqlite3.Error as error:
+        raise BadInput(f"{files[0].name}: not a readable evidence log ({error})") from error
+    return check_lines([row[0] for row in rows])
+
+
+def _log_files(directory: Path) -> list[Path]:
+    """Where the parties keep their logs: one per study at a hospital, one per run elsewhere."""
+    patterns = ("evidence.sqlite", "evidence/*.sqlite", "studies/*/evidence.sqlite")
+    return sorted(path for pattern in patterns for path in directory.glob(pattern))
+
+
+def _line(entry: "Entry") -> str:
+    from wardround.canonical import canonical_bytes
+    from wardround.evidence.entry import time_text
+
+    body = canonical_bytes(entry.body).decode()
+    shown = body if len(body) <= _BODY_CHARACTERS else body[: _BODY_CHARACTERS - 3] + "..."
+    return f"{entry.seq:>6}  {time_text(entry.time)}  {entry.type:<20}  {shown}"

@@ -1,0 +1,454 @@
+"""A complete, honest run in memory: real keys, real chained logs, real masked updates; no torch.
+
+The same options give the same bytes. `Party` keeps its signing key, so that a test can also play
+a dishonest party that rewrites its own log and signs it again.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+
+import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from tests.support.masked_hospitals import seeded
+from wardround.audit.bundle import LogExport, RunEvidence
+from wardround.audit.countersign import Countersignature, countersign
+from wardround.canonical import Json
+from wardround.evaluation.histograms import CountsLayout, CountsMode, count_patients
+from wardround.evidence.checkpoint import checkpoint_of, sign_checkpoint
+from wardround.evidence.entry import Entry, head_of
+from wardround.evidence.export import write_export
+from wardround.identity import Identity
+from wardround.masking.directory import Directory
+from wardround.masking.pairs import PairSecrets
+from wardround.masking.quantise import Lanes, choose_scale, largest_limit
+from wardround.masking.round_spec import Purpose, RoundSpec
+from wardround.masking.run_key import RunKey, sign_run_key
+from wardround.masking.update import mask, update_digest
+from wardround.privacy.accounting import epsilon_spent, gaussian_count_noise, noise_for
+from wardround.privacy.mechanism import SampledGaussian
+from wardround.study.files import checked, sign_study
+from wardround.study.manifest import Study
+
+RUN, SESSION = "ab" * 16, "cd" * 16
+NAMES = ("bergen", "coimbra", "leiden", "zurich")
+START = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
+PARAMETERS = 31
+BUDGET = 10.0
+
+
+@dataclass
+class Party:
+    """One party with its key and its log."""
+
+    name: str
+    identity: Identity
+    entries: list[Entry] = field(default_factory=list)
+
+    def append(self, kind: str, body: Json, *, at: datetime) -> Entry:
+        entry = Entry(
+            seq=len(self.entries),
+            time=at,
+            type=kind,
+            actor=self.name,
+            body=body,
+            previous=head_of(self.entries),
+        )
+        # Read back, so that the body is what a reader of the file gets.
+        self.entries.append(Entry.from_bytes(entry.to_bytes()))
+        return entry
+
+    def rewrite(self, changed: list[Entry]) -> None:
+        """Play a forger who holds the key: number and chain the entries anew."""
+        self.entries = []
+        for entry in changed:
+            self.append(entry.type, entry.body, at=entry.time)
+
+    def checkpoint(self) -> str:
+        return sign_checkpoint(self.identity, checkpoint_of(self.entries, actor=self.name))
+
+    def export(self) -> LogExport:
+        return LogExport(entries=write_export(self.entries), checkpoint=self.checkpoint())
+
+
+@dataclass
+class Federation:
+    """A finished run and everything that its parties hand over."""
+
+    study: Study
+    coordinator: Party
+    hospitals: dict[str, Party]
+    run_keys: dict[str, RunKey] = field(default_factory=dict)
+    directory: Directory | None = None
+    countersignatures: dict[str, Countersignature] = field(default_factory=dict)
+    lost: dict[str, tuple[int, str]] = field(default_factory=dict)
+    clock: datetime = START
+    releases: dict[str, list[SampledGaussian]] = field(default_factory=dict)
+
+    def tick(self) -> datetime:
+        self.clock += timedelta(seconds=7)
+        return self.clock
+
+    def parts(self, *, without: frozenset[str] = frozenset()) -> RunEvidence:
+        kept = {name: party for name, party in self.hospitals.items() if name not in without}
+        return RunEvidence(
+            signed_study=sign_study(self.study, self.coordinator.identity),
+            coordinator_key=self.coordinator.identity.public_key,
+            hospital_keys={n: p.identity.public_key for n, p in self.hospitals.items()},
+            coordinator=self.coordinator.export(),
+            hospitals={name: party.export() for name, party in kept.items()},
+            countersignatures={
+                n: signed for n, signed in self.countersignatures.items() if n in kept
+            },
+        )
+
+
+def new_identity(name: str) -> Identity:
+    """A key that depends on the name alone."""
+    return Identity(Ed25519PrivateKey.from_private_bytes(seeded(f"identity/{name}")(32)))
+
+
+def study_of(
+    names: tuple[str, ...] = NAMES,
+    *,
+    rounds: int = 3,
+    changes: Mapping[str, Mapping[str, object]] | None = None,
+) -> Study:
+    """A small real study; `changes` replaces keys of its tables."""
+    value: Json = {
+        "schema": "wardround.study/1",
+        "name": "heart-risk",
+        "title": "Risk of coronary disease from routine findings",
+        "purpose": "One risk model over several hospitals, without moving a record.",
+        "contact": "data.office@example.org",
+        "task": {"family": "risk", "model": "logistic-regression"},
+        "contract": {
+            "patient_key": "patient",
+            "label": {"name": "disease", "description": "narrowing over 50 %", "positive": "1"},
+            "columns": [
+                {
+                    "name": "age",
+                    "kind": "continuous",
+                    "description": "age",
+                    "unit": "a",
+                    "range": [18, 95],
+                },
+                {"name": "angina", "kind": "binary", "description": "angina under exercise"},
+            ],
+        },
+        "privacy": {
+            "mechanism": "local",
+            "epsilon": 2.5,
+            "delta": 1e-4,
+            "clip_norm_l2": 1.0,
+            "sampling_rate": 0.1,
+        },
+        "training": {"local_steps": 4, "learning_rate": 0.5, "expected_batch": 20.0},
+        "rounds": {"count": rounds, "quorum": min(3, len(names))},
+        "masking": {"minimum_hospitals": min(3, len(names))},
+        "evaluation": {"registered": "2026-02-20", "bins": 100},
+        "roster": [{"name": name, "fingerprint": new_identity(name).fingerprint} for name in names],
+    }
+    for table, keys in (changes or {}).items():
+        value[table] = {**value[table], **keys}
+    return checked(Study, value, what="test study")
+
+
+@lru_cache(maxsize=16)
+def _noise(study: Study) -> float:
+    if study.privacy.epsilon is None or study.privacy.delta is None:
+        return 0.0
+    return noise_for(
+        study.privacy.epsilon,
+        delta=study.privacy.delta,
+        sampling_rate=study.privacy.sampling_rate,
+        steps=study.attempts * study.training.local_steps,
+    )
+
+
+def federation(
+    *,
+    rounds: int = 3,
+    names: tuple[str, ...] = NAMES,
+    lost: Mapping[str, tuple[int, str]] | None = None,
+    changes: Mapping[str, Mapping[str, object]] | None = None,
+    study: Study | None = None,
+) -> Federation:
+    """Run it all. `lost` = {hospital: (round from which it does not answer, reason)}."""
+    study = study or study_of(names, rounds=rounds, changes=changes)
+    fed = Federation(
+        study=study,
+        coordinator=Party("coordinator", new_identity("coordinator")),
+        hospitals={name: Party(name, new_identity(name)) for name in study.names()},
+        lost=dict(lost or {}),
+    )
+    _open(fed)
+    cohort, model = study.names(), _digest_of("model", 0)
+    for number in range(study.rounds.count):
+        cohort, model = _round(fed, number, cohort, model)
+    _evaluate(fed, cohort, model)
+    _close(fed, cohort, model)
+    return fed
+
+
+def _open(fed: Federation) -> None:
+    study = fed.study
+    for name, party in fed.hospitals.items():
+        approved = {
+            "study_digest": study.digest,
+            "officer": f"privacy office of {name}",
+            "policy_digest": _digest_of("policy", len(name)),
+        }
+        party.append("study-approved", approved, at=fed.tick())
+        fed.run_keys[name] = RunKey.generate(seeded(f"run-key/{name}"))
+    opened = {"study_digest": study.digest, "run": RUN, "software": "0.1.0"}
+    fed.coordinator.append("study-opened", opened, at=fed.tick())
+    keys = [
+        sign_run_key(
+            fed.hospitals[name].identity,
+            fed.run_keys[name],
+            run=RUN,
+            session=SESSION,
+            hospital=name,
+        )
+        for name in study.names()
+    ]
+    for key in keys:
+        joined = {
+            "run": RUN,
+            "session": SESSION,
+            "study_digest": study.digest,
+            "epsilon_planned": study.privacy.epsilon,
+        }
+        fed.hospitals[key.hospital].append("run-joined", joined, at=fed.tick())
+        _witness(fed, key.hospital)
+    fed.directory = Directory.checked(
+        keys,
+        run=RUN,
+        session=SESSION,
+        identity_keys={n: p.identity.public_key for n, p in fed.hospitals.items()},
+    )
+    for key in fed.directory.entries:
+        body = {"hospital": key.hospital, "session": SESSION, "run_key": key.to_json()}
+        fed.coordinator.append("hospital-joined", body, at=fed.tick())
+
+
+def _witness(fed: Federation, name: str) -> None:
+    entries = fed.coordinator.entries
+    body = {"actor": "coordinator", "size": len(entries), "head": head_of(entries)}
+    fed.hospitals[name].append("checkpoint-witnessed", body, at=fed.tick())
+
+
+def _round(
+    fed: Federation, number: int, cohort: tuple[str, ...], model: str
+) -> tuple[tuple[str, ...], str]:
+    gone = {name: reason for name, (at, reason) in fed.lost.items() if at == number}
+    if gone:
+        spec = _spec(fed, Purpose.TRAIN, number, 1, cohort, model)
+        _attempt(fed, spec, gone)
+        cohort = tuple(name for name in cohort if name not in gone)
+    spec = _spec(fed, Purpose.TRAIN, number, 2 if gone else 1, cohort, model)
+    digest = _attempt(fed, spec, {})
+    after = _digest_of("model", number + 1)
+    body = {
+        "transcript": spec.transcript().hex(),
+        "sum_digest": digest,
+        "model_before": model,
+        "model_after": after,
+    }
+    fed.coordinator.append("round-closed", body, at=fed.tick())
+    return cohort, after
+
+
+def _spec(
+    fed: Federation,
+    purpose: Purpose,
+    number: int,
+    attempt: int,
+    cohort: tuple[str, ...],
+    model: str,
+) -> RoundSpec:
+    trains = purpose is Purpose.TRAIN
+    bound = fed.study.training.update_bound
+    assert fed.directory is not None
+    return RoundSpec(
+        purpose=purpose,
+        run=RUN,
+        session=SESSION,
+        study_digest=fed.study.digest,
+        round=number,
+        attempt=attempt,
+        cohort=cohort,
+        directory_digest=fed.directory.digest,
+        model_digest=model,
+        lanes=PARAMETERS if trains else layout_of(fed.study).lanes,
+        scale=choose_scale(bound, len(cohort)) if trains else 1.0,
+        limit=largest_limit(len(cohort)),
+        minimum=fed.study.masking.minimum_hospitals,
+    )
+
+
+def _attempt(fed: Federation, spec: RoundSpec, gone: Mapping[str, str]) -> str:
+    """One attempt with real masks; returns the digest of the opened sum."""
+    transcript = spec.transcript().hex()
+    body = {"transcript": transcript, "spec": spec.to_json()}
+    fed.coordinator.append("round-opened", body, at=fed.tick())
+    total = np.zeros(spec.lanes, dtype=np.uint32)
+    received = []
+    for name in spec.cohort:
+        if name in gone:
+            continue
+        words, entry = _answer(fed, name, spec)
+        total += words
+        received.append(entry)
+    for entry in received:
+        fed.coordinator.append("update-received", entry, at=fed.tick())
+    for name, reason in gone.items():
+        missed = {"transcript": transcript, "hospital": name, "reason": reason}
+        fed.coordinator.append("hospital-missed", missed, at=fed.tick())
+    if gone:
+        void = {"transcript": transcript, "reason": f"missing {', '.join(gone)}"}
+        fed.coordinator.append("attempt-void", void, at=fed.tick())
+    return update_digest(total)
+
+
+def _answer(fed: Federation, name: str, spec: RoundSpec) -> tuple[np.ndarray, Json]:
+    party, transcript = fed.hospitals[name], spec.transcript().hex()
+    trains = spec.purpose is Purpose.TRAIN
+    release = hashlib.sha256(f"{name}/{transcript}".encode()).hexdigest()[:32]
+    _witness(fed, name)
+    engine = engine_of(fed.study, trains=trains, name=name)
+    reserved = {
+        "release": release,
+        "transcript": transcript,
+        "purpose": spec.purpose.value,
+        "mechanism": engine["mechanism"],
+    }
+    party.append("release-reserved", reserved, at=fed.tick())
+    lanes = _update(name, spec) if trains else counts_of_hospital(fed.study, name)
+    assert fed.directory is not None
+    secrets = PairSecrets.agree(fed.run_keys[name], fed.directory, name)
+    masked, signature = mask(
+        lanes, spec, secrets.round_masks(spec), identity=party.identity, hospital=name
+    )
+    sent = {
+        "release": release,
+        "transcript": transcript,
+        "update_digest": masked.header.update_digest,
+        "engine": engine,
+    }
+    party.append("release-sent", sent, at=fed.tick())
+    _charge(fed, name, engine)
+    return masked.values, {
+        "transcript": transcript,
+        "hospital": name,
+        "header": masked.header.to_json(),
+        "signature": signature.hex(),
+        "bytes": 4 * spec.lanes,
+    }
+
+
+def engine_of(study: Study, *, trains: bool, name: str) -> Json:
+    """What an honest engine logs."""
+    if not trains:
+        if study.evaluation.epsilon is None:
+            return {"mechanism": "exact"}
+        assert study.privacy.delta is not None
+        noise = gaussian_count_noise(study.evaluation.epsilon, study.privacy.delta)
+        return {"mechanism": "gaussian", "noise_multiplier": noise}
+    return {
+        "mechanism": study.privacy.mechanism.value,
+        "noise_multiplier": _noise(study),
+        "clip_norm_l2": study.privacy.clip_norm_l2,
+        "sampling_rate": study.privacy.sampling_rate,
+        "steps": study.training.local_steps,
+        "records_per_patient": study.privacy.records_per_patient,
+        "batches_commitment": hashlib.sha256(f"salt/{name}".encode()).hexdigest(),
+    }
+
+
+def _charge(fed: Federation, name: str, engine: Json) -> None:
+    if engine["mechanism"] == "local":
+        release = SampledGaussian(
+            engine["noise_multiplier"], engine["sampling_rate"], engine["steps"]
+        )
+        fed.releases.setdefault(name, []).append(release)
+
+
+def layout_of(study: Study) -> CountsLayout:
+    """How this study's counts lie in the vector."""
+    return CountsLayout(mode=CountsMode(study.evaluation.counts), bins=study.evaluation.bins)
+
+
+def counts_of_hospital(study: Study, name: str) -> Lanes:
+    """Held-out patients of one hospital, with scores that separate the classes fairly well."""
+    random = np.random.default_rng(int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]))
+    patients = 40 + 25 * (len(name) % 4)
+    labels = (random.random(patients) < 0.4).astype(np.int64)
+    scores = 1 / (1 + np.exp(-(random.normal(size=patients) + 1.7 * (2 * labels - 1))))
+    raw = count_patients(labels, scores, layout_of(study))
+    if study.evaluation.counts == "exact":
+        return raw.exact().to_lanes()
+    assert study.evaluation.epsilon is not None
+    assert study.privacy.delta is not None
+    spread = gaussian_count_noise(study.evaluation.epsilon, study.privacy.delta)
+    noise = np.rint(random.normal(scale=spread, size=layout_of(study).lanes)).astype(np.int64)
+    return raw.noised(noise).to_lanes()
+
+
+def _update(name: str, spec: RoundSpec) -> Lanes:
+    random = np.random.default_rng(spec.round * 1000 + len(name))
+    return random.integers(-1000, 1000, spec.lanes).astype(np.int32)
+
+
+def _evaluate(fed: Federation, cohort: tuple[str, ...], model: str) -> None:
+    number = fed.study.rounds.count
+    spec = _spec(fed, Purpose.EVALUATE, number, 1, cohort, model)
+    digest = _attempt(fed, spec, {})
+    counts = np.sum([counts_of_hospital(fed.study, name) for name in cohort], axis=0)
+    body = {
+        "transcript": spec.transcript().hex(),
+        "sum_digest": digest,
+        "counts": [int(count) for count in counts],
+    }
+    fed.coordinator.append("evaluation-closed", body, at=fed.tick())
+
+
+def _close(fed: Federation, cohort: tuple[str, ...], model: str) -> None:
+    closed = {
+        "rounds": fed.study.rounds.count,
+        "hospitals_completed": list(cohort),
+        "model": model,
+    }
+    fed.coordinator.append("run-closed", closed, at=fed.tick())
+    end_and_countersign(fed, cohort)
+
+
+def end_and_countersign(fed: Federation, cohort: tuple[str, ...]) -> None:
+    """What hospitals do when the coordinator shows its whole log."""
+    note, head = fed.coordinator.checkpoint(), head_of(fed.coordinator.entries)
+    delta = fed.study.privacy.delta
+    for name in cohort:
+        party = fed.hospitals[name]
+        releases = fed.releases.get(name, [])
+        epsilon = epsilon_spent(releases, delta=delta) if delta and releases else None
+        _witness(fed, name)
+        ended = {
+            "run": RUN,
+            "coordinator_head": head,
+            "epsilon": epsilon,
+            "delta": delta,
+            "epsilon_dataset": epsilon,
+            "epsilon_budget": BUDGET,
+        }
+        party.append("run-ended", ended, at=fed.tick())
+        fed.countersignatures[name] = countersign(
+            party.identity, study_digest=fed.study.digest, run=RUN, checkpoint=note
+        )
+
+
+def _digest_of(what: str, number: int) -> str:
+    return hashlib.sha256(f"{what}/{number}".encode()).hexdigest()
