@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 from rich.console import Console, ConsoleOptions, Group, RenderResult
 from rich.table import Table
@@ -101,7 +100,8 @@ class DataCheck:
 
     def _table(self) -> Table:
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-        for name in ("column", "from", "unit", "range or categories"):
+        table.add_column("column", no_wrap=True)
+        for name in ("from", "unit", "allowed"):
             table.add_column(name, overflow="fold")
         for name in ("missing", "outside", "unreadable"):
             table.add_column(name, justify="right")
@@ -129,7 +129,7 @@ def check(description: DatasetDescription, contract: Contract, folder: Path) -> 
         seen = examine(description, contract, folder)
     except BadInput as error:
         return _unread(description, contract, str(error))
-    records = np.unique(np.array(seen.patients, dtype=str), return_counts=True)[1]
+    records = pd.Series(seen.patients).value_counts()
     positive, patients = _positive_patients(seen), len(records)
     return DataCheck(
         hospital=description.hospital,
