@@ -12,6 +12,7 @@ from wardround.protocol.envelope import Vector
 from wardround.protocol.messages import Body, Close, Failed, Open, RefusalCode, Work
 from wardround.randomness import Randomness, system_randomness
 from wardround.study.manifest import Mechanism, Study
+from wardround.times import AttemptTimes
 from wardround_client.admission import Admission, attempts_used
 from wardround_client.closing import Closer
 from wardround_client.home import HospitalHome
@@ -33,6 +34,7 @@ class Hospital:
     identity: Identity
     name: str
     coordinator_key: bytes
+    times: AttemptTimes
     randomness: Randomness = system_randomness
     sessions: dict[str, RunSession] = field(default_factory=dict, repr=False)
     _ledgers: dict[str, Ledger] = field(default_factory=dict, repr=False)
@@ -43,7 +45,8 @@ class Hospital:
     def at(cls, home: HospitalHome) -> "Hospital":
         """The hospital whose directory this is. Raises BadInput when it has not joined."""
         membership = home.membership()
-        return cls(home, membership.identity, membership.hospital, home.coordinator_key())
+        times = AttemptTimes(home.directory / "times.jsonl")
+        return cls(home, membership.identity, membership.hospital, home.coordinator_key(), times)
 
     def answer(self, body: Body, vector: Vector | None) -> tuple[Body, Vector | None]:
         """Answer one message. Nothing but codes, type names and masked vectors leaves.
@@ -74,6 +77,7 @@ class Hospital:
             attempts=used,
             epsilon=self._epsilon_after(session.study, used),
             loss=held_out_loss(session.study, session.records.held_out, vector),
+            seconds=self.times.last,
         )
 
     def close(self) -> None:
@@ -92,7 +96,7 @@ class Hospital:
         if session is None:
             raise StudyRefused(RefusalCode.NO_SESSION, "this process did not join that session")
         if isinstance(body, Work):
-            worker = RoundWorker(self.home, self.identity, self.name, self.randomness)
+            worker = RoundWorker(self.home, self.identity, self.name, self.randomness, self.times)
             return worker.answer(session, body, vector)
         if isinstance(body, Close):
             return self._close(session, body, vector), None

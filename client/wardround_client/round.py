@@ -4,7 +4,9 @@ Check, reserve in the ledger, train or evaluate, mask, log, commit, answer. What
 masked vector and a signed header; PROTOCOL.md, "A round".
 """
 
+import time
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +31,7 @@ from wardround.protocol.specs import check_spec, evaluation_layout
 from wardround.randomness import Randomness
 from wardround.study import manifest
 from wardround.study.manifest import Study
+from wardround.times import AttemptTimes
 from wardround_client.admission import attempts_used, planned_evaluation
 from wardround_client.home import HospitalHome
 from wardround_client.ledger import ReservationId
@@ -42,6 +45,14 @@ Model = npt.NDArray[np.float32]
 Masked = npt.NDArray[np.uint32]
 
 
+class Computed(NamedTuple):
+    """What may be masked, what the engine did, and how long the training or scoring took."""
+
+    lanes: Lanes
+    engine: Engine
+    seconds: float
+
+
 @dataclass(slots=True)
 class RoundWorker:
     """Does a round's work for one hospital."""
@@ -50,11 +61,13 @@ class RoundWorker:
     identity: Identity
     hospital: str
     randomness: Randomness
+    times: AttemptTimes
 
     def answer(
         self, session: RunSession, work: Work, vector: Model | None
     ) -> tuple[Update, Masked]:
         """One round. Raises StudyRefused before anything is spent, ProtocolViolation for a lie."""
+        started_s = time.perf_counter()
         spec, model = self._checked(session, work, vector)
         pairs = session.pairs(work.directory, self.hospital)
         masks = pairs.round_masks(spec)
@@ -62,7 +75,7 @@ class RoundWorker:
         self._refuse_beyond_plan(session, spec)
         AttemptRecord(self.home, session.study).write(spec)
         reservation = self._reserve(session, spec, seen)
-        lanes, engine = self._compute(session, spec, model)
+        lanes, engine, compute_s = self._compute(session, spec, model)
         masked, signature = mask(lanes, spec, masks, identity=self.identity, hospital=self.hospital)
         sent = {
             "release": reservation,
@@ -78,6 +91,7 @@ class RoundWorker:
             engine=engine.body(),
             checkpoint=session.evidence.log.checkpoint(),
         )
+        self.times.note(spec, compute_s=compute_s, answer_s=time.perf_counter() - started_s)
         return update, masked.values
 
     def _checked(
@@ -138,11 +152,13 @@ class RoundWorker:
         session.evidence.append(seen, ("release-reserved", body))
         return reservation
 
-    def _compute(self, session: RunSession, spec: RoundSpec, model: Model) -> tuple[Lanes, Engine]:
+    def _compute(self, session: RunSession, spec: RoundSpec, model: Model) -> Computed:
         network = build(session.study)
         load_parameters(network, torch.from_numpy(model.copy()))
+        started_s = time.perf_counter()
         if spec.purpose is Purpose.EVALUATE:
-            return self._evaluate(session, spec, network)
+            lanes, engine = self._evaluate(session, spec, network)
+            return Computed(lanes, engine, time.perf_counter() - started_s)
         update, report = train(
             network,
             session.records.train,
@@ -151,7 +167,9 @@ class RoundWorker:
             step_sizes(session.study),
             randomness=self.randomness,
         )
-        return quantise(update.values, scale=spec.scale, limit=spec.limit), report.engine
+        seconds = time.perf_counter() - started_s
+        lanes = quantise(update.values, scale=spec.scale, limit=spec.limit)
+        return Computed(lanes, report.engine, seconds)
 
     def _evaluate(
         self, session: RunSession, spec: RoundSpec, network: nn.Module

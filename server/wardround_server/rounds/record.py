@@ -13,6 +13,7 @@ from wardround.evidence.log import EvidenceLog
 from wardround.masking.round_spec import RoundSpec
 from wardround.protocol.messages import Refusal
 from wardround.study.manifest import Study
+from wardround.times import AttemptTimes
 from wardround_server.rounds.post import Silence
 
 
@@ -25,8 +26,13 @@ class RunRecord:
     log: EvidenceLog
     status_file: Path
     status: Json = field(default_factory=dict)
+    _times: AttemptTimes = field(init=False)
+    _attempt: RoundSpec | None = None
     _pending: list[tuple[str, Json]] = field(default_factory=list)
     _started: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        self._times = AttemptTimes(self.status_file.with_name("times.jsonl"))
 
     def opened(self) -> None:
         """A run begins, or goes on after a stop."""
@@ -50,6 +56,7 @@ class RunRecord:
 
     def round_opened(self, spec: RoundSpec) -> None:
         """An attempt begins; nothing was sent yet."""
+        self._attempt = spec
         self._append(
             "round-opened", {"transcript": spec.transcript().hex(), "spec": spec.to_json()}
         )
@@ -96,6 +103,12 @@ class RunRecord:
             "model_after": after,
         }
         self._append("round-closed", body)
+
+    def took(self, seconds: float) -> None:
+        """The last training attempt is over, checkpoint written: so long it took, all in all."""
+        if self._attempt is not None:
+            self._times.note(self._attempt, seconds=seconds)
+        self.status["last_round_s"] = round(seconds, 3)
 
     def evaluation_closed(self, spec: RoundSpec, sum_digest: str, counts: list[int]) -> None:
         """The pooled counts of the held-out patients."""

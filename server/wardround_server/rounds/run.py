@@ -5,6 +5,7 @@ Then evaluate on held-out patients and let the hospitals countersign. A stopped 
 its last checkpoint under a fresh session.
 """
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,10 +59,12 @@ class Run:
         session = self._opener(post).open(everybody, deadline_s=self.study.rounds.deadline_s)
         lost: Lost = {}
         while state.progress.round < self.study.rounds.count:
+            started_s = time.perf_counter()
             session, lost = self._with_returned(post, session, lost)
             state, gone = self._round(post, session, state, lost)
             lost |= gone
             write_checkpoint(self.checkpoint_file, state)
+            self.record.took(time.perf_counter() - started_s)
         self._evaluate(post, session, state, lost)
         return state.model, session
 
