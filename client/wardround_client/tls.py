@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 
 from wardround.errors import BadInput, ProtocolViolation, Unreachable, WardroundError
 from wardround.ticket import format_time
@@ -19,16 +20,6 @@ from wardround.ticket import format_time
 CONNECT_TIMEOUT_S = 5.0
 ERROR_NAME_LIMIT = 80
 
-# What OpenSSL 3 calls the other side's alert, and what a hospital can do about it.
-_ALERTS = {
-    "CERTIFICATE_REQUIRED": "it asks for a certificate, and none was sent",
-    "CERTIFICATE_EXPIRED": "this hospital's certificate has expired: ask for a new join ticket",
-    "UNKNOWN_CA": "it does not know the authority that issued this hospital's certificate",
-    "BAD_CERTIFICATE": "it refuses this hospital's certificate",
-    "DECRYPT_ERROR": "it refuses this hospital's certificate",
-    "UNSUPPORTED_CERTIFICATE": "this hospital's certificate is not for this use",
-    "PROTOCOL_VERSION": "it does not speak the same version of TLS",
-}
 _REFUSALS: Mapping[str, str] = {
     "UnknownHospital": "it does not know this hospital's certificate (removed, or enrolled anew?)",
     "NotInvited": "the join ticket is unknown, used, withdrawn, expired or another hospital's",
@@ -56,8 +47,13 @@ class ClientTls:
     authority: Path
 
     def context(self) -> ssl.SSLContext:
-        """TLS 1.3, this authority and no other. Raises BadInput, or Unreachable when expired."""
-        self._check_dates()
+        """TLS 1.3, this authority and no other.
+
+        Raises BadInput for files that do not belong together, Unreachable for an expired
+        certificate: what we can know here is said here, since a coordinator that refuses a
+        certificate may just close the connection.
+        """
+        self._check_certificate()
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.minimum_version = ssl.TLSVersion.TLSv1_3
         try:
@@ -67,11 +63,18 @@ class ClientTls:
             raise BadInput(f"TLS files of this hospital: {type(error).__name__}") from error
         return context
 
-    def _check_dates(self) -> None:
+    def _check_certificate(self) -> None:
         try:
             certificate = x509.load_pem_x509_certificate(self.certificate.read_bytes())
+            authority = x509.load_pem_x509_certificate(self.authority.read_bytes())
         except (OSError, ValueError) as error:
             raise BadInput(f"{self.certificate.name}: {type(error).__name__}") from error
+        try:
+            certificate.verify_directly_issued_by(authority)
+        except (InvalidSignature, TypeError, ValueError) as error:
+            raise BadInput(
+                f"{self.certificate.name}: not issued by {self.authority.name}"
+            ) from error
         if certificate.not_valid_after_utc <= datetime.now(UTC):
             ended = format_time(certificate.not_valid_after_utc)
             raise Unreachable(
@@ -164,10 +167,15 @@ def _connection_failure(address: str, error: Exception) -> Unreachable:
     if isinstance(error, ssl.SSLCertVerificationError):
         # Ours to judge: not of the pinned authority, for another host name, or not valid now.
         return TlsRefused(f"{where}: its certificate is refused ({error.verify_message})")
-    if isinstance(error, ssl.SSLError):
-        for alert, meaning in _ALERTS.items():
-            if alert in (error.reason or ""):
-                return TlsRefused(f"{where}: {meaning}")
+    if isinstance(error, ssl.SSLError) and "ALERT" in (error.reason or ""):
+        alert = (error.reason or "").lower().replace("_", " ")
+        return TlsRefused(f"{where}: it refuses this hospital's certificate or TLS ({alert})")
+    if isinstance(error, http.client.RemoteDisconnected):
+        # What a refused certificate looks like from here when the other side sends no alert.
+        return Unreachable(
+            f"{where} closed the connection without an answer: it is stopping, or does not accept "
+            "this hospital's certificate"
+        )
     if isinstance(error, TimeoutError):
         return Unreachable(f"{where} does not answer in time")
     return Unreachable(f"{where} is not reachable ({str(error)[:200] or type(error).__name__})")

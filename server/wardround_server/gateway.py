@@ -100,16 +100,17 @@ class Gateway:
         self._stopping = True
         self.wake()
 
-    def connection_opened(self, peer: Peer) -> None:
+    def connection_opened(self, peer: Peer) -> bool:
         """See `ConnectionWatcher`."""
-        if peer.role is Role.HOSPITAL and self._enrolment.recognises(peer):
+        recognised = peer.role is Role.HOSPITAL and self._enrolment.recognises(peer)
+        if recognised:
             self._recognised.add(peer)
             self._presence.opened(peer.name)
+        return recognised
 
     def connection_closed(self, peer: Peer) -> None:
         """See `ConnectionWatcher`."""
-        if peer.role is Role.HOSPITAL:
-            self._presence.closed(peer.name)
+        self._presence.closed(peer.name)
 
     async def _answer(self, scope: Scope, receive: Receive) -> tuple[bytes, bytes]:
         peer: Peer = scope["state"][PEER_KEY]

@@ -2,8 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -19,12 +18,12 @@ PEER_KEY = "peer"
 class ConnectionWatcher(Protocol):
     """What the application puts into the lifespan state under `STATE_KEY`."""
 
-    def connection_opened(self, peer: Peer) -> None:
-        """A TLS connection with this certificate has been made."""
+    def connection_opened(self, peer: Peer) -> bool:
+        """A TLS connection with this certificate has been made; True when its end matters."""
         ...
 
     def connection_closed(self, peer: Peer) -> None:
-        """It is gone."""
+        """It is gone; called only when `connection_opened` said True."""
         ...
 
 
@@ -36,6 +35,7 @@ class PeerProtocol(HttpToolsProtocol):
     """
 
     peer: Peer | None = None
+    watched = False
 
     def connection_made(  # type: ignore[override]  # as uvicorn: the transport is asyncio.Transport
         self, transport: asyncio.Transport
@@ -50,11 +50,12 @@ class PeerProtocol(HttpToolsProtocol):
             log.warning("connection closed: %s", error)
             transport.abort()
             return
-        self._tell(lambda watcher, peer: watcher.connection_opened(peer))
+        self.watched = self._watcher.connection_opened(self.peer)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell the watcher, then go on as uvicorn does."""
-        self._tell(lambda watcher, peer: watcher.connection_closed(peer))
+        if self.watched and self.peer is not None:
+            self._watcher.connection_closed(self.peer)
         super().connection_lost(exc)
 
     def on_message_begin(self) -> None:
@@ -62,6 +63,6 @@ class PeerProtocol(HttpToolsProtocol):
         super().on_message_begin()
         self.scope["state"][PEER_KEY] = self.peer
 
-    def _tell(self, call: Callable[[ConnectionWatcher, Peer], None]) -> None:
-        if self.peer is not None:
-            call(self.app_state[STATE_KEY], self.peer)
+    @property
+    def _watcher(self) -> ConnectionWatcher:
+        return cast("ConnectionWatcher", self.app_state[STATE_KEY])

@@ -1,6 +1,6 @@
 """How long one echo round takes: 4 hospitals as processes, mutual TLS, no training, no masks.
 
-    python tests/benchmarks/bench_transport.py [--parameters 122570] [--rounds 30] [--hospitals 4]
+    python -m tests.benchmarks.bench_transport [--parameters 122570] [--rounds 30] [--hospitals 4]
 
 The last line is one JSON object.
 """
@@ -21,6 +21,9 @@ from wardround.wire import pack, unpack
 from wardround_client.fleet import FleetConnection
 from wardround_client.joining import load_membership
 from wardround_server.grid import HospitalGrid
+
+
+MODULE = "tests.benchmarks.bench_transport"
 
 
 def hospital(directory: Path) -> None:
@@ -60,7 +63,7 @@ def measure(parameters: int, rounds: int, hospitals: int, folder: Path) -> dict[
         try:
             for name in names:
                 enrol(running, name, folder / name)
-                command = [sys.executable, __file__, "--as-hospital", str(folder / name)]
+                command = [sys.executable, "-m", MODULE, "--as-hospital", str(folder / name)]
                 processes.append(subprocess.Popen(command))
             with running.open_grid() as grid:
                 grid.wait_for(names, 60.0)
@@ -100,5 +103,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).parents[2]))
     main()

@@ -76,7 +76,7 @@ class EchoHospital:
     def _serve(self) -> None:
         while not self._stop.is_set():
             try:
-                message = self.connection.receive(1.0)
+                message = self.connection.receive(0.3)
                 if message is not None:
                     self.connection.reply(self._answer(message))
             except WardroundError as error:

@@ -1,0 +1,448 @@
+"""Messages there and back, who may name what, and what happens when somebody dies."""
+
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+from flwr.app import Message
+from flwr.common.serde import message_to_proto
+from flwr.proto.fleet_pb2 import (
+    PullMessagesRequest,
+    PushMessagesRequest,
+    PushMessagesResponse,
+    UnregisterNodeFleetRequest,
+)
+from flwr.proto.heartbeat_pb2 import SendNodeHeartbeatRequest
+from flwr.proto.message_pb2 import (
+    ConfirmMessageReceivedRequest,
+    PullObjectRequest,
+    PushObjectRequest,
+)
+from flwr.proto.node_pb2 import Node
+from flwr.serverapp import Grid
+from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_tree
+from tests.support.fleets import (
+    EchoHospital,
+    connection,
+    echo,
+    echo_hospitals,
+    enrol,
+    new_coordinator,
+    running_fleet,
+)
+
+from wardround.errors import BadInput, DeadlineMissed, ProtocolViolation, Unreachable
+from wardround.wire import WireLimits, pack, unpack
+from wardround_client.tls import HttpsClient, NotLetIn
+
+NAMES = ["east", "north", "south", "west"]
+PARAMETERS = 122_570
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory):
+    directory = new_coordinator(tmp_path_factory.mktemp("coordinator"))
+    with running_fleet(directory, grace_s=1.0) as fleet:
+        yield fleet
+
+
+@pytest.fixture(scope="module")
+def members(running, tmp_path_factory):
+    return {name: enrol(running, name, tmp_path_factory.mktemp(name)) for name in NAMES}
+
+
+def messages(grid, names, content, kind="train", ttl=None):
+    return [grid.create_message(content, kind, grid.node_of(name), "1", ttl) for name in names]
+
+
+def collect(grid, waiting, timeout_s=20.0):
+    """Answers by hospital, one at a time."""
+    answers, ends = {}, time.monotonic() + timeout_s
+    while len(answers) < len(waiting) and time.monotonic() < ends:
+        for answer in grid.pull_messages(waiting):
+            answers[grid.hospital_of(answer.metadata.src_node_id)] = answer
+        if len(answers) < len(waiting):
+            grid.wait(ends - time.monotonic())
+    return answers
+
+
+def raw(member, running, route, request):
+    """One request with this hospital's certificate, whatever it says inside."""
+    client = HttpsClient(f"127.0.0.1:{running.port}", member.tls.context(), read_timeout_s=10)
+    try:
+        content = request.SerializeToString()
+        headers = {"prefer": "wait=0"}
+        answer = client.post(f"/v1/fleet/{route}", content, limit_bytes=10**7, headers=headers)
+        return answer.status, answer.content
+    finally:
+        client.close()
+
+
+@pytest.mark.parametrize("vector", [
+    np.random.default_rng(1).standard_normal(PARAMETERS).astype(np.float32),
+    np.random.default_rng(2).integers(0, 2**32, 3_000_000, dtype=np.uint32),
+])  # fmt: skip
+def test_an_echo_over_four_hospitals_is_bit_exact_and_leaves_nothing_behind(
+    running, members, vector
+):
+    with echo_hospitals(running, list(members.values())), running.open_grid() as grid:
+        assert isinstance(grid, Grid)
+        grid.wait_for(NAMES, 10)
+        assert running.hospitals_connected() == set(NAMES)
+        for number in range(3):
+            content = pack("echo", {"round": number}, vector)
+            waiting = grid.push_messages(messages(grid, NAMES, content))
+            answers = collect(grid, waiting)
+            assert set(answers) == set(NAMES)
+            for answer in answers.values():
+                parcel = unpack(answer.content)
+                assert parcel.body == {"round": number}
+                assert parcel.vector.tobytes() == vector.tobytes()
+        assert running.stored_objects() == 0
+
+
+def test_equal_answers_of_all_hospitals_do_not_meet_in_the_object_store(running, members):
+    def same(message):
+        return Message(pack("same", {}, np.zeros(400_000, np.float32)), reply_to=message)
+
+    with echo_hospitals(running, list(members.values()), same), running.open_grid() as grid:
+        grid.wait_for(NAMES, 10)
+        for number in range(5):
+            content = pack("ask", {"round": number})
+            assert len(collect(grid, grid.push_messages(messages(grid, NAMES, content)))) == 4
+        assert running.stored_objects() == 0
+
+
+def test_flowers_own_send_and_receive_works_and_gives_up_at_its_timeout(running, members):
+    silent = connection(members["north"], running)
+    silent.connect()
+    with echo_hospitals(running, [members["east"]]), running.open_grid() as grid:
+        grid.wait_for(["east", "north"], 10)
+        both = messages(grid, ["east", "north"], pack("ask", {}))
+        (answer,) = grid.send_and_receive(both, timeout=1.0)
+        assert grid.hospital_of(answer.metadata.src_node_id) == "east"
+        assert list(grid.get_node_ids()) == [grid.node_of("east"), grid.node_of("north")]
+    silent.close()
+
+
+def test_a_message_that_is_withdrawn_is_not_delivered_and_its_answer_not_taken(running, members):
+    hospital = connection(members["east"], running)
+    hospital.connect()
+    with running.open_grid() as grid:
+        grid.wait_for(["east"], 5)
+        unread = grid.push_messages(messages(grid, ["east"], pack("ask", {"n": 1})))
+        grid.withdraw(unread)
+        assert hospital.receive(0) is None
+        read = grid.push_messages(messages(grid, ["east"], pack("ask", {"n": 2})))
+        question = hospital.receive(5)
+        grid.withdraw(read)
+        with pytest.raises(DeadlineMissed, match="does not wait"):
+            hospital.reply(echo(question))
+        assert running.stored_objects() == 0
+        assert list(grid.pull_messages([*unread, *read])) == []
+    hospital.close()
+
+
+def test_a_message_whose_receipt_is_lost_is_handed_out_again_and_read_once(running, members):
+    hospital = connection(members["east"], running)
+    hospital.connect()
+    true_call, lost = hospital._call, []
+
+    def call(route, request, kind, **options):
+        answer = true_call(route, request, kind, **options)
+        told = route == "pull-messages" and answer.messages_list
+        if (told or route == "confirm-message-received") and lost.count(route) < 2:
+            lost.append(route)
+            raise Unreachable("the answer was lost on the way")
+        return answer
+
+    hospital._call = call
+    with running.open_grid() as grid:
+        grid.wait_for(["east"], 5)
+        grid.push_messages(messages(grid, ["east"], pack("ask", {"n": 1})))
+        assert unpack(hospital.receive(5).content).body == {"n": 1}
+        assert lost.count("pull-messages") == lost.count("confirm-message-received") == 2
+        assert hospital.receive(0.3) is None
+    hospital.close()
+
+
+def test_no_hospital_can_name_another_ones_node_message_object_or_session(running, members):
+    east, west = (connection(members[name], running) for name in ("east", "west"))
+    east.connect()
+    west.connect()
+    thief = members["west"]
+    with running.open_grid() as grid:
+        grid.wait_for(["east", "west"], 5)
+        (letter,) = grid.push_messages(messages(grid, ["east"], pack("ask", {"n": 1})))
+        node, mine = Node(node_id=east.node_id), Node(node_id=west.node_id)
+        run = grid.run.run_id
+        question = east.receive(5)
+        answer = echo(question)
+        answer.metadata.__dict__["_message_id"] = answer.object_id
+        objects = get_all_nested_objects(answer)
+        push = PushMessagesRequest(
+            node=mine,
+            messages_list=[message_to_proto(answer)],
+            message_object_trees=[get_object_tree(answer)],
+        )
+        begun = PushMessagesRequest.FromString(push.SerializeToString())
+        begun.node.CopyFrom(node)
+        status, content = raw(members["east"], running, "push-messages", begun)
+        session = PushMessagesResponse.FromString(content).session_id
+        assert status == 200
+        assert session
+        part = next(iter(objects))
+        refused = [
+            ("pull-messages", PullMessagesRequest(node=node)),
+            ("send-node-heartbeat", SendNodeHeartbeatRequest(node=node, heartbeat_interval=30)),
+            ("unregister-node", UnregisterNodeFleetRequest(node_id=east.node_id)),
+            ("push-messages", begun),
+            ("push-messages", push),
+            ("pull-object", PullObjectRequest(node=mine, run_id=run, object_id=letter)),
+            (
+                "confirm-message-received",
+                ConfirmMessageReceivedRequest(node=mine, run_id=run, message_object_id=letter),
+            ),
+            (
+                "push-object",
+                PushObjectRequest(
+                    node=mine,
+                    run_id=run,
+                    session_id=session,
+                    object_id=part,
+                    object_content=objects[part].deflate(),
+                ),
+            ),
+        ]
+        for route, request in refused:
+            assert raw(thief, running, route, request) == (403, b"NodeNotYours"), route
+    east.close()
+    west.close()
+
+
+def test_a_hospital_cannot_send_instructions_or_answers_that_are_not_asked_for(running, members):
+    west = connection(members["west"], running)
+    west.connect()
+    with running.open_grid() as grid:
+        grid.wait_for(["west"], 5)
+        node = Node(node_id=west.node_id)
+        forged = grid.create_message(pack("train", {}), "train", west.node_id, "1")
+        forged.metadata.__dict__["_message_id"] = forged.object_id
+        request = PushMessagesRequest(
+            node=node,
+            messages_list=[message_to_proto(forged)],
+            message_object_trees=[get_object_tree(forged)],
+        )
+        # "From" node 1 it would be an instruction of the coordinator.
+        refused = raw(members["west"], running, "push-messages", request)
+        assert refused == (403, b"NodeNotYours")
+        forged.metadata.__dict__["_src_node_id"] = west.node_id
+        request.messages_list[0].metadata.src_node_id = west.node_id
+        assert raw(members["west"], running, "push-messages", request) == (410, b"AnswerNotWanted")
+        del request.message_object_trees[:]
+        assert raw(members["west"], running, "push-messages", request)[1] == b"MalformedRequest"
+    west.close()
+
+
+def test_an_answer_inside_another_envelope_comes_as_an_error(running, members):
+    west = connection(members["west"], running)
+    west.connect()
+    with running.open_grid() as grid:
+        grid.wait_for(["west"], 5)
+        waiting = grid.push_messages(messages(grid, ["west"], pack("ask", {})))
+        answer = echo(west.receive(5))
+        true_call = west._call
+
+        def call(route, request, kind, **options):
+            # The envelope is right; the letter inside is a reply from another node.
+            if route == "push-messages":
+                request.messages_list[0].metadata.src_node_id = west.node_id
+            return true_call(route, request, kind, **options)
+
+        west._call = call
+        answer.metadata.__dict__["_src_node_id"] = 4711
+        west.reply(answer)
+        (arrived,) = collect(grid, waiting).values()
+        assert arrived.has_error()
+        assert arrived.error.reason == "ProtocolViolation"
+        assert running.stored_objects() == 0
+    west.close()
+
+
+def test_an_answer_over_the_limit_is_refused_before_it_is_held(tmp_path):
+    limits = WireLimits(body_bytes=1000, vector_entries=100)
+    with running_fleet(new_coordinator(tmp_path / "c"), limits=limits) as small:
+        hospital = connection(enrol(small, "a", tmp_path / "a"), small)
+        hospital.connect()
+        with small.open_grid() as grid:
+            grid.wait_for(["a"], 5)
+            grid.push_messages(messages(grid, ["a"], pack("ask", {})))
+            question = hospital.receive(5)
+            large = Message(pack("x", {}, np.zeros(10**5, np.float32)), reply_to=question)
+            with pytest.raises(ProtocolViolation, match=r"413 .RequestTooLarge."):
+                hospital.reply(large)
+        hospital.close()
+
+
+HOSPITAL = """
+import sys
+from pathlib import Path
+from wardround_client.fleet import FleetConnection
+from wardround_client.joining import load_membership
+member = load_membership(Path(sys.argv[1]))
+with FleetConnection(sys.argv[2], member.tls) as connection:
+    connection.connect()
+    print("here", flush=True)
+    while True:
+        connection.receive(60)
+"""
+
+
+def start_process(member, running):
+    address = f"127.0.0.1:{running.port}"
+    command = [sys.executable, "-c", HOSPITAL, str(member.directory), address]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "here\n"
+    return process
+
+
+def test_a_killed_hospital_is_noticed_within_5_s_and_can_come_back_at_once(running, members):
+    member = members["south"]
+    process = start_process(member, running)
+    try:
+        with running.open_grid() as grid:
+            grid.wait_for(["south"], 5)
+            first = grid.node_of("south")
+            (letter,) = grid.push_messages(messages(grid, ["south"], pack("ask", {})))
+            assert grid.lost([letter]) == frozenset()
+            time.sleep(0.3)
+            process.kill()
+            process.wait()
+            killed = time.monotonic()
+            while "south" in grid.connected():
+                grid.wait(5)
+            assert time.monotonic() - killed < 5
+            assert grid.lost([letter]) == {letter}
+            # Flower itself refuses a killed node for 60 s.
+            process = start_process(member, running)
+            grid.wait_for(["south"], 5)
+            assert grid.node_of("south") != first
+            assert grid.lost([letter]) == {letter}
+            assert grid.hospital_of(first) == "south"
+            old = grid.create_message(pack("ask", {}), "train", first, "1")
+            with pytest.raises(Unreachable):
+                grid.push_messages([old])
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_a_process_that_was_replaced_by_another_gives_up(running, members):
+    old = connection(members["west"], running)
+    old.connect()
+    new = connection(members["west"], running)
+    new.connect()
+    with pytest.raises(NotLetIn, match="has taken over"):
+        old.receive(2)
+    new.close()
+    old.close()
+
+
+def test_an_answer_that_was_complete_before_its_hospital_left_is_not_lost(running, members):
+    hospital = connection(members["west"], running)
+    hospital.connect()
+    with running.open_grid() as grid:
+        grid.wait_for(["west"], 5)
+        waiting = grid.push_messages(messages(grid, ["west"], pack("ask", {})))
+        hospital.reply(echo(hospital.receive(5)))
+        hospital.close()
+        assert "west" not in grid.connected()
+        assert grid.lost(waiting) == frozenset()
+        assert set(collect(grid, waiting)) == {"west"}
+
+
+def test_hospitals_come_back_by_themselves_after_a_restart_of_the_coordinator(tmp_path):
+    directory = new_coordinator(tmp_path / "c")
+    with running_fleet(directory) as first:
+        port = first.port
+        member = enrol(first, "a", tmp_path / "a")
+        hospital = EchoHospital(member, first)
+        with first.open_grid() as grid:
+            grid.wait_for(["a"], 10)
+    with running_fleet(directory, port=port) as second, second.open_grid() as grid:
+        grid.wait_for(["a"], 10)
+        waiting = grid.push_messages(messages(grid, ["a"], pack("ask", {})))
+        assert set(collect(grid, waiting)) == {"a"}
+    hospital.stop()
+
+
+def test_a_new_hospital_ends_the_wait_at_once(running, members):
+    with running.open_grid() as grid:
+        hospital = connection(members["north"], running)
+        threading.Timer(0.2, hospital.connect).start()
+        start = time.monotonic()
+        while "north" not in grid.connected():
+            grid.wait(10)
+        assert time.monotonic() - start < 3
+        hospital.close()
+
+
+def test_waiting_for_a_hospital_that_does_not_come_names_it(running, members):
+    with running.open_grid() as grid:
+        with pytest.raises(DeadlineMissed, match="nobody"):
+            grid.wait_for(["nobody"], 0.1)
+        with pytest.raises(Unreachable, match="nobody"):
+            grid.node_of("nobody")
+        with pytest.raises(BadInput):
+            grid.hospital_of(1)
+
+
+def test_a_message_of_another_run_is_not_sent(running, members):
+    hospital = connection(members["north"], running)
+    hospital.connect()
+    with running.open_grid() as one, running.open_grid() as two:
+        one.wait_for(["north"], 5)
+        with pytest.raises(BadInput, match="this is run"):
+            one.push_messages(messages(two, ["north"], pack("ask", {})))
+        with pytest.raises(BadInput):
+            one.set_run(two.run)
+        one.set_run(one.run)
+    hospital.close()
+
+
+def test_large_uploads_do_not_hold_up_small_requests(running, members):
+    """While three hospitals send 20 MB each, a fourth one's heartbeats are answered."""
+    vector = np.arange(5_000_000, dtype=np.uint32)
+    waits = []
+    stop = threading.Event()
+    probe = connection(members["east"], running)
+
+    with echo_hospitals(running, [members[name] for name in NAMES[1:]]):
+        probe.connect()
+
+        def beat():
+            node = Node(node_id=probe.node_id)
+            while not stop.wait(0.01):
+                start = time.monotonic()
+                request = SendNodeHeartbeatRequest(node=node, heartbeat_interval=30)
+                client.post("/v1/fleet/send-node-heartbeat", request.SerializeToString(),
+                            limit_bytes=1000, headers={})  # fmt: skip
+                waits.append(time.monotonic() - start)
+
+        address = f"127.0.0.1:{running.port}"
+        client = HttpsClient(address, members["east"].tls.context(), read_timeout_s=10)
+        thread = threading.Thread(target=beat)
+        with running.open_grid() as grid:
+            grid.wait_for(NAMES, 10)
+            thread.start()
+            sent = grid.push_messages(messages(grid, NAMES[1:], pack("ask", {}, vector)))
+            assert len(collect(grid, sent, 60)) == 3
+        stop.set()
+        thread.join()
+        client.close()
+        probe.close()
+    assert max(waits) < 1.0, max(waits)
+    print(f"slowest heartbeat {max(waits):.3f} s, median {sorted(waits)[len(waits) // 2]:.4f} s")
