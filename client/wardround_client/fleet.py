@@ -167,6 +167,7 @@ class FleetConnection:
                 self._call("unregister-node", request, UnregisterNodeFleetResponse)
             except (Unreachable, ProtocolViolation, DeadlineMissed) as error:
                 log.debug("left without a goodbye: %s", type(error).__name__)
+        if self._heart.is_alive():
             self._heart.join(self._patience.heartbeat_s + 1.0)
         self._https.close()
         self._heart_https.close()

@@ -22,7 +22,6 @@ from wardround_client.fleet import FleetConnection
 from wardround_client.joining import load_membership
 from wardround_server.grid import HospitalGrid
 
-
 MODULE = "tests.benchmarks.bench_transport"
 
 

@@ -16,18 +16,9 @@ import flwr
 import pytest
 from flwr.proto.fleet_pb2 import PullMessagesRequest
 from flwr.proto.node_pb2 import Node
-from tests.support.fleets import (
-    EVIDENCE_KEY,
-    connection,
-    enrol,
-    new_coordinator,
-    running_fleet,
-)
+from tests.support.fleets import connection, enrol, new_coordinator, post, running_fleet
 
 from wardround.errors import BadInput, Unreachable
-from wardround.identity import Identity
-from wardround.ticket import EnrolmentRequest
-from wardround_client.joining import join, load_membership
 from wardround_client.tls import ClientTls, HttpsClient, NotLetIn, TlsRefused
 from wardround_server.authority import Authority
 from wardround_server.fleet_server import PortInUse, start_fleet
@@ -69,35 +60,6 @@ def running(tmp_path_factory):
 @pytest.fixture(scope="module")
 def member(running, tmp_path_factory):
     return enrol(running, "st-mary", tmp_path_factory.mktemp("st-mary"))
-
-
-def post(member_or_tls, running, path, content=b"", method="POST"):
-    tls = member_or_tls if isinstance(member_or_tls, ClientTls) else member_or_tls.tls
-    client = HttpsClient(f"127.0.0.1:{running.port}", tls.context(), read_timeout_s=10)
-    try:
-        if method == "POST":
-            answer = client.post(path, content, limit_bytes=10_000, headers={})
-            return answer.status, answer.content
-        inner = client._connection
-        inner.request(method, path)
-        response = inner.getresponse()
-        return response.status, response.read()
-    finally:
-        client.close()
-
-
-def bootstrap_tls(ticket, folder):
-    folder.mkdir(exist_ok=True)
-    tls = ClientTls(folder / "c.pem", folder / "k.pem", folder / "a.pem")
-    tls.certificate.write_text(ticket.bootstrap_certificate)
-    tls.key.write_text(ticket.bootstrap_key)
-    tls.authority.write_text(ticket.authority_certificate)
-    return tls
-
-
-def invite(running, hospital, **options):
-    address = f"127.0.0.1:{running.port}"
-    return running.enrolment.invite(hospital, address=address, evidence_key=EVIDENCE_KEY, **options)
 
 
 def test_every_route_of_flower_except_the_nine_served_ones_answers_404(running, member):
@@ -220,97 +182,6 @@ def test_the_server_certificate_does_not_serve_as_a_client_certificate(running, 
     tls = ClientTls(folder / "server.pem", folder / "server-key.pem", member.tls.authority)
     with pytest.raises(Unreachable):
         post(tls, running, "/v1/fleet/register-node")
-
-
-def test_a_bootstrap_certificate_reaches_enrolment_only(running, tmp_path):
-    tls = bootstrap_tls(invite(running, "curious"), tmp_path / "b")
-    for route in sorted(SERVED):
-        assert post(tls, running, f"/v1/fleet/{route}") == (404, b"NoSuchRoute")
-    assert post(tls, running, "/v1/enrol", b"{}") == (400, b"MalformedRequest")
-
-
-def test_a_ticket_works_once(running, tmp_path):
-    ticket = invite(running, "once").encode()
-    member = join(ticket, tmp_path / "one")
-    record = running.enrolment.find("once")
-    assert record.fingerprint == member.identity.fingerprint
-    with pytest.raises(NotLetIn, match="used") as refused:
-        join(ticket, tmp_path / "two")
-    assert refused.value.exit_code == 2
-    assert list((tmp_path / "two").iterdir()) == []
-    with pytest.raises(BadInput, match="has joined a coordinator already"):
-        join(ticket, tmp_path / "one")
-    with pytest.raises(BadInput, match="enrolled already"):
-        invite(running, "once")
-
-
-def test_of_two_tickets_for_one_hospital_the_second_is_refused(running, tmp_path):
-    first, second = invite(running, "twice"), invite(running, "twice")
-    join(first.encode(), tmp_path / "one")
-    with pytest.raises(NotLetIn, match="has enrolled before"):
-        join(second.encode(), tmp_path / "two")
-
-
-def test_a_ticket_does_not_enrol_another_hospital(running, tmp_path):
-    ticket = invite(running, "honest")
-    tls = bootstrap_tls(ticket, tmp_path / "b")
-    identity = Identity.generate()
-    request = EnrolmentRequest.make(
-        hospital="victim",
-        signing_request=ticket.authority_certificate,
-        authority_certificate=ticket.authority_certificate,
-        identity=identity,
-    )
-    assert post(tls, running, "/v1/enrol", request.encode()) == (403, b"NotInvited")
-
-
-def test_a_request_without_proof_of_the_identity_key_is_refused_and_the_ticket_stays_good(
-    running, tmp_path
-):
-    ticket = invite(running, "proof")
-    tls = bootstrap_tls(ticket, tmp_path / "b")
-    request = EnrolmentRequest.make(
-        hospital="proof",
-        signing_request=ticket.authority_certificate,
-        authority_certificate=ticket.authority_certificate,
-        identity=Identity.generate(),
-    )
-    stolen = request.model_copy(update={"identity_key": Identity.generate().public_key.hex()})
-    for bad in (stolen, request):  # the second is proven, but holds no signing request
-        assert post(tls, running, "/v1/enrol", bad.encode()) == (400, b"BadEnrolment")
-    join(ticket.encode(), tmp_path / "hospital")
-
-
-def test_an_expired_ticket_is_refused_on_both_sides(running, tmp_path):
-    ticket = invite(running, "slow", lifetime=timedelta(days=1))
-    later = datetime.now(UTC) + timedelta(days=2)
-    with pytest.raises(Unreachable, match="join ticket expired"):
-        join(ticket.encode(), tmp_path / "h", now=later)
-    with pytest.raises(Unreachable, match="expired"):
-        join(invite(running, "dead", lifetime=timedelta(days=-1)).encode(), tmp_path / "h")
-
-
-def test_joining_leaves_keys_of_mode_0600_and_a_second_ticket_keeps_the_identity(running, tmp_path):
-    folder = tmp_path / "again"
-    first = enrol(running, "again", folder)
-    for name in ("identity.pem", "tls-key.pem"):
-        assert (folder / name).stat().st_mode & 0o777 == 0o600
-    assert load_membership(folder) == first or load_membership(folder).hospital == "again"
-    assert first.coordinator.evidence_key == EVIDENCE_KEY.hex()
-    running.enrolment.remove("again")
-    for name in ("coordinator.json", "tls-key.pem", "tls-certificate.pem"):
-        (folder / name).unlink()
-    assert enrol(running, "again", folder).identity.fingerprint == first.identity.fingerprint
-
-
-def test_nothing_listening_is_said_in_words(tmp_path, running):
-    ticket = invite(running, "lonely")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    moved = ticket.model_copy(update={"address": f"127.0.0.1:{port}"})
-    with pytest.raises(Unreachable, match="not reachable"):
-        join(moved.encode(), tmp_path / "h")
-    assert list((tmp_path / "h").iterdir()) == []
 
 
 def test_a_removed_hospital_is_not_let_in_any_more(running, tmp_path):

@@ -1,7 +1,5 @@
 """Messages there and back, who may name what, and what happens when somebody dies."""
 
-import subprocess
-import sys
 import threading
 import time
 
@@ -25,18 +23,19 @@ from flwr.proto.node_pb2 import Node
 from flwr.serverapp import Grid
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_tree
 from tests.support.fleets import (
-    EchoHospital,
+    collect,
     connection,
     echo,
     echo_hospitals,
     enrol,
+    messages,
     new_coordinator,
     running_fleet,
 )
 
 from wardround.errors import BadInput, DeadlineMissed, ProtocolViolation, Unreachable
 from wardround.wire import WireLimits, pack, unpack
-from wardround_client.tls import HttpsClient, NotLetIn
+from wardround_client.tls import HttpsClient
 
 NAMES = ["east", "north", "south", "west"]
 PARAMETERS = 122_570
@@ -52,21 +51,6 @@ def running(tmp_path_factory):
 @pytest.fixture(scope="module")
 def members(running, tmp_path_factory):
     return {name: enrol(running, name, tmp_path_factory.mktemp(name)) for name in NAMES}
-
-
-def messages(grid, names, content, kind="train", ttl=None):
-    return [grid.create_message(content, kind, grid.node_of(name), "1", ttl) for name in names]
-
-
-def collect(grid, waiting, timeout_s=20.0):
-    """Answers by hospital, one at a time."""
-    answers, ends = {}, time.monotonic() + timeout_s
-    while len(answers) < len(waiting) and time.monotonic() < ends:
-        for answer in grid.pull_messages(waiting):
-            answers[grid.hospital_of(answer.metadata.src_node_id)] = answer
-        if len(answers) < len(waiting):
-            grid.wait(ends - time.monotonic())
-    return answers
 
 
 def raw(member, running, route, request):
@@ -169,56 +153,50 @@ def test_a_message_whose_receipt_is_lost_is_handed_out_again_and_read_once(runni
     hospital.close()
 
 
+def begin_answer(member, running, question):
+    """Announce an echo, without its objects: the request, its session, and one object of it."""
+    answer = echo(question)
+    answer.metadata.__dict__["_message_id"] = answer.object_id
+    request = PushMessagesRequest(
+        node=Node(node_id=answer.metadata.src_node_id),
+        messages_list=[message_to_proto(answer)],
+        message_object_trees=[get_object_tree(answer)],
+    )
+    status, content = raw(member, running, "push-messages", request)
+    assert status == 200
+    session = PushMessagesResponse.FromString(content).session_id
+    assert session
+    name, part = next(iter(get_all_nested_objects(answer).items()))
+    return request, session, name, part.deflate()
+
+
 def test_no_hospital_can_name_another_ones_node_message_object_or_session(running, members):
     east, west = (connection(members[name], running) for name in ("east", "west"))
     east.connect()
     west.connect()
-    thief = members["west"]
     with running.open_grid() as grid:
         grid.wait_for(["east", "west"], 5)
         (letter,) = grid.push_messages(messages(grid, ["east"], pack("ask", {"n": 1})))
-        node, mine = Node(node_id=east.node_id), Node(node_id=west.node_id)
-        run = grid.run.run_id
-        question = east.receive(5)
-        answer = echo(question)
-        answer.metadata.__dict__["_message_id"] = answer.object_id
-        objects = get_all_nested_objects(answer)
-        push = PushMessagesRequest(
-            node=mine,
-            messages_list=[message_to_proto(answer)],
-            message_object_trees=[get_object_tree(answer)],
-        )
-        begun = PushMessagesRequest.FromString(push.SerializeToString())
-        begun.node.CopyFrom(node)
-        status, content = raw(members["east"], running, "push-messages", begun)
-        session = PushMessagesResponse.FromString(content).session_id
-        assert status == 200
-        assert session
-        part = next(iter(objects))
-        refused = [
-            ("pull-messages", PullMessagesRequest(node=node)),
-            ("send-node-heartbeat", SendNodeHeartbeatRequest(node=node, heartbeat_interval=30)),
-            ("unregister-node", UnregisterNodeFleetRequest(node_id=east.node_id)),
-            ("push-messages", begun),
-            ("push-messages", push),
-            ("pull-object", PullObjectRequest(node=mine, run_id=run, object_id=letter)),
-            (
-                "confirm-message-received",
-                ConfirmMessageReceivedRequest(node=mine, run_id=run, message_object_id=letter),
+        begun, session, name, part = begin_answer(members["east"], running, east.receive(5))
+        node, mine, run = Node(node_id=east.node_id), Node(node_id=west.node_id), grid.run.run_id
+        in_its_name = PushMessagesRequest.FromString(begun.SerializeToString())
+        in_its_name.node.CopyFrom(mine)
+        thefts = {
+            "pull-messages": PullMessagesRequest(node=node),
+            "send-node-heartbeat": SendNodeHeartbeatRequest(node=node, heartbeat_interval=30),
+            "unregister-node": UnregisterNodeFleetRequest(node_id=east.node_id),
+            "push-messages": begun,
+            "pull-object": PullObjectRequest(node=mine, run_id=run, object_id=letter),
+            "confirm-message-received": ConfirmMessageReceivedRequest(
+                node=mine, run_id=run, message_object_id=letter
             ),
-            (
-                "push-object",
-                PushObjectRequest(
-                    node=mine,
-                    run_id=run,
-                    session_id=session,
-                    object_id=part,
-                    object_content=objects[part].deflate(),
-                ),
+            "push-object": PushObjectRequest(
+                node=mine, run_id=run, session_id=session, object_id=name, object_content=part
             ),
-        ]
-        for route, request in refused:
-            assert raw(thief, running, route, request) == (403, b"NodeNotYours"), route
+        }
+        for route, request in [*thefts.items(), ("push-messages", in_its_name)]:
+            refused = raw(members["west"], running, route, request)
+            assert refused == (403, b"NodeNotYours"), route
     east.close()
     west.close()
 
@@ -284,109 +262,6 @@ def test_an_answer_over_the_limit_is_refused_before_it_is_held(tmp_path):
             large = Message(pack("x", {}, np.zeros(10**5, np.float32)), reply_to=question)
             with pytest.raises(ProtocolViolation, match=r"413 .RequestTooLarge."):
                 hospital.reply(large)
-        hospital.close()
-
-
-HOSPITAL = """
-import sys
-from pathlib import Path
-from wardround_client.fleet import FleetConnection
-from wardround_client.joining import load_membership
-member = load_membership(Path(sys.argv[1]))
-with FleetConnection(sys.argv[2], member.tls) as connection:
-    connection.connect()
-    print("here", flush=True)
-    while True:
-        connection.receive(60)
-"""
-
-
-def start_process(member, running):
-    address = f"127.0.0.1:{running.port}"
-    command = [sys.executable, "-c", HOSPITAL, str(member.directory), address]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert process.stdout.readline() == "here\n"
-    return process
-
-
-def test_a_killed_hospital_is_noticed_within_5_s_and_can_come_back_at_once(running, members):
-    member = members["south"]
-    process = start_process(member, running)
-    try:
-        with running.open_grid() as grid:
-            grid.wait_for(["south"], 5)
-            first = grid.node_of("south")
-            (letter,) = grid.push_messages(messages(grid, ["south"], pack("ask", {})))
-            assert grid.lost([letter]) == frozenset()
-            time.sleep(0.3)
-            process.kill()
-            process.wait()
-            killed = time.monotonic()
-            while "south" in grid.connected():
-                grid.wait(5)
-            assert time.monotonic() - killed < 5
-            assert grid.lost([letter]) == {letter}
-            # Flower itself refuses a killed node for 60 s.
-            process = start_process(member, running)
-            grid.wait_for(["south"], 5)
-            assert grid.node_of("south") != first
-            assert grid.lost([letter]) == {letter}
-            assert grid.hospital_of(first) == "south"
-            old = grid.create_message(pack("ask", {}), "train", first, "1")
-            with pytest.raises(Unreachable):
-                grid.push_messages([old])
-    finally:
-        process.kill()
-        process.wait()
-
-
-def test_a_process_that_was_replaced_by_another_gives_up(running, members):
-    old = connection(members["west"], running)
-    old.connect()
-    new = connection(members["west"], running)
-    new.connect()
-    with pytest.raises(NotLetIn, match="has taken over"):
-        old.receive(2)
-    new.close()
-    old.close()
-
-
-def test_an_answer_that_was_complete_before_its_hospital_left_is_not_lost(running, members):
-    hospital = connection(members["west"], running)
-    hospital.connect()
-    with running.open_grid() as grid:
-        grid.wait_for(["west"], 5)
-        waiting = grid.push_messages(messages(grid, ["west"], pack("ask", {})))
-        hospital.reply(echo(hospital.receive(5)))
-        hospital.close()
-        assert "west" not in grid.connected()
-        assert grid.lost(waiting) == frozenset()
-        assert set(collect(grid, waiting)) == {"west"}
-
-
-def test_hospitals_come_back_by_themselves_after_a_restart_of_the_coordinator(tmp_path):
-    directory = new_coordinator(tmp_path / "c")
-    with running_fleet(directory) as first:
-        port = first.port
-        member = enrol(first, "a", tmp_path / "a")
-        hospital = EchoHospital(member, first)
-        with first.open_grid() as grid:
-            grid.wait_for(["a"], 10)
-    with running_fleet(directory, port=port) as second, second.open_grid() as grid:
-        grid.wait_for(["a"], 10)
-        waiting = grid.push_messages(messages(grid, ["a"], pack("ask", {})))
-        assert set(collect(grid, waiting)) == {"a"}
-    hospital.stop()
-
-
-def test_a_new_hospital_ends_the_wait_at_once(running, members):
-    with running.open_grid() as grid:
-        hospital = connection(members["north"], running)
-        threading.Timer(0.2, hospital.connect).start()
-        start = time.monotonic()
-        while "north" not in grid.connected():
-            grid.wait(10)
-        assert time.monotonic() - start < 3
         hospital.close()
 
 
