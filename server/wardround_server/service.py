@@ -39,6 +39,7 @@ from wardround_server.rounds.run import Run
 log = logging.getLogger("wardround.coordinator")
 
 COORDINATOR = "coordinator"
+EXIT_BUG = 5
 EXIT_FEWER_HOSPITALS = 8
 MOST_PARAMETERS = 1 << 28
 _IDLE_S = 0.2
@@ -104,6 +105,14 @@ class Coordinator:
             fits = getattr(error, "epsilon_that_fits", None)
             if fits is not None:
                 result["epsilon_that_fits"] = fits
+        except Exception as error:
+            # A bug in one study must not end the service, nor be run again when it restarts.
+            log.exception("this is a bug")
+            result = {
+                "error": type(error).__name__,
+                "message": f"a bug: {type(error).__name__}; the coordinator's log says where",
+                "exit_code": EXIT_BUG,
+            }
         folder.finish(result)
         return int(result["exit_code"])
 
