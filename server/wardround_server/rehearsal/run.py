@@ -8,10 +8,15 @@ from pathlib import Path
 
 from rich.console import Console
 
+from wardround.audit.check_authentic import Pins
+from wardround.audit.html import render_html
+from wardround.audit.verdicts import Verdicts
 from wardround.audit.verify import verify_bundle
 from wardround.canonical import Json
+from wardround.durable import write_durably
 from wardround.errors import BadInput, Refused, RefusedByBudget, WardroundError
 from wardround.study.manifest import Study
+from wardround_server.home import CoordinatorHome
 from wardround_server.rehearsal.processes import Processes
 from wardround_server.rehearsal.script import Rehearsal, Stage, read_status
 from wardround_server.rehearsal.view import (
@@ -23,7 +28,15 @@ from wardround_server.rehearsal.view import (
 )
 
 _LOOK_S = 0.1
-_OUTPUTS = ("report.json", "report.html", "bundle.zip", "model.safetensors")
+_OUTPUTS = ("report.json", "bundle.zip", "model.safetensors")
+
+
+class RunFailed(WardroundError):
+    """The coordinator ended the run with an error; carries its message and exit code."""
+
+    def __init__(self, message: str, *, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code  # type: ignore[misc]  # the coordinator's, not the class's
 
 
 @dataclass(slots=True)
@@ -103,7 +116,8 @@ def rehearse(rehearsal: Rehearsal, *, console: Console) -> Json:
 
 def _summary(rehearsal: Rehearsal, study: Study, result: Json, seconds: float) -> Json:
     report = json.loads((rehearsal.out / "report.json").read_text())
-    verdicts = verify_bundle(rehearsal.out / "bundle.zip")
+    verdicts = _verify(rehearsal, study)
+    write_durably(rehearsal.out / "report.html", render_html(report, verdicts).encode())
     run = (rehearsal.coordinator / "studies" / study.digest / "run-id").read_text()
     return {
         "study": study.name,
@@ -119,6 +133,15 @@ def _summary(rehearsal: Rehearsal, study: Study, result: Json, seconds: float) -
         "model": str(rehearsal.out / "model.safetensors"),
         "exit_code": result["exit_code"],
     }
+
+
+def _verify(rehearsal: Rehearsal, study: Study) -> Verdicts:
+    """As an auditor would who got every fingerprint over the telephone."""
+    pins = Pins(
+        coordinator=CoordinatorHome(rehearsal.coordinator).identity().fingerprint,
+        hospitals={name: study.fingerprint_of(name) for name in study.names()},
+    )
+    return verify_bundle(rehearsal.out / "bundle.zip", pins=pins)
 
 
 def _privacy(study: Study, report: Json) -> Json:
@@ -171,7 +194,7 @@ def _error_of(result: Json) -> WardroundError:
         return RefusedByBudget(message, epsilon_that_fits=float(result["epsilon_that_fits"]))
     if result["exit_code"] == Refused.exit_code:
         return Refused(message)
-    return WardroundError(message)
+    return RunFailed(message, exit_code=int(result["exit_code"]))
 
 
 def _make_empty(out: Path) -> None:
