@@ -162,6 +162,8 @@ class FleetConnection:
             return
         self._closing.set()
         if self.node_id:
+            # An interrupt may have left it in the middle of a poll.
+            self._https.close()
             try:
                 request = UnregisterNodeFleetRequest(node_id=self.node_id)
                 self._call("unregister-node", request, UnregisterNodeFleetResponse)

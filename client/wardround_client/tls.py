@@ -170,7 +170,7 @@ def _connection_failure(address: str, error: Exception) -> Unreachable:
     if isinstance(error, ssl.SSLError) and "ALERT" in (error.reason or ""):
         alert = (error.reason or "").lower().replace("_", " ")
         return TlsRefused(f"{where}: it refuses this hospital's certificate or TLS ({alert})")
-    if isinstance(error, http.client.RemoteDisconnected):
+    if isinstance(error, ConnectionResetError | BrokenPipeError | ssl.SSLEOFError):
         # What a refused certificate looks like from here when the other side sends no alert.
         return Unreachable(
             f"{where} closed the connection without an answer: it is stopping, or does not accept "

@@ -143,8 +143,14 @@ def test_an_alert_of_the_other_side_is_final_and_named(running, member, tmp_path
 
         def serve():
             raw, _ = listener.accept()
-            with raw, suppress(OSError):
-                context.wrap_socket(raw, server_side=True)
+            with context.wrap_socket(raw, server_side=True, do_handshake_on_connect=False) as tls:
+                with suppress(OSError):
+                    tls.do_handshake()
+                # Closing with bytes unread would reset the connection and drop the alert.
+                with suppress(OSError):
+                    socket.socket.shutdown(tls, socket.SHUT_WR)
+                    while socket.socket.recv(tls, 1000):
+                        pass
 
         threading.Thread(target=serve, daemon=True).start()
         address = f"127.0.0.1:{listener.getsockname()[1]}"
