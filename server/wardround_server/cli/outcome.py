@@ -37,11 +37,12 @@ def verify_tampered(bundle: Path) -> None:
     content[place] = ord("0") if content[place] != ord("0") else ord("1")
     tampered = bundle.with_name("bundle-tampered.zip")
     tampered.write_bytes(pack({**members, _TAMPERED_MEMBER: bytes(content)}))
-    Console().print(f"\nOne byte of {_TAMPERED_MEMBER} was changed. wardround audit verify says:")
+    print(f"\nOne byte of {_TAMPERED_MEMBER} was changed: wardround audit verify {tampered}")
     verdicts = verify_bundle(tampered)
+    print("\n".join(verdicts.lines()))
     if verdicts.ok:
         raise AssertionError("a changed bundle was verified: this must never happen")
-    raise VerificationFailed(str(verdicts))
+    raise VerificationFailed(f"{tampered.name}: as it should be, the change was found")
 
 
 def _tell(outcome: Json, console: Console) -> None:

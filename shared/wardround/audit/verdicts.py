@@ -1,5 +1,6 @@
 """The four verdicts of a verification, and what failed where."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from wardround.canonical import Json
@@ -68,6 +69,20 @@ class Verdicts:
     def ok(self) -> bool:
         """Whether all four hold."""
         return all(verdict.ok for verdict in self.four)
+
+    def lines(self) -> Iterator[str]:
+        """The verdicts for a terminal: each failure with its place, then what all rests on."""
+        for verdict in self.four:
+            yield f"{verdict.name:<11} {'ok' if verdict.ok else 'FAILED'}"
+            yield from (f"    {failure}" for failure in verdict.failures)
+        yield from (f"remark      {remark}" for remark in self.remarks)
+        for party, key in self.rests_on:
+            yield f"key         {key}  {party}{' (pinned)' if party in self.pinned else ''}"
+        if not self.pinned:
+            yield (
+                "No fingerprint was given. All of this rests on the keys above: compare them with "
+                "values that reached you on another way (--coordinator-key, --roster)."
+            )
 
     def to_json(self) -> Json:
         """The JSON object of `--json`."""

@@ -12,7 +12,6 @@ from wardround.errors import BadInput, VerificationFailed
 
 if TYPE_CHECKING:
     from wardround.audit.check_authentic import Pins
-    from wardround.audit.verdicts import Verdicts
     from wardround.evidence.entry import Entry
 
 _ROSTER_LIMIT_BYTES = 1 << 20
@@ -53,7 +52,7 @@ def verify(
     if as_json:
         typer.echo(json.dumps(verdicts.to_json()))
     else:
-        _print_verdicts(verdicts)
+        typer.echo("\n".join(verdicts.lines()))
     if not verdicts.ok:
         raise typer.Exit(VerificationFailed.exit_code)
 
@@ -139,22 +138,6 @@ def _pins(coordinator_key: str, roster: Path | None) -> "Pins":
 
 def _is_fingerprint(value: object) -> bool:
     return isinstance(value, str) and len(value) == 64 and set(value) <= set("0123456789abcdef")
-
-
-def _print_verdicts(verdicts: "Verdicts") -> None:
-    for verdict in verdicts.four:
-        typer.echo(f"{verdict.name:<11} {'ok' if verdict.ok else 'FAILED'}")
-        for failure in verdict.failures:
-            typer.echo(f"    {failure}")
-    for remark in verdicts.remarks:
-        typer.echo(f"remark      {remark}")
-    for party, key in verdicts.rests_on:
-        typer.echo(f"key         {key}  {party}{' (pinned)' if party in verdicts.pinned else ''}")
-    if not verdicts.pinned:
-        typer.echo(
-            "No fingerprint was given. All of this rests on the keys above: compare them with "
-            "values that reached you on another way (--coordinator-key, --roster)."
-        )
 
 
 def _entries(directory: Path, study: str) -> "list[Entry]":

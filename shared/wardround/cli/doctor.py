@@ -101,7 +101,7 @@ def _keystream() -> Finding:
 _CHECKS: tuple[Callable[[], Finding], ...] = (_python, _disk, _memory, _locks, _keystream)
 
 _PARTS = {
-    Role.HOSPITAL: ("wardround_client", "torch", "opacus", "pandas", "pandera", "httpx", "flwr"),
+    Role.HOSPITAL: ("wardround_client", "torch", "opacus", "pandas", "pandera", "flwr"),
     Role.COORDINATOR: ("wardround_server", "torch", "flwr", "uvicorn", "httptools", "safetensors"),
 }
 
