@@ -1,13 +1,15 @@
 """The hospital as one object: which question gets which answer, and what it keeps open."""
 
 import logging
+import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from wardround.canonical import Json
 from wardround.errors import ProtocolViolation, WardroundError
 from wardround.identity import Identity
-from wardround.masking.round_spec import RoundSpec
-from wardround.privacy.accounting import epsilon_curve
+from wardround.masking.round_spec import Purpose, RoundSpec
+from wardround.privacy.accounting import epsilon_spent
 from wardround.protocol.envelope import Vector
 from wardround.protocol.messages import Body, Close, Failed, Open, RefusalCode, Work
 from wardround.randomness import Randomness, system_randomness
@@ -25,6 +27,9 @@ from wardround_client.witness import StudyEvidence
 
 log = logging.getLogger("wardround.hospital")
 
+# Of a hospital's time, how much may go into its own view while rounds run.
+_LOOK_SHARE = 0.1
+
 
 @dataclass(slots=True)
 class Hospital:
@@ -39,7 +44,8 @@ class Hospital:
     sessions: dict[str, RunSession] = field(default_factory=dict, repr=False)
     _ledgers: dict[str, Ledger] = field(default_factory=dict, repr=False)
     _evidence: dict[str, StudyEvidence] = field(default_factory=dict, repr=False)
-    _curves: dict[str, list[float]] = field(default_factory=dict, repr=False)
+    _seen: Json = field(default_factory=dict, repr=False)
+    _next_look_s: float = field(default=0.0, repr=False)
 
     @classmethod
     def at(cls, home: HospitalHome) -> "Hospital":
@@ -67,18 +73,20 @@ class Hospital:
             return Failed(error=type(error).__name__), None
 
     def after_answer(self, body: Body, vector: Vector | None) -> None:
-        """What can wait until the answer has left: this hospital's own view of the round."""
+        """What can wait until the answer has left: this hospital's own view of the round.
+
+        It takes at most a tenth of the time, so rounds that follow fast on each other are not all
+        looked at; the model that is evaluated always is.
+        """
         session = self._session_of(body)
-        if session is None or vector is None:
+        if session is None or vector is None or not isinstance(body, Work):
             return
-        used = attempts_used(session.ledger, session.study)
-        self._show(
-            state="training",
-            attempts=used,
-            epsilon=self._epsilon_after(session.study, used),
-            loss=held_out_loss(session.study, session.records.held_out, vector),
-            seconds=self.times.last,
-        )
+        started_s = time.monotonic()
+        if started_s < self._next_look_s and body.spec.get("purpose") != Purpose.EVALUATE.value:
+            return
+        self._look(session, vector)
+        ended_s = time.monotonic()
+        self._next_look_s = ended_s + (ended_s - started_s) / _LOOK_SHARE
 
     def close(self) -> None:
         """Forget secrets, give the ledgers back."""
@@ -124,7 +132,7 @@ class Hospital:
         closed = Closer(self.home, self.identity, self.name).answer(session, close)
         if vector is not None:
             keep_final_model(self.home, session, vector)
-        self._show(state="done")
+        self._show(state="done", **self._seen)
         return closed
 
     def _evidence_of(self, study: Study) -> StudyEvidence:
@@ -153,16 +161,22 @@ class Hospital:
                 session.evidence.append(("round-refused", entry))
         self._show(state=f"refused: {refusal.code.value}", why=str(refusal))
 
-    def _epsilon_after(self, study: Study, attempts: int) -> float | None:
-        if study.privacy.mechanism is Mechanism.NONE or study.privacy.delta is None:
-            return None
-        if study.digest not in self._curves:
-            self._curves[study.digest] = epsilon_curve(
-                study.release_of_one_attempt(),
-                delta=study.privacy.delta,
-                releases=study.attempts,
-            )
-        return self._curves[study.digest][attempts - 1] if attempts else 0.0
+    def _look(self, session: RunSession, model: Vector) -> None:
+        """Attempts answered, epsilon they cost, and the loss on our own held-out patients."""
+        used = attempts_used(session.ledger, session.study)
+        self._seen = {
+            "attempts": used,
+            "epsilon": _epsilon_after(session.study, used),
+            "loss": held_out_loss(session.study, session.records.held_out, model),
+            "seconds": self.times.last,
+        }
+        self._show(state="training", **self._seen)
 
     def _show(self, **changes: object) -> None:
         self.home.show({"hospital": self.name, **changes})
+
+
+def _epsilon_after(study: Study, attempts: int) -> float | None:
+    if study.privacy.mechanism is Mechanism.NONE or study.privacy.delta is None:
+        return None
+    return epsilon_spent([study.release_of_one_attempt()] * attempts, delta=study.privacy.delta)

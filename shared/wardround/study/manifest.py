@@ -6,6 +6,7 @@ another study.
 
 from datetime import date
 from enum import StrEnum
+from functools import lru_cache
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
@@ -228,7 +229,7 @@ class Study(StudyPlan):
     @property
     def digest(self) -> str:
         """SHA-256 of the canonical manifest: the study's identity."""
-        return digest(self.to_json())
+        return _digest_of(self)
 
     def canonical(self) -> bytes:
         """The bytes that are signed."""
@@ -241,3 +242,9 @@ class Study(StudyPlan):
     def fingerprint_of(self, hospital: str) -> str:
         """The pinned fingerprint of one hospital; KeyError when it is not on the roster."""
         return {entry.name: entry.fingerprint for entry in self.roster}[hospital]
+
+
+@lru_cache(maxsize=64)
+def _digest_of(study: Study) -> str:
+    # Every check of a round compares digests: at hospitals of long studies it was most of a round.
+    return digest(study.to_json())
