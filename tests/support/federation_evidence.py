@@ -6,14 +6,14 @@ a dishonest party that rewrites its own log and signs it again.
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
 from tests.support.masked_hospitals import seeded
+
 from wardround.audit.bundle import LogExport, RunEvidence
 from wardround.audit.countersign import Countersignature, countersign
 from wardround.canonical import Json
@@ -88,6 +88,22 @@ class Federation:
     clock: datetime = START
     releases: dict[str, list[SampledGaussian]] = field(default_factory=dict)
 
+    def fork(self) -> "Federation":
+        """A copy whose logs can be changed."""
+        parties = {
+            name: Party(name, party.identity, list(party.entries))
+            for name, party in self.hospitals.items()
+        }
+        coordinator = Party(
+            "coordinator", self.coordinator.identity, list(self.coordinator.entries)
+        )
+        return replace(
+            self,
+            coordinator=coordinator,
+            hospitals=parties,
+            countersignatures=dict(self.countersignatures),
+        )
+
     def tick(self) -> datetime:
         self.clock += timedelta(seconds=7)
         return self.clock
@@ -116,8 +132,9 @@ def study_of(
     *,
     rounds: int = 3,
     changes: Mapping[str, Mapping[str, object]] | None = None,
+    keys: str = "",
 ) -> Study:
-    """A small real study; `changes` replaces keys of its tables."""
+    """A small real study; `changes` replaces keys of its tables, `keys` seeds other identities."""
     value: Json = {
         "schema": "wardround.study/1",
         "name": "heart-risk",
@@ -150,7 +167,9 @@ def study_of(
         "rounds": {"count": rounds, "quorum": min(3, len(names))},
         "masking": {"minimum_hospitals": min(3, len(names))},
         "evaluation": {"registered": "2026-02-20", "bins": 100},
-        "roster": [{"name": name, "fingerprint": new_identity(name).fingerprint} for name in names],
+        "roster": [
+            {"name": name, "fingerprint": new_identity(keys + name).fingerprint} for name in names
+        ],
     }
     for table, keys in (changes or {}).items():
         value[table] = {**value[table], **keys}
@@ -176,13 +195,14 @@ def federation(
     lost: Mapping[str, tuple[int, str]] | None = None,
     changes: Mapping[str, Mapping[str, object]] | None = None,
     study: Study | None = None,
+    keys: str = "",
 ) -> Federation:
     """Run it all. `lost` = {hospital: (round from which it does not answer, reason)}."""
-    study = study or study_of(names, rounds=rounds, changes=changes)
+    study = study or study_of(names, rounds=rounds, changes=changes, keys=keys)
     fed = Federation(
         study=study,
-        coordinator=Party("coordinator", new_identity("coordinator")),
-        hospitals={name: Party(name, new_identity(name)) for name in study.names()},
+        coordinator=Party("coordinator", new_identity(f"{keys}coordinator")),
+        hospitals={name: Party(name, new_identity(keys + name)) for name in study.names()},
         lost=dict(lost or {}),
     )
     _open(fed)

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 
@@ -17,7 +16,6 @@ from wardround.audit.verdicts import Failure
 from wardround.canonical import Json, canonical_bytes, parse_canonical
 from wardround.errors import BadInput
 from wardround.masking.update import update_digest
-from wardround.privacy.accounting import epsilon_by_rdp, epsilon_spent
 from wardround.privacy.engine import GaussianEvaluation, TrainingEngine
 from wardround.privacy.mechanism import Exact, SampledGaussian
 from wardround.study.manifest import Mechanism, Study
@@ -115,10 +113,8 @@ def _epsilons(evidence: Evidence, name: str, charge: Charge) -> Iterator[Failure
     if delta is None or ceiling is None:
         return
     place = hospital_place(name)
-    training = [r for r in charge.training if isinstance(r, SampledGaussian)]
-    trained = epsilon_spent(training, delta=delta)
-    whole = charge.epsilon(partial(epsilon_spent, delta=delta))
-    bracket = charge.epsilon(partial(epsilon_by_rdp, delta=delta))
+    trained = charge.training_epsilon(delta)
+    whole, bracket = charge.epsilons(delta)
     if trained > ceiling + TOLERANCE:
         reason = f"training spent {trained:.4f}, the study's ceiling is {ceiling:g}"
         yield Failure("epsilon-over-ceiling", place, None, reason)

@@ -1,9 +1,9 @@
 """Epsilon from what the engines DID, never from what the study asked for."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Final
 
 from wardround.audit.attempts import Attempt, Release
@@ -49,13 +49,26 @@ class Charge:
     steps: int
     declared: bool
 
-    def epsilon(self, of: Callable[[Iterable[SampledGaussian]], float]) -> float:
-        """The worst-off patient's epsilon: a patient trains or is held out, for ever, never both.
+    def epsilons(self, delta: float) -> tuple[float, float]:
+        """The worst-off patient's epsilon by PLD, and by RDP as the bound above it.
 
-        So the two groups compose in parallel, and the larger epsilon counts, as in the hospital's
-        ledger. (McSherry 2009, theorem 4)
+        A patient trains or is held out, for ever, never both: so the two groups compose in
+        parallel, and the larger epsilon counts, as in the hospital's ledger. (McSherry 2009,
+        theorem 4)
         """
-        return max(of(_gaussians(self.training)), of(_gaussians(self.evaluation)))
+        training = composed_epsilons(_gaussians(self.training), delta)
+        evaluation = composed_epsilons(_gaussians(self.evaluation), delta)
+        return max(training[0], evaluation[0]), max(training[1], evaluation[1])
+
+    def training_epsilon(self, delta: float) -> float:
+        """What the training releases alone spent: this is what the study's ceiling is for."""
+        return composed_epsilons(_gaussians(self.training), delta)[0]
+
+
+@lru_cache(maxsize=256)
+def composed_epsilons(releases: tuple[SampledGaussian, ...], delta: float) -> tuple[float, float]:
+    """PLD and RDP of sorted releases. Hospitals of one study mostly share them: hence the cache."""
+    return epsilon_spent(releases, delta=delta), epsilon_by_rdp(releases, delta=delta)
 
 
 def charge_of_log(study: Study, releases: Iterable[Release]) -> Charge:
@@ -175,8 +188,8 @@ def _reserved(release: Release) -> SampledGaussian | None:
     return SampledGaussian(**mechanism.model_dump()) if isinstance(mechanism, Gaussian) else None
 
 
-def _gaussians(mechanisms: Iterable[Mechanism]) -> list[SampledGaussian]:
-    return [found for found in mechanisms if isinstance(found, SampledGaussian)]
+def _gaussians(mechanisms: Iterable[Mechanism]) -> tuple[SampledGaussian, ...]:
+    return tuple(sorted(found for found in mechanisms if isinstance(found, SampledGaussian)))
 
 
 def _kind(study: Study, charges: Mapping[str, Charge]) -> GuaranteeClass:
@@ -219,8 +232,7 @@ def _epsilons(study: Study, charge: Charge) -> tuple[Figure, Figure]:
         return not_available(reason), not_available(reason)
     origin = Origin.DECLARED if charge.declared else Origin.RECOMPUTED
     note = f"{_NO_LOG}: the study's noise is taken" if charge.declared else ""
-    by_pld = rounded_up(charge.epsilon(partial(epsilon_spent, delta=delta)))
-    by_rdp = rounded_up(charge.epsilon(partial(epsilon_by_rdp, delta=delta)))
+    by_pld, by_rdp = (rounded_up(epsilon) for epsilon in charge.epsilons(delta))
     return (
         Figure(value=by_pld, origin=origin, note=note),
         Figure(value=by_rdp, origin=origin, note="second accountant, an upper bound"),
@@ -303,6 +315,7 @@ def _odds_in_words(odds: Figure) -> str:
     if odds.value is None:
         return "Nothing limits what a guesser could learn about one patient from these results."
     return (
-        "Someone who would guess with 50 of 100 whether a given patient's data were used "
-        f"reaches at most {odds.value:.0f} of 100 after seeing everything that left."
+        "Someone who would guess with 50 of 100 whether a given patient's data trained the model "
+        f"reaches at most {odds.value:.0f} of 100 after seeing everything that left, but for a "
+        "chance of delta."
     )
