@@ -54,6 +54,13 @@ class RunRecord:
         self._append("hospital-refused", body)
         self._hospital(hospital, f"refused: {refusal.code}")
 
+    def left_out(self, hospital: str, reason: str) -> None:
+        """Outside the rounds, a hospital's answer was none: it is not in what follows."""
+        self._append(
+            "hospital-missed", {"transcript": None, "hospital": hospital, "reason": reason}
+        )
+        self._hospital(hospital, "left out")
+
     def round_opened(self, spec: RoundSpec) -> None:
         """An attempt begins; nothing was sent yet."""
         self._attempt = spec
