@@ -75,9 +75,14 @@ def submit(
     signed: Annotated[Path, typer.Argument(help="The signed study.")], coordinator: Coordinator
 ) -> None:
     """Queue a signed study; the coordinator runs it when its hospitals have approved."""
+    from wardround.errors import BadInput
     from wardround_server.home import CoordinatorHome
 
-    study = CoordinatorHome(coordinator).submit(signed.read_bytes())
+    try:
+        content = signed.read_bytes()
+    except OSError as error:
+        raise BadInput(f"{signed.name}: cannot be read ({type(error).__name__})") from error
+    study = CoordinatorHome(coordinator).submit(content)
     typer.echo(f"Submitted: {study.name} {study.digest[:16]}")
 
 

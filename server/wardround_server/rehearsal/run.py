@@ -3,6 +3,8 @@
 import json
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -94,19 +96,18 @@ class Watch:
 def rehearse(rehearsal: Rehearsal, *, console: Console) -> Json:
     """Play the whole federation. Returns the JSON of the command line, `exit_code` included.
 
-    Raises what a party raised: BadInput for data or study, Refused when hospitals said no.
+    Raises what a party raised: BadInput for data, study or policy (then nothing is left in the
+    folder), Refused when hospitals said no.
     """
     started = time.monotonic()
-    plan = rehearsal.plan()
-    _make_empty(rehearsal.out)
-    for name in ("logs", "hospitals"):
-        (rehearsal.out / name).mkdir(mode=0o700)
-    with Processes(rehearsal.out / "logs") as processes:
+    plan, policy = rehearsal.plan(), rehearsal.policy_file()
+    if policy is not None and not policy.is_file():
+        raise BadInput(f"policy {policy.name}: no such file")
+    with _new_folder(rehearsal.out), Processes(rehearsal.out / "logs") as processes:
         stage = Stage(rehearsal, processes, lambda line: console.print(line, highlight=False))
         study = stage.open(plan)
-        view = LiveView(console) if console.is_terminal else PlainView(console)
         watch = Watch(rehearsal, processes, study)
-        result = watch.until_done(view)
+        result = watch.until_done(LiveView(console) if console.is_terminal else PlainView(console))
     if "error" in result:
         raise _error_of(result)
     for name in _OUTPUTS:
@@ -197,7 +198,19 @@ def _error_of(result: Json) -> WardroundError:
     return RunFailed(message, exit_code=int(result["exit_code"]))
 
 
-def _make_empty(out: Path) -> None:
-    if out.exists() and any(out.iterdir()):
-        raise BadInput(f"--out {out.name}: the folder is not empty, and nothing is overwritten")
-    out.mkdir(parents=True, exist_ok=True)
+@contextmanager
+def _new_folder(out: Path) -> Iterator[None]:
+    """Make the folder; bad input before the first round leaves none, so that the next try fits."""
+    there = out.exists()
+    if there and (not out.is_dir() or any(out.iterdir())):
+        raise BadInput(f"--out {out.name}: a new or empty folder is due, nothing is overwritten")
+    for name in ("logs", "hospitals"):
+        (out / name).mkdir(mode=0o700, parents=True)
+    try:
+        yield
+    except WardroundError as error:
+        if error.exit_code == BadInput.exit_code:
+            shutil.rmtree(out)
+            if there:
+                out.mkdir()
+        raise
