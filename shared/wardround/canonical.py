@@ -6,6 +6,7 @@ understand different things.
 
 import hashlib
 import json
+import math
 from typing import Any
 
 import rfc8785
@@ -18,7 +19,8 @@ Json = dict[str, Any]
 def canonical_bytes(value: object) -> bytes:
     """Encode a JSON value as RFC 8785 bytes.
 
-    NaN, infinities and integers beyond 2^53 raise BadInput: RFC 8785 has no form for them.
+    NaN, infinities and integers beyond 2^53 raise BadInput: RFC 8785 has no form for them. So does
+    a value that is nested too deeply.
 
     >>> canonical_bytes({"b": 1.0, "a": "x"})
     b'{"a":"x","b":1}'
@@ -27,6 +29,8 @@ def canonical_bytes(value: object) -> bytes:
         return rfc8785.dumps(value)  # type: ignore[arg-type]  # rfc8785 raises on what is not JSON
     except rfc8785.CanonicalizationError as error:
         raise BadInput(f"no canonical JSON form: {error}") from error
+    except RecursionError as error:
+        raise BadInput("no canonical JSON form: nested too deeply") from error
 
 
 def digest(value: object) -> str:
@@ -35,7 +39,7 @@ def digest(value: object) -> str:
 
 
 def parse_json(text: bytes, *, what: str, limit_bytes: int) -> Json:
-    """Read one JSON object from outside: size limit first, no duplicate key, no NaN.
+    """Read one JSON object from outside: size limit first, no duplicate key, finite numbers only.
 
     Raises BadInput naming `what`.
     """
@@ -43,7 +47,10 @@ def parse_json(text: bytes, *, what: str, limit_bytes: int) -> Json:
         raise BadInput(f"{what}: {len(text)} bytes came, at most {limit_bytes} are allowed")
     try:
         value = json.loads(
-            text.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant
+            text.decode("utf-8"),
+            object_pairs_hook=_unique,
+            parse_constant=_no_constant,
+            parse_float=_finite,
         )
     except (ValueError, RecursionError) as error:
         raise BadInput(f"{what}: not JSON ({type(error).__name__}: {error})") from error
@@ -71,3 +78,10 @@ def _unique(pairs: list[tuple[str, Any]]) -> Json:
 
 def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):  # 1e400 is JSON, and reads as an infinity
+        raise ValueError("a number is too large")
+    return number

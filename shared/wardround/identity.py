@@ -70,7 +70,7 @@ class Identity:
         """Read a key that `save` wrote. Raises BadInput when it is missing or another kind."""
         try:
             key = serialization.load_pem_private_key(path.read_bytes(), password=None)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, TypeError) as error:  # TypeError: it has a password
             raise BadInput(f"identity key {path.name}: {type(error).__name__}") from error
         if not isinstance(key, Ed25519PrivateKey):
             raise BadInput(f"identity key {path.name}: not an Ed25519 key")

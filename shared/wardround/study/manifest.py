@@ -16,6 +16,7 @@ from wardround.privacy.mechanism import SampledGaussian
 from wardround.study.contract import Contract, Frozen, Text
 
 MAX_NOISED_BINS = 64  # beyond it the noise leaves nothing of an AUROC (decision 0004)
+COORDINATOR = "coordinator"  # the actor of the coordinator's evidence log
 HospitalName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 Fingerprint = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Probability = Annotated[float, Field(gt=0, lt=1)]
@@ -175,6 +176,8 @@ class StudyPlan(Frozen):
                 f"study: quorum {self.rounds.quorum} is below masking.minimum_hospitals "
                 f"{self.masking.minimum_hospitals}: such a sum would never be opened"
             )
+        if self.evaluation.counts == "noised" and self.privacy.delta is None:
+            raise ValueError("study: noised evaluation counts need `privacy.delta`")
         return self
 
     @property
@@ -222,6 +225,8 @@ class Study(StudyPlan):
         prints = [hospital.fingerprint for hospital in self.roster]
         if len(set(names)) != len(names) or len(set(prints)) != len(prints):
             raise ValueError("roster: a hospital or a fingerprint is listed twice")
+        if COORDINATOR in names:
+            raise ValueError(f"roster: no hospital may be named {COORDINATOR}, as its log is")
         if len(names) < self.rounds.quorum:
             raise ValueError(f"roster: {len(names)} hospitals, the quorum is {self.rounds.quorum}")
         return self
