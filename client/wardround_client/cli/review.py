@@ -95,7 +95,9 @@ def refuse(study: StudyName, directory: Directory) -> None:
 def in_words(study: "Study") -> str:
     """A study for an officer: purpose, what is protected how, who takes part."""
     privacy = study.privacy
-    epsilon = "none: NO FORMAL GUARANTEE" if privacy.epsilon is None else f"{privacy.epsilon:g}"
+    epsilon = "none: NO FORMAL GUARANTEE, no noise is added to updates"
+    if privacy.mechanism != "none":
+        epsilon = f"{privacy.epsilon:g} over the whole run, delta {privacy.delta:g}"
     lines = [
         f"{study.title}",
         f"  digest      {study.digest}",
@@ -103,7 +105,7 @@ def in_words(study: "Study") -> str:
         f"  contact     {study.contact}",
         f"  model       {study.task.model}",
         f"  mechanism   {privacy.mechanism}, one {privacy.unit} is protected",
-        f"  epsilon     {epsilon} over the whole run, delta {privacy.delta or 0:g}",
+        f"  epsilon     {epsilon}",
         f"  rounds      {study.rounds.count}, at most {study.attempts} attempts",
         f"  evaluation  {study.evaluation.counts} counts of held-out patients, pooled",
         f"  hospitals   {', '.join(study.names())}",
