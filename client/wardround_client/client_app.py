@@ -10,7 +10,7 @@ from pathlib import Path
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
-from wardround.errors import BadInput
+from wardround.errors import BadInput, WardroundError
 from wardround.protocol.envelope import seal, unseal
 from wardround.protocol.messages import Failed
 from wardround_client.home import HospitalHome
@@ -51,7 +51,7 @@ def answer(message: Message, context: Context) -> Message:
     hospital = hospital_at(directory)
     try:
         body, vector = unseal(message.content, lanes=MOST_PARAMETERS)
-    except BadInput as error:
+    except WardroundError as error:  # BadInput or ProtocolViolation: it is no message of ours
         return Message(seal(Failed(error=type(error).__name__)), reply_to=message)
     replied, masked = hospital.answer(body, vector)
     return Message(seal(replied, masked), reply_to=message)

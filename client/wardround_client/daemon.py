@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from flwr.app import Context, Message, RecordDict
 
-from wardround.errors import BadInput, DeadlineMissed, ProtocolViolation, Unreachable
+from wardround.errors import DeadlineMissed, ProtocolViolation, Unreachable, WardroundError
 from wardround.protocol.envelope import BODY_LIMIT_BYTES, unseal
 from wardround.wire import WireLimits
 from wardround_client.client_app import DIRECTORY_KEY, MOST_PARAMETERS, app, hospital_at
@@ -77,6 +77,6 @@ class Daemon:
         except DeadlineMissed as error:
             # The release is charged all the same; the coordinator opens a new attempt.
             log.warning("an answer came too late: %s", error)
-        with suppress(BadInput):  # what could not be read has been answered as such
+        with suppress(WardroundError):  # what could not be read has been answered as such
             body, vector = unseal(message.content, lanes=MOST_PARAMETERS)
             hospital_at(str(self.home.directory)).after_answer(body, vector)
