@@ -1,13 +1,13 @@
 """Answer to `open`: everything a hospital checks before it reads a record, then its run key.
 
-In this order: signature and digest of the study, approval, roster, policy, budget. Only then are
-the records read and checked against the contract.
+In this order: signature and digest of the study, roster, approval, policy, budget, the
+coordinator's history. Only then are the records read and checked against the contract.
 """
 
 from dataclasses import dataclass
 
 from wardround.canonical import canonical_bytes
-from wardround.errors import BadInput, BadSignature, RefusedByBudget, RefusedByPolicy
+from wardround.errors import BadInput, RefusedByBudget, RefusedByPolicy
 from wardround.identity import Identity, fingerprint
 from wardround.masking.run_key import RunKey, sign_run_key
 from wardround.privacy.accounting import epsilon_spent, gaussian_count_noise
@@ -20,7 +20,7 @@ from wardround_client.home import HospitalHome
 from wardround_client.ledger import Ledger, Purpose
 from wardround_client.policy import check_study
 from wardround_client.records import load_records, split_name
-from wardround_client.refusal import StudyRefused
+from wardround_client.refusal import StudyRefused, refusing
 from wardround_client.session import RunSession
 from wardround_client.witness import StudyEvidence
 
@@ -38,10 +38,8 @@ class Admission:
         """All checks that need no record. Raises StudyRefused with the code that may leave."""
         if self.home.paused:
             raise StudyRefused(RefusalCode.PAUSED, "this hospital is paused")
-        try:
+        with refusing(RefusalCode.BAD_STUDY):
             study = keep_study(self.home, canonical_bytes(question.signed_study))
-        except (BadInput, BadSignature) as error:
-            raise StudyRefused(RefusalCode.BAD_STUDY, str(error)) from error
         if self.hospital not in study.names() or (
             study.fingerprint_of(self.hospital) != self.identity.fingerprint
         ):
@@ -52,6 +50,8 @@ class Admission:
             approved = approved_study(self.home, study)
         except RefusedByPolicy as error:
             raise StudyRefused(RefusalCode.NOT_APPROVED, str(error)) from error
+        except BadInput as error:  # the data set's description was changed or is gone
+            raise StudyRefused(RefusalCode.DATA, str(error)) from error
         try:
             check_study(self.home.policy(), study)
         except RefusedByPolicy as error:
@@ -64,18 +64,20 @@ class Admission:
         Raises StudyRefused with the epsilon that would fit.
         """
         study = approved.study
-        if study.privacy.mechanism is Mechanism.NONE or study.privacy.delta is None:
+        _refuse_other_unit(ledger, study)
+        if study.privacy.delta is None:
             return None
         policy = self.home.policy()
-        if ledger.training_was_exact() and Mechanism.NONE not in policy.mechanisms:
+        noised = study.privacy.mechanism is not Mechanism.NONE
+        if noised and ledger.training_was_exact() and Mechanism.NONE not in policy.mechanisms:
             raise StudyRefused(
                 RefusalCode.BUDGET,
                 "budget: an update without noise has left this dataset, so no epsilon bounds what "
                 "is known; only a policy that still allows mechanism none lets it go on",
                 epsilon_that_fits=0.0,
             )
-        used = attempts_used(ledger, study)
-        plan = [study.release_of_one_attempt()] * max(0, study.attempts - used)
+        left = max(0, study.attempts - attempts_used(ledger, study))
+        plan = [study.release_of_one_attempt()] * left if noised else []
         try:
             ledger.check_fits(
                 plan,
@@ -88,6 +90,8 @@ class Admission:
             raise StudyRefused(
                 RefusalCode.BUDGET, str(error), epsilon_that_fits=error.epsilon_that_fits
             ) from error
+        if not noised:
+            return None
         whole = [study.release_of_one_attempt()] * study.attempts
         return epsilon_spent(whole, delta=study.privacy.delta)
 
@@ -108,10 +112,10 @@ class Admission:
     ) -> RunSession:
         """Read the records and make a fresh run key. Raises StudyRefused when they do not fit."""
         keys = self.identity_keys(question, approved.study)
-        try:
+        with refusing(RefusalCode.HISTORY):
+            evidence.witness(question.checkpoint)
+        with refusing(RefusalCode.DATA):
             records = load_records(approved)
-        except BadInput as error:
-            raise StudyRefused(RefusalCode.DATA, str(error)) from error
         return RunSession(
             approved=approved,
             run=question.run,
@@ -145,6 +149,15 @@ class Admission:
             run_key=key.to_json(),
             epsilon_planned=planned,
             checkpoint=session.evidence.log.checkpoint(),
+        )
+
+
+def _refuse_other_unit(ledger: Ledger, study: Study) -> None:
+    """Epsilons per record and per patient do not add up, so one data set keeps to one unit."""
+    units = {release.unit for release in ledger.releases()}
+    if units - {study.privacy.unit}:
+        raise StudyRefused(
+            RefusalCode.POLICY, f"this data set is accounted per {', '.join(sorted(units))}"
         )
 
 

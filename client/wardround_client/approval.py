@@ -91,9 +91,11 @@ def approve(
         raise RefusedByPolicy(f"study {study.name}: the roster has another fingerprint for {own}")
     policy = home.policy()
     check_study(policy, study)
-    if (home.approvals() / f"{study.digest}.json").exists():
+    if is_approved(home, study):
         raise BadInput(f"study {study.name}: it is approved already; `review refuse` takes it back")
-    read_description(description)
+    described = read_description(description)
+    if described.hospital != own:
+        raise BadInput(f"{description.name}: it describes data of {described.hospital}, not {own}")
     approval = Approval(
         study_digest=study.digest,
         officer=officer,
@@ -119,6 +121,11 @@ def withdraw(home: HospitalHome, study: Study) -> None:
     (home.approvals() / f"{study.digest}.json").unlink(missing_ok=True)
 
 
+def is_approved(home: HospitalHome, study: Study) -> bool:
+    """Whether the officer's yes stands: a file for this very digest."""
+    return (home.approvals() / f"{study.digest}.json").exists()
+
+
 def approved_study(home: HospitalHome, study: Study) -> ApprovedStudy:
     """The approval of `study`. Raises RefusedByPolicy when there is none for its digest."""
     value = read_state(home.approvals() / f"{study.digest}.json")
@@ -141,5 +148,5 @@ def kept_studies(home: HospitalHome) -> list[tuple[Study, bool]]:
         if path.stat().st_size > STUDY_LIMIT_BYTES:
             raise BadInput(f"{path.name}: over {STUDY_LIMIT_BYTES} bytes")
         study = read_signed_study(path.read_bytes(), signer=signer)
-        kept.append((study, (home.approvals() / f"{study.digest}.json").exists()))
+        kept.append((study, is_approved(home, study)))
     return kept

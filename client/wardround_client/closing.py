@@ -2,15 +2,24 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from wardround.audit.countersign import countersign
+from wardround.canonical import Json
 from wardround.errors import ProtocolViolation
-from wardround.evidence.checkpoint import check_entries, verify_checkpoint
+from wardround.evidence.checkpoint import Checkpoint, check_entries, verify_checkpoint
 from wardround.evidence.entry import Entry
 from wardround.evidence.export import read_export
 from wardround.identity import Identity
-from wardround.protocol.messages import Close, Closed
+from wardround.models.networks import build
+from wardround.protocol.envelope import Vector, vector_due
+from wardround.protocol.messages import Close, Closed, RefusalCode
+from wardround.protocol.specs import model_digest
 from wardround_client.home import HospitalHome
+from wardround_client.refusal import refusing
 from wardround_client.session import RunSession
+
+_SUM_OPENED = {"round-closed", "evaluation-closed"}
 
 
 @dataclass(slots=True)
@@ -21,29 +30,21 @@ class Closer:
     identity: Identity
     hospital: str
 
-    def answer(self, session: RunSession, close: Close) -> Closed:
-        """Countersign the coordinator's log. Raises ProtocolViolation when it is not what we saw.
+    def answer(self, session: RunSession, close: Close, model: Vector | None) -> Closed:
+        """Countersign the coordinator's log. Raises StudyRefused when it is not what we saw.
 
-        Every head that was witnessed must lie in it, and every update that we sent for this run
-        and that it lists must be the one that we sent.
+        Every head that was witnessed must lie in it, every sum that was opened with us in its
+        cohort must list our update, as we sent it, and `model` must be the one that it ends with.
         """
-        checkpoint = verify_checkpoint(close.checkpoint, session.evidence.coordinator_key)
-        entries = read_export(close.log.encode())
-        check_entries(entries, checkpoint)
-        session.evidence.check_history(entries)
-        self._check_own_updates(session, entries)
-        delta = session.study.privacy.delta
-        budget = self.home.policy().epsilon_budget
-        dataset = None if delta is None else session.ledger.spent(delta)
-        ended = {
-            "run": session.run,
-            "coordinator_head": checkpoint.head,
-            "epsilon": _epsilon_of_study(session),
-            "delta": delta,
-            "epsilon_dataset": dataset,
-            "epsilon_budget": budget,
-        }
-        session.evidence.append(("run-ended", ended))
+        with refusing(RefusalCode.HISTORY):
+            seen = session.evidence.witness(close.checkpoint)
+            checkpoint = verify_checkpoint(close.checkpoint, session.evidence.coordinator_key)
+            entries = _whole_log(close, checkpoint)
+            session.evidence.check_history(entries)
+            self._check_own_updates(session, entries)
+            if model is not None:
+                _check_model(session, entries, model)
+        session.evidence.append(seen, ("run-ended", self._ended(session, checkpoint)))
         signed = countersign(
             self.identity,
             study_digest=session.study.digest,
@@ -57,20 +58,68 @@ class Closer:
             countersignature=signed.signature,
         )
 
+    def _ended(self, session: RunSession, checkpoint: Checkpoint) -> Json:
+        delta = session.study.privacy.delta
+        return {
+            "run": session.run,
+            "coordinator_head": checkpoint.head,
+            "epsilon": _epsilon_of_study(session),
+            "delta": delta,
+            "epsilon_dataset": None if delta is None else session.ledger.spent(delta),
+            "epsilon_budget": self.home.policy().epsilon_budget,
+        }
+
     def _check_own_updates(self, session: RunSession, entries: list[Entry]) -> None:
         sent = {
             entry.body["transcript"]: entry.body["update_digest"]
             for entry in session.evidence.log.entries()
             if entry.type == "release-sent"
         }
+        listed, asked = set(), set()
         for entry in entries:
-            if entry.type != "update-received" or entry.body["hospital"] != self.hospital:
-                continue
-            transcript = entry.body["transcript"]
-            if entry.body["header"].get("update_digest") != sent.get(transcript):
+            transcript = entry.body.get("transcript")
+            if entry.type == "round-opened" and self.hospital in _cohort(entry):
+                asked.add(transcript)
+            if entry.type == "update-received" and entry.body.get("hospital") == self.hospital:
+                listed.add(transcript)
+                if transcript not in sent or _update_digest(entry) != sent[transcript]:
+                    raise ProtocolViolation(
+                        f"coordinator's log, entry {entry.seq}: not the update that we sent"
+                    )
+            ours = transcript in asked or transcript in sent
+            if entry.type in _SUM_OPENED and ours and transcript not in listed:
                 raise ProtocolViolation(
-                    f"coordinator's log, entry {entry.seq}: not the update that we sent"
+                    f"coordinator's log, entry {entry.seq}: a sum without our update"
                 )
+
+
+def _whole_log(close: Close, checkpoint: Checkpoint) -> list[Entry]:
+    entries = read_export(close.log.encode())
+    check_entries(entries, checkpoint)
+    if len(entries) != checkpoint.size:
+        raise ProtocolViolation(
+            f"coordinator's log: {len(entries)} entries, it has signed {checkpoint.size}"
+        )
+    return entries
+
+
+def _check_model(session: RunSession, entries: list[Entry], model: Vector) -> None:
+    lanes = sum(p.numel() for p in build(session.study).parameters())
+    vector_due(model, dtype=np.float32, lanes=lanes, what="final model")
+    last = entries[-1].body if entries and entries[-1].type == "run-closed" else {}
+    if last.get("model") != model_digest(model):
+        raise ProtocolViolation("final model: not the one that the coordinator's log ends with")
+
+
+def _cohort(entry: Entry) -> list[str]:
+    spec = entry.body.get("spec")
+    cohort = spec.get("cohort") if isinstance(spec, dict) else None
+    return cohort if isinstance(cohort, list) else []
+
+
+def _update_digest(entry: Entry) -> object:
+    header = entry.body.get("header")
+    return header.get("update_digest") if isinstance(header, dict) else None
 
 
 def _epsilon_of_study(session: RunSession) -> float | None:

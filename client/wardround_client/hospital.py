@@ -44,6 +44,7 @@ class Hospital:
     sessions: dict[str, RunSession] = field(default_factory=dict, repr=False)
     _ledgers: dict[str, Ledger] = field(default_factory=dict, repr=False)
     _evidence: dict[str, StudyEvidence] = field(default_factory=dict, repr=False)
+    _answered: Work | None = field(default=None, repr=False)
     _seen: Json = field(default_factory=dict, repr=False)
     _next_look_s: float = field(default=0.0, repr=False)
 
@@ -59,12 +60,9 @@ class Hospital:
 
         The text of an error stays here: it could name what is in the records.
         """
+        self._answered = None
         try:
-            return self._answer(body, vector)
-        except StudyRefused as refusal:
-            log.warning("refused: %s: %s", refusal.code.value, refusal)
-            self._note_refusal(body, refusal)
-            return refusal.to_message(), None
+            return self._answer_or_refuse(body, vector)
         except WardroundError as error:
             log.error("failed: %s: %s", type(error).__name__, error)  # noqa: TRY400  # no traceback
             return Failed(error=type(error).__name__), None
@@ -80,6 +78,8 @@ class Hospital:
         """
         session = self._session_of(body)
         if session is None or vector is None or not isinstance(body, Work):
+            return
+        if body != self._answered:  # it was refused, and the status says so
             return
         started_s = time.monotonic()
         if started_s < self._next_look_s and body.spec.get("purpose") != Purpose.EVALUATE.value:
@@ -97,6 +97,14 @@ class Hospital:
         for evidence in self._evidence.values():
             evidence.log.close()
 
+    def _answer_or_refuse(self, body: Body, vector: Vector | None) -> tuple[Body, Vector | None]:
+        try:
+            return self._answer(body, vector)
+        except StudyRefused as refusal:
+            log.warning("refused: %s: %s", refusal.code.value, refusal)
+            self._note_refusal(body, refusal)
+            return refusal.to_message(), None
+
     def _answer(self, body: Body, vector: Vector | None) -> tuple[Body, Vector | None]:
         if isinstance(body, Open):
             return self._open(body), None
@@ -105,7 +113,9 @@ class Hospital:
             raise StudyRefused(RefusalCode.NO_SESSION, "this process did not join that session")
         if isinstance(body, Work):
             worker = RoundWorker(self.home, self.identity, self.name, self.randomness, self.times)
-            return worker.answer(session, body, vector)
+            answered = worker.answer(session, body, vector)
+            self._answered = body
+            return answered
         if isinstance(body, Close):
             return self._close(session, body, vector), None
         raise StudyRefused(RefusalCode.SPEC, f"a {type(body).__name__} is not for a hospital")
@@ -129,17 +139,21 @@ class Hospital:
         return joined
 
     def _close(self, session: RunSession, close: Close, vector: Vector | None) -> Body:
-        closed = Closer(self.home, self.identity, self.name).answer(session, close)
+        closed = Closer(self.home, self.identity, self.name).answer(session, close, vector)
         if vector is not None:
             keep_final_model(self.home, session, vector)
         self._show(state="done", **self._seen)
         return closed
 
     def _evidence_of(self, study: Study) -> StudyEvidence:
-        if study.digest not in self._evidence:
-            self._evidence[study.digest] = StudyEvidence.of(
-                self.home.log(study.digest), coordinator_key=self.coordinator_key
-            )
+        kept = self._evidence.get(study.digest)
+        if kept is not None and len(kept.log.entries()) == kept.log.size:
+            return kept
+        if kept is not None:  # `review approve` has written into it since
+            kept.log.close()
+        self._evidence[study.digest] = StudyEvidence.of(
+            self.home.log(study.digest), coordinator_key=self.coordinator_key
+        )
         return self._evidence[study.digest]
 
     def _session_of(self, body: Body) -> RunSession | None:

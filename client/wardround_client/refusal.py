@@ -1,6 +1,9 @@
 """A hospital says no: with a code that leaves it, and a text that stays."""
 
-from wardround.errors import Refused
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from wardround.errors import BadInput, ProtocolViolation, Refused, VerificationFailed
 from wardround.protocol.messages import Refusal, RefusalCode
 
 
@@ -17,3 +20,12 @@ class StudyRefused(Refused):
     def to_message(self) -> Refusal:
         """What the coordinator is told."""
         return Refusal(code=self.code, epsilon_that_fits=self.epsilon_that_fits)
+
+
+@contextmanager
+def refusing(code: RefusalCode) -> Iterator[None]:
+    """Turn what is malformed or breaks the protocol into a refusal with this code."""
+    try:
+        yield
+    except (BadInput, ProtocolViolation, VerificationFailed) as error:
+        raise StudyRefused(code, str(error)) from error

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from wardround.canonical import Json
-from wardround.errors import ProtocolViolation
+from wardround.errors import RefusedByPolicy
 from wardround.evaluation.histograms import CountsMode, count_patients, patient_scores
 from wardround.evaluation.noise import gaussian_cells
 from wardround.identity import Identity
@@ -33,11 +33,13 @@ from wardround.study import manifest
 from wardround.study.manifest import Study
 from wardround.times import AttemptTimes
 from wardround_client.admission import attempts_used, planned_evaluation
+from wardround_client.approval import is_approved
 from wardround_client.home import HospitalHome
 from wardround_client.ledger import ReservationId
 from wardround_client.ledger.releases import encode_mechanism
+from wardround_client.policy import check_study
 from wardround_client.records import split_name
-from wardround_client.refusal import StudyRefused
+from wardround_client.refusal import StudyRefused, refusing
 from wardround_client.session import AttemptRecord, RunSession
 from wardround_client.training.local import PatientRecords, StepSizes, TrainingPlan, train
 
@@ -66,12 +68,16 @@ class RoundWorker:
     def answer(
         self, session: RunSession, work: Work, vector: Model | None
     ) -> tuple[Update, Masked]:
-        """One round. Raises StudyRefused before anything is spent, ProtocolViolation for a lie."""
+        """One round. Raises StudyRefused before anything is spent."""
         started_s = time.perf_counter()
+        self._refuse_without_consent(session.study)
         spec, model = self._checked(session, work, vector)
-        pairs = session.pairs(work.directory, self.hospital)
-        masks = pairs.round_masks(spec)
-        seen = session.evidence.witness(work.checkpoint)
+        with refusing(RefusalCode.DIRECTORY):
+            pairs = session.pairs(work.directory, self.hospital)
+        with refusing(RefusalCode.SPEC):
+            masks = pairs.round_masks(spec)
+        with refusing(RefusalCode.HISTORY):
+            seen = session.evidence.witness(work.checkpoint)
         self._refuse_beyond_plan(session, spec)
         AttemptRecord(self.home, session.study).write(spec)
         reservation = self._reserve(session, spec, seen)
@@ -94,22 +100,26 @@ class RoundWorker:
         self.times.note(spec, compute_s=compute_s, answer_s=time.perf_counter() - started_s)
         return update, masked.values
 
+    def _refuse_without_consent(self, study: Study) -> None:
+        """Approval and policy are read anew each time: an officer can say no in mid-run."""
+        if not is_approved(self.home, study):
+            raise StudyRefused(RefusalCode.NOT_APPROVED, f"study {study.name}: not approved")
+        try:
+            check_study(self.home.policy(), study)
+        except RefusedByPolicy as error:
+            raise StudyRefused(RefusalCode.POLICY, str(error)) from error
+
     def _checked(
         self, session: RunSession, work: Work, vector: Model | None
     ) -> tuple[RoundSpec, Model]:
-        spec = RoundSpec.from_json(work.spec)
-        lanes = sum(p.numel() for p in build(session.study).parameters())
-        model = vector_due(vector, dtype=np.float32, lanes=lanes, what="model")
-        try:
+        with refusing(RefusalCode.SPEC):
+            spec = RoundSpec.from_json(work.spec)
+            lanes = sum(p.numel() for p in build(session.study).parameters())
+            model = vector_due(vector, dtype=np.float32, lanes=lanes, what="model")
             check_spec(spec, session.study, model)
-        except ProtocolViolation as error:
-            raise StudyRefused(RefusalCode.SPEC, str(error)) from error
         if not np.isfinite(model).all():
             raise StudyRefused(RefusalCode.SPEC, "model: it has values that are not finite")
-        try:
-            AttemptRecord(self.home, session.study).check(spec)
-        except ProtocolViolation as error:
-            raise StudyRefused(RefusalCode.REPLAY, str(error)) from error
+        AttemptRecord(self.home, session.study).check(spec)
         return spec, model
 
     def _refuse_beyond_plan(self, session: RunSession, spec: RoundSpec) -> None:

@@ -11,11 +11,13 @@ from wardround.masking.directory import Directory
 from wardround.masking.pairs import PairSecrets
 from wardround.masking.round_spec import Purpose, RoundSpec
 from wardround.masking.run_key import RunKey
+from wardround.protocol.messages import RefusalCode
 from wardround.study.manifest import Mechanism, Study
 from wardround_client.approval import ApprovedStudy
 from wardround_client.home import HospitalHome, read_state
 from wardround_client.ledger import Ledger
 from wardround_client.records import StudyRecords
+from wardround_client.refusal import StudyRefused
 from wardround_client.witness import StudyEvidence
 
 
@@ -70,7 +72,7 @@ class AttemptRecord:
     study: Study
 
     def check(self, spec: RoundSpec) -> None:
-        """Refuse what is not newer than the last one. Raises ProtocolViolation.
+        """Refuse what is not newer than the last one. Raises StudyRefused.
 
         Where the sum opens what is not noised, a second attempt is refused as well: the
         difference of two sums over different cohorts would be one hospital's (decision 0003).
@@ -81,9 +83,10 @@ class AttemptRecord:
         came, last = (spec.round, spec.attempt), (state["round"], state["attempt"])
         where = f"round {spec.round}, attempt {spec.attempt}"
         if came <= last:
-            raise ProtocolViolation(f"{where}: round {last[0]}, attempt {last[1]} was answered")
+            answered = f"{where}: round {last[0]}, attempt {last[1]} was answered"
+            raise StudyRefused(RefusalCode.REPLAY, answered)
         if spec.round == last[0] and not self._noised(spec.purpose):
-            raise ProtocolViolation(f"{where}: a second attempt without noise")
+            raise StudyRefused(RefusalCode.SECOND_ATTEMPT, f"{where}: no noise covers a second one")
 
     def write(self, spec: RoundSpec) -> None:
         """Remember this attempt; it is on disk when this returns."""

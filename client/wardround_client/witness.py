@@ -37,7 +37,8 @@ class StudyEvidence:
     def witness(self, note: str) -> tuple[str, Json] | None:
         """Check the coordinator's signed head against those seen; return the entry to log.
 
-        Raises BadSignature, or ProtocolViolation when the log has shrunk or was rewritten.
+        It counts as seen once `append` has written it. Raises BadInput, BadSignature, or
+        ProtocolViolation when the log has shrunk or was rewritten.
         """
         checkpoint = verify_checkpoint(note, self.coordinator_key)
         last = max(self.seen, default=-1)
@@ -49,7 +50,6 @@ class StudyEvidence:
             if self.seen[checkpoint.size] != checkpoint.head:
                 raise ProtocolViolation("coordinator's log: another head at the same size")
             return None
-        self.seen[checkpoint.size] = checkpoint.head
         body = {"actor": checkpoint.actor, "size": checkpoint.size, "head": checkpoint.head}
         return (WITNESSED, body)
 
@@ -66,3 +66,4 @@ class StudyEvidence:
         due = [entry for entry in entries if entry is not None]
         if due:
             self.log.append_many(due, time=datetime.now(UTC))
+        self.seen |= {body["size"]: body["head"] for kind, body in due if kind == WITNESSED}

@@ -1,0 +1,359 @@
+"""Hospitals in memory that speak the real bytes: real directories, keys and logs, no network.
+
+Enrolment is the real one in process: invitation, request with proof, certificate. Messages are real
+Flower messages whose content is sealed and unsealed on both sides.
+"""
+
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from flwr.app import RecordDict
+
+from wardround.canonical import Json, canonical_bytes, parse_canonical
+from wardround.evidence.log import EvidenceLog
+from wardround.identity import write_secret
+from wardround.masking.directory import Directory
+from wardround.masking.round_spec import RoundSpec
+from wardround.masking.run_key import SignedRunKey
+from wardround.models.networks import build, parameters_of
+from wardround.protocol.envelope import Vector, seal, unseal
+from wardround.protocol.messages import Body, Close, Joined, Open, Work
+from wardround.protocol.specs import evaluation_spec, training_spec
+from wardround.study.files import checked, sign_study
+from wardround.study.manifest import Study
+from wardround.ticket import EnrolmentRequest, JoinTicket
+from wardround_client import joining
+from wardround_client.approval import approve, keep_study
+from wardround_client.home import HospitalHome
+from wardround_client.hospital import Hospital
+from wardround_server.authority import peer_of_pem
+from wardround_server.home import CoordinatorHome, CoordinatorSettings
+from wardround_server.rounds.record import RunRecord
+
+NAMES = ("harbour", "lakeside", "northside")
+RUN = "ab" * 16
+LANES = 4096
+PATIENTS = 40
+
+STUDY_TOML = """
+schema = "wardround.study/1"
+name = "fever"
+title = "Fever"
+purpose = "Predict who will have a fever."
+contact = "research@example.org"
+[task]
+family = "risk"
+model = "logistic-regression"
+[contract]
+patient_key = "patient"
+[contract.label]
+name = "fever"
+description = "Fever within two days"
+positive = "over 38 degrees"
+[[contract.columns]]
+name = "age"
+kind = "continuous"
+description = "Age"
+unit = "a"
+range = [0, 100]
+[[contract.columns]]
+name = "male"
+kind = "binary"
+description = "Sex: 1 male, 0 female"
+[privacy]
+mechanism = "local"
+epsilon = 3.0
+delta = 1e-4
+clip_norm_l2 = 1.0
+sampling_rate = 0.5
+[training]
+local_steps = 1
+learning_rate = 1.0
+expected_batch = 15.0
+update_bound = 64.0
+[rounds]
+count = 2
+spare_attempts = 1
+quorum = 2
+deadline_s = 5.0
+[masking]
+minimum_hospitals = 2
+[evaluation]
+registered = 2026-01-01
+bins = 10
+"""
+
+DATASET_TOML = """
+schema = "wardround.dataset/1"
+hospital = "{name}"
+dataset = "fever-{name}"
+title = "Forty patients"
+path = "patients.csv"
+[patient]
+source = "id"
+[label]
+source = "fever"
+positive_when = ">0"
+[[columns]]
+column = "age"
+source = "age"
+unit = "a"
+[[columns]]
+column = "male"
+source = "male"
+"""
+
+POLICY_TOML = """
+epsilon_budget = {budget}
+delta_max = 1e-3
+mechanisms = ["local", "none"]
+minimum_hospitals = 2
+allow_exact_evaluation = true
+"""
+
+
+def study_json(**changes: Any) -> Json:
+    """The manifest without its roster; `privacy__epsilon=1` changes one entry, None removes it."""
+    value = tomllib.loads(STUDY_TOML)
+    for dotted, new in changes.items():
+        *tables, last = dotted.split("__")
+        place = value
+        for table in tables:
+            place = place.setdefault(table, {})
+        if new is None:
+            place.pop(last, None)
+        else:
+            place[last] = new
+    return value
+
+
+@dataclass
+class MemoryHospital:
+    """One real hospital: its directory, its data, and the process that answers."""
+
+    name: str
+    home: HospitalHome
+    description: Path
+    data: Path
+    _hospital: Hospital | None = None
+
+    @property
+    def hospital(self) -> Hospital:
+        if self._hospital is None:
+            self._hospital = Hospital.at(self.home)
+        return self._hospital
+
+    def restart(self) -> None:
+        """The process ends and another begins: what was in memory is gone."""
+        self.stop()
+
+    def stop(self) -> None:
+        if self._hospital is not None:
+            self._hospital.close()
+        self._hospital = None
+
+    def set_policy(self, **changes: str) -> None:
+        """Replace lines of policy.toml."""
+        lines = POLICY_TOML.format(budget=changes.pop("epsilon_budget", "10.0")).splitlines()
+        kept = [line for line in lines if line.partition(" =")[0] not in changes]
+        new = [f"{key} = {value}" for key, value in changes.items()]
+        (self.home.directory / "policy.toml").write_text("\n".join([*kept, *new]))
+
+    def approve(self, signed: bytes) -> None:
+        study = keep_study(self.home, signed)
+        approve(
+            self.home, study, officer="Dr Ada", description=self.description, data_folder=self.data
+        )
+
+    def answer(self, content: RecordDict) -> RecordDict:
+        """Bytes in, bytes out."""
+        body, vector = unseal(content, lanes=LANES)
+        return seal(*self.hospital.answer(body, vector))
+
+    def ask(self, body: Body, vector: Vector | None = None) -> tuple[Body, Vector | None]:
+        return unseal(self.answer(seal(body, vector)), lanes=LANES)
+
+    def log_entries(self, study: Study) -> list[tuple[str, Json]]:
+        with self.home.log(study.digest) as log:
+            return [(entry.type, entry.body) for entry in log.entries()]
+
+
+def write_patients(path: Path, seed: int) -> None:
+    """A table that the contract takes: older men have more fevers."""
+    random = np.random.default_rng(seed)
+    lines = ["id,age,male,fever"]
+    for number in range(PATIENTS):
+        age, male = random.integers(1, 99), random.integers(0, 2)
+        fever = int(random.random() < (age / 200 + 0.3 * male))
+        lines.append(f"p{number},{age},{male},{fever}")
+    path.write_text("\n".join(lines))
+
+
+def enrol(home: CoordinatorHome, name: str, directory: Path) -> HospitalHome:
+    """What `joining.join` does, with the coordinator's `admit` called in this process."""
+    ticket = home.enrolment().invite(
+        name, address=home.settings().address, evidence_key=home.identity().public_key
+    )
+    ticket = JoinTicket.decode(ticket.encode())
+    directory.mkdir(mode=0o700)
+    identity = joining._own_identity(directory)
+    key = joining.ec.generate_private_key(joining.ec.SECP256R1())
+    write_secret(directory / joining.KEY_FILE, joining._key_pem(key))
+    request = EnrolmentRequest.make(
+        hospital=name,
+        signing_request=joining._signing_request(name, key),
+        authority_certificate=ticket.authority_certificate,
+        identity=identity,
+    )
+    peer = peer_of_pem(ticket.bootstrap_certificate.encode("ascii"))
+    certificate = home.enrolment().admit(peer, EnrolmentRequest.decode(request.encode()))
+    joining._check_certificate(certificate, key, ticket)
+    joining._write(directory / joining.CERTIFICATE_FILE, certificate.encode("ascii"))
+    joining._write(directory / joining.AUTHORITY_FILE, ticket.authority_certificate.encode("ascii"))
+    coordinator = joining.Coordinator(
+        hospital=name, address=ticket.address, evidence_key=ticket.evidence_key
+    )
+    joining._write(directory / joining.COORDINATOR_FILE, canonical_bytes(coordinator.model_dump()))
+    return HospitalHome(directory)
+
+
+@dataclass
+class Ward:
+    """A coordinator's directory and hospitals that have joined it, in one folder."""
+
+    folder: Path
+    coordinator: CoordinatorHome
+    hospitals: dict[str, MemoryHospital]
+    logs: list[EvidenceLog] = field(default_factory=list)
+
+    @classmethod
+    def make(cls, folder: Path, names: Sequence[str] = NAMES) -> "Ward":
+        settings = CoordinatorSettings(port=8443, address="coordinator.example:8443")
+        coordinator = CoordinatorHome.create(folder / "coordinator", settings)
+        hospitals = {}
+        for seed, name in enumerate(names):
+            home = enrol(coordinator, name, folder / name)
+            data = folder / f"{name}-data"
+            data.mkdir()
+            write_patients(data / "patients.csv", seed)
+            description = folder / f"{name}.toml"
+            description.write_text(DATASET_TOML.format(name=name))
+            hospitals[name] = MemoryHospital(name, home, description, data)
+            hospitals[name].set_policy()
+        return cls(folder, coordinator, hospitals)
+
+    def __getitem__(self, name: str) -> MemoryHospital:
+        return self.hospitals[name]
+
+    def close(self) -> None:
+        for hospital in self.hospitals.values():
+            hospital.stop()
+        for log in self.logs:
+            log.close()
+
+    @property
+    def identity_keys(self) -> dict[str, bytes]:
+        return {n: h.home.identity().public_key for n, h in self.hospitals.items()}
+
+    def study(self, **changes: Any) -> Study:
+        roster = [
+            {"name": name, "fingerprint": hospital.home.identity().fingerprint}
+            for name, hospital in self.hospitals.items()
+        ]
+        return checked(Study, study_json(roster=roster, **changes), what="study")
+
+    def signed(self, study: Study) -> bytes:
+        return sign_study(study, self.coordinator.identity())
+
+    def approve_everywhere(self, study: Study) -> None:
+        for hospital in self.hospitals.values():
+            hospital.approve(self.signed(study))
+
+    def talk(self, **changes: Any) -> "Talk":
+        """A study that everybody has approved, and a coordinator's side that follows no rule."""
+        study = self.study(**changes)
+        self.approve_everywhere(study)
+        return Talk(self, study, self.new_log())
+
+    def new_log(self) -> EvidenceLog:
+        path = self.folder / f"coordinator-{len(self.logs)}.sqlite"
+        log = EvidenceLog.open(path, "coordinator", self.coordinator.identity())
+        self.logs.append(log)
+        return log
+
+
+@dataclass
+class Talk:
+    """What a coordinator says to its hospitals, message by message, true or not."""
+
+    ward: Ward
+    study: Study
+    log: EvidenceLog
+    session: str = "cd" * 16
+    directory: Directory | None = None
+
+    @property
+    def record(self) -> RunRecord:
+        return RunRecord(self.study, RUN, self.log, self.ward.folder / "status.json")
+
+    @property
+    def model(self) -> Vector:
+        return parameters_of(build(self.study)).numpy()
+
+    def open_message(self, **changes: Any) -> Open:
+        content = self.ward.signed(self.study)
+        fields = {
+            "signed_study": parse_canonical(content, what="study", limit_bytes=1 << 20),
+            "run": RUN,
+            "session": self.session,
+            "identity_keys": {n: k.hex() for n, k in self.ward.identity_keys.items()},
+            "checkpoint": self.log.checkpoint(),
+        }
+        return Open(**fields | changes)
+
+    def open(self, session: str | None = None) -> "Talk":
+        """Everybody joins; the directory is what they sent."""
+        self.session = session or self.session
+        if not self.log.size:
+            self.record.opened()
+        entries = []
+        for hospital in self.ward.hospitals.values():
+            joined, _ = hospital.ask(self.open_message())
+            assert isinstance(joined, Joined), joined
+            entries.append(SignedRunKey.from_json(joined.run_key))
+        self.directory = Directory.checked(
+            entries, run=RUN, session=self.session, identity_keys=self.ward.identity_keys
+        )
+        return self
+
+    def spec(self, number: int = 0, attempt: int = 1, **changes: Any) -> RoundSpec:
+        assert self.directory is not None
+        common: dict[str, Any] = {
+            "run": RUN,
+            "session": self.session,
+            "attempt": attempt,
+            "cohort": tuple(sorted(self.ward.hospitals)),
+            "directory_digest": self.directory.digest,
+            "model": self.model,
+        }
+        common |= changes
+        if number >= self.study.rounds.count:
+            return evaluation_spec(self.study, **common)
+        return training_spec(self.study, round_number=number, **common)
+
+    def work(self, spec: RoundSpec | Json, **changes: Any) -> Work:
+        assert self.directory is not None
+        fields = {
+            "spec": spec if isinstance(spec, dict) else spec.to_json(),
+            "directory": tuple(self.directory.to_json()),
+            "checkpoint": self.log.checkpoint(),
+        }
+        return Work(**fields | changes)
+
+    def close_message(self, log: EvidenceLog | None = None) -> Close:
+        log = log or self.log
+        return Close(run=RUN, log=log.export().decode(), checkpoint=log.checkpoint())
