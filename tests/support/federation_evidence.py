@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
 import numpy as np
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from tests.support.federation_study import NAMES, new_identity, study_of
 from tests.support.masked_hospitals import seeded
 
 from wardround.audit.bundle import LogExport, RunEvidence
@@ -30,11 +30,12 @@ from wardround.masking.run_key import RunKey, sign_run_key
 from wardround.masking.update import mask, update_digest
 from wardround.privacy.accounting import epsilon_spent, gaussian_count_noise, noise_for
 from wardround.privacy.mechanism import SampledGaussian
-from wardround.study.files import checked, sign_study
+from wardround.study.files import sign_study
 from wardround.study.manifest import Study
 
+__all__ = ["NAMES", "Federation", "Party", "federation", "new_identity", "study_of"]
+
 RUN, SESSION = "ab" * 16, "cd" * 16
-NAMES = ("bergen", "coimbra", "leiden", "zurich")
 START = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
 PARAMETERS = 31
 BUDGET = 10.0
@@ -120,60 +121,6 @@ class Federation:
                 n: signed for n, signed in self.countersignatures.items() if n in kept
             },
         )
-
-
-def new_identity(name: str) -> Identity:
-    """A key that depends on the name alone."""
-    return Identity(Ed25519PrivateKey.from_private_bytes(seeded(f"identity/{name}")(32)))
-
-
-def study_of(
-    names: tuple[str, ...] = NAMES,
-    *,
-    rounds: int = 3,
-    changes: Mapping[str, Mapping[str, object]] | None = None,
-    keys: str = "",
-) -> Study:
-    """A small real study; `changes` replaces keys of its tables, `keys` seeds other identities."""
-    value: Json = {
-        "schema": "wardround.study/1",
-        "name": "heart-risk",
-        "title": "Risk of coronary disease from routine findings",
-        "purpose": "One risk model over several hospitals, without moving a record.",
-        "contact": "data.office@example.org",
-        "task": {"family": "risk", "model": "logistic-regression"},
-        "contract": {
-            "patient_key": "patient",
-            "label": {"name": "disease", "description": "narrowing over 50 %", "positive": "1"},
-            "columns": [
-                {
-                    "name": "age",
-                    "kind": "continuous",
-                    "description": "age",
-                    "unit": "a",
-                    "range": [18, 95],
-                },
-                {"name": "angina", "kind": "binary", "description": "angina under exercise"},
-            ],
-        },
-        "privacy": {
-            "mechanism": "local",
-            "epsilon": 2.5,
-            "delta": 1e-4,
-            "clip_norm_l2": 1.0,
-            "sampling_rate": 0.1,
-        },
-        "training": {"local_steps": 4, "learning_rate": 0.5, "expected_batch": 20.0},
-        "rounds": {"count": rounds, "quorum": min(3, len(names))},
-        "masking": {"minimum_hospitals": min(3, len(names))},
-        "evaluation": {"registered": "2026-02-20", "bins": 100},
-        "roster": [
-            {"name": name, "fingerprint": new_identity(keys + name).fingerprint} for name in names
-        ],
-    }
-    for table, keys in (changes or {}).items():
-        value[table] = {**value[table], **keys}
-    return checked(Study, value, what="test study")
 
 
 @lru_cache(maxsize=16)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from tests.support.federation_evidence import Federation, federation, study_of
 
-from wardround.audit.bundle import evidence_of
+from wardround.audit.bundle import bundle_bytes, evidence_of
 from wardround.audit.derive import derive_report, report_of
 from wardround.audit.guarantee import odds_of_100, rounded_up
 from wardround.audit.report_model import Figure, Origin, Report, Status, report_schema
@@ -235,8 +235,6 @@ def test_a_printed_epsilon_is_never_below_the_true_one():
 
 
 def test_a_verifier_with_another_accountant_version_accepts_the_report(honest: Federation):
-    from wardround.audit.bundle import bundle_bytes
-
     named = "dp-accounting 0.7.9 PLD, pessimistic, grid 0.001"
     value = derive_report(evidence_of(honest.parts()), accountant=named)
     made = bundle_bytes(
@@ -248,3 +246,16 @@ def test_a_verifier_with_another_accountant_version_accepts_the_report(honest: F
         honest.parts(), canonical_bytes(value), identity=honest.coordinator.identity
     )
     assert not verify_bytes(forged).recomputed.ok
+
+
+def test_a_hospital_that_leaves_at_the_very_end_is_named_and_the_rest_verifies(honest: Federation):
+    fed = honest.fork()
+    missed = {"transcript": None, "hospital": "leiden", "reason": "deadline"}
+    fed.coordinator.append("hospital-missed", missed, at=fed.tick())
+    parts = fed.parts(without=frozenset({"leiden"}))
+    found = report_of(evidence_of(parts))
+    assert found.participation.verdict == "somebody was missing"
+    assert "leiden took part in every round, and handed over no log" in found.participation.headline
+    made = bundle_bytes(parts, found.to_bytes(), identity=fed.coordinator.identity)
+    verdicts = verify_bytes(made)
+    assert verdicts.ok, [str(f) for v in verdicts.four for f in v.failures]

@@ -10,6 +10,7 @@ from wardround.audit.bodies import (
     HospitalMissed,
     HospitalRefused,
     RunClosed,
+    UpdateReceived,
     UpdateRejected,
 )
 from wardround.audit.evidence import Evidence
@@ -31,7 +32,7 @@ def participation_of(evidence: Evidence, attempts: tuple[Attempt, ...]) -> Parti
     absent = tuple(_absent(evidence, attempts))
     completed = completed_hospitals(evidence, attempts)
     closed = sum(attempt.trains and attempt.counted for attempt in attempts)
-    lost = sorted(set(planned) - set(completed))
+    lost = sorted({*planned} - {*completed} | {*_left_at_the_end(evidence)})
     whole = closed == evidence.study.rounds.count and _ended(evidence)
     return Participation(
         verdict="stopped early" if not whole else "somebody was missing" if lost else "everybody",
@@ -83,11 +84,7 @@ def outcome_of(attempt: Attempt) -> str:
 def _absent(evidence: Evidence, attempts: tuple[Attempt, ...]) -> Iterator[Absent]:
     joined = {record.body.hospital for record in evidence.coordinator.of(HospitalJoined)}
     refused = {r.body.hospital: r.body.code for r in evidence.coordinator.of(HospitalRefused)}
-    outside = {
-        r.body.hospital: r.body.reason
-        for r in evidence.coordinator.of(HospitalMissed)
-        if r.body.transcript is None
-    }
+    outside = _left_at_the_end(evidence)
     for name in evidence.study.names():
         if name not in joined:
             reason = outside.get(name, "no answer was recorded")
@@ -97,7 +94,19 @@ def _absent(evidence: Evidence, attempts: tuple[Attempt, ...]) -> Iterator[Absen
             continue
         yield from _absences(name, attempts)
         if name in outside:
-            yield Absent(hospital=name, since="outside the rounds", reason=outside[name])
+            yield Absent(hospital=name, since="at the end", reason=outside[name])
+
+
+def _left_at_the_end(evidence: Evidence) -> dict[str, str]:
+    """Hospitals whose last word is that they were missed outside an attempt, and why."""
+    last: dict[str, str] = {}
+    for record in evidence.coordinator.records:
+        body = record.body
+        if isinstance(body, HospitalMissed) and body.transcript is None:
+            last[body.hospital] = body.reason
+        elif isinstance(body, HospitalJoined | UpdateReceived):
+            last.pop(body.hospital, None)
+    return last
 
 
 def _absences(name: str, attempts: tuple[Attempt, ...]) -> Iterator[Absent]:
@@ -164,5 +173,8 @@ def _headline(
     if not lost:
         return f"All {planned} hospitals took part in all {rounds} rounds and in the evaluation"
     shown = ", ".join(lost[:_ENOUGH]) + (f" and {len(lost) - _ENOUGH} more" * (len(lost) > _ENOUGH))
+    if set(lost) <= set(completed):
+        return f"{shown} took part in every round, and handed over no log at the end"
     was = "was" if len(lost) == 1 else "were"
-    return f"{len(completed)} of {planned} hospitals took part throughout; {shown} {was} missing"
+    there = planned - len(lost)
+    return f"{there} of {planned} hospitals took part throughout; {shown} {was} missing"
