@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from wardround.cli.output import AsJson
+
 if TYPE_CHECKING:
     from wardround.privacy.mechanism import SampledGaussian
     from wardround_client.ledger import Ledger
@@ -15,7 +17,6 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="Privacy spent on a data set.")
 
 Directory = Annotated[Path, typer.Option("--dir", help="The hospital's directory.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Delta = Annotated[float, typer.Option(help="The delta for which epsilon is computed.")]
 
 

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from wardround.cli.output import AsJson
+
 if TYPE_CHECKING:
     from wardround.study.contract import Contract
     from wardround_client.data.check import DataCheck
@@ -15,7 +17,6 @@ app = typer.Typer(no_args_is_help=True, help="Describe and check a data set.")
 Dataset = Annotated[Path, typer.Argument(help="The data set's description (TOML).")]
 StudyFile = Annotated[Path, typer.Option(help="study.toml, or the signed study.")]
 Folder = Annotated[Path, typer.Option(help="The folder that holds its files.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
 @app.command()

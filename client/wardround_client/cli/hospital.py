@@ -9,10 +9,11 @@ from typing import Annotated
 
 import typer
 
+from wardround.cli.output import AsJson, say
+
 app = typer.Typer(no_args_is_help=True, help="Join, and run the hospital daemon.")
 
 Directory = Annotated[Path, typer.Argument(help="The hospital's directory.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
 @app.command()
@@ -70,14 +71,15 @@ def status(directory: Directory, *, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def pause(directory: Directory) -> None:
+def pause(directory: Directory, *, as_json: AsJson = False) -> None:
     """Refuse new runs until `resume`; a round that runs is finished."""
     (directory / "paused").touch()
-    typer.echo(f"{directory.name} is paused: studies are told so, and ask again.")
+    text = f"{directory.name} is paused: studies are told so, and ask again."
+    say({"paused": True}, text, as_json=as_json)
 
 
 @app.command()
-def resume(directory: Directory) -> None:
+def resume(directory: Directory, *, as_json: AsJson = False) -> None:
     """Take part again."""
     (directory / "paused").unlink(missing_ok=True)
-    typer.echo(f"{directory.name} takes part again.")
+    say({"paused": False}, f"{directory.name} takes part again.", as_json=as_json)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from wardround.cli.output import AsJson, say
+
 if TYPE_CHECKING:
     from wardround.study.manifest import Study
     from wardround_client.home import HospitalHome
@@ -17,7 +19,6 @@ Directory = Annotated[Path, typer.Option("--dir", help="The hospital's directory
 StudyName = Annotated[
     str, typer.Argument(help="Name or digest of a study that was shown, or a signed study's file.")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
 @app.command("list")
@@ -68,6 +69,8 @@ def approve(
     dataset: Annotated[Path, typer.Option(help="The data set's description (TOML).")],
     data: Annotated[Path, typer.Option(help="The folder that holds its files.")],
     officer: Annotated[str, typer.Option(help="Who approves.")] = "",
+    *,
+    as_json: AsJson = False,
 ) -> None:
     """Approve one study digest for one data set. Without it, no round runs."""
     from wardround_client.approval import approve as record
@@ -77,11 +80,15 @@ def approve(
     found = _study(home, study)
     who = officer or getpass.getuser()
     record(home, found, officer=who, description=dataset, data_folder=data)
-    typer.echo(f"{who} approved {found.name} ({found.digest[:16]}) for {dataset.name}.")
+    say(
+        {"study": found.name, "digest": found.digest, "officer": who, "approved": True},
+        f"{who} approved {found.name} ({found.digest[:16]}) for {dataset.name}.",
+        as_json=as_json,
+    )
 
 
 @app.command()
-def refuse(study: StudyName, directory: Directory) -> None:
+def refuse(study: StudyName, directory: Directory, *, as_json: AsJson = False) -> None:
     """Take an approval back: the hospital answers no further round of this study."""
     from wardround_client.approval import withdraw
     from wardround_client.home import HospitalHome
@@ -89,7 +96,11 @@ def refuse(study: StudyName, directory: Directory) -> None:
     home = HospitalHome(directory)
     found = _study(home, study)
     withdraw(home, found)
-    typer.echo(f"{found.name} ({found.digest[:16]}) is not approved.")
+    say(
+        {"study": found.name, "digest": found.digest, "approved": False},
+        f"{found.name} ({found.digest[:16]}) is not approved.",
+        as_json=as_json,
+    )
 
 
 def in_words(study: "Study") -> str:

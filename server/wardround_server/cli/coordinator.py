@@ -9,10 +9,11 @@ from typing import Annotated
 
 import typer
 
+from wardround.cli.output import AsJson, say
+
 app = typer.Typer(no_args_is_help=True, help="Run the coordinator service.")
 
 Directory = Annotated[Path, typer.Argument(help="The coordinator's directory.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
 @app.command()
@@ -20,6 +21,8 @@ def init(
     directory: Directory,
     address: Annotated[str, typer.Option(help="HOST:PORT as the hospitals reach it.")],
     listen: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    *,
+    as_json: AsJson = False,
 ) -> None:
     """Make the certificate authority, the evidence key and coordinator.toml."""
     from wardround.ticket import network_address
@@ -28,8 +31,12 @@ def init(
     port = int(network_address(address).rpartition(":")[2])
     settings = CoordinatorSettings(listen=listen, port=port, address=address)
     home = CoordinatorHome.create(directory, settings)
-    typer.echo(f"Coordinator made in {directory.name}. Its evidence key's fingerprint:")
-    typer.echo(f"  {home.identity().fingerprint}")
+    fingerprint = home.identity().fingerprint
+    say(
+        {"address": address, "fingerprint": fingerprint},
+        f"Coordinator made in {directory.name}. Its evidence key's fingerprint:\n  {fingerprint}",
+        as_json=as_json,
+    )
 
 
 @app.command()
@@ -72,9 +79,11 @@ def status(directory: Directory, *, as_json: AsJson = False) -> None:
 def backup(
     directory: Directory,
     to: Annotated[Path, typer.Option(help="The archive to write; it holds keys: keep it safe.")],
+    *,
+    as_json: AsJson = False,
 ) -> None:
     """Copy everything into one archive, readable by its owner only."""
     from wardround_server.status import backup as write
 
     write(directory, to)
-    typer.echo(f"Written: {to.name}")
+    say({"backup": str(to)}, f"Written: {to.name}", as_json=as_json)

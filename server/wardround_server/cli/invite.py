@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from wardround.cli.output import AsJson, say
+
 app = typer.Typer()
 
 
@@ -13,6 +15,8 @@ def invite(
     hospital: Annotated[str, typer.Argument(help="The hospital's short name.")],
     coordinator: Annotated[Path, typer.Option(help="The coordinator's directory.")],
     out: Annotated[Path | None, typer.Option(help="Write the ticket into this file.")] = None,
+    *,
+    as_json: AsJson = False,
 ) -> None:
     """Make a join ticket: one line, for one use, secret until it is used."""
     from wardround.identity import write_secret
@@ -22,8 +26,10 @@ def invite(
     ticket = home.enrolment().invite(
         hospital, address=home.settings().address, evidence_key=home.identity().public_key
     )
+    facts = {"hospital": hospital, "expires": ticket.expires}
     if out is None:
-        typer.echo(ticket.encode())
+        say({**facts, "ticket": ticket.encode()}, ticket.encode(), as_json=as_json)
         return
     write_secret(out, ticket.encode().encode("ascii") + b"\n")
-    typer.echo(f"Ticket for {hospital} in {out.name}, good until {ticket.expires}.")
+    text = f"Ticket for {hospital} in {out.name}, good until {ticket.expires}."
+    say({**facts, "file": str(out)}, text, as_json=as_json)

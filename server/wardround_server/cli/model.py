@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from wardround.cli.output import AsJson, say
+
 app = typer.Typer(no_args_is_help=True, help="List and export trained models.")
 
 Coordinator = Annotated[Path, typer.Option(help="The coordinator's directory.")]
@@ -16,7 +18,7 @@ Coordinator = Annotated[Path, typer.Option(help="The coordinator's directory.")]
 def list_(
     coordinator: Coordinator,
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """List the models of finished studies."""
     from wardround_server.home import CoordinatorHome
@@ -38,6 +40,8 @@ def export(
     study: Annotated[str, typer.Argument(help="Name or beginning of the digest.")],
     coordinator: Coordinator,
     out: Annotated[Path, typer.Option(help="New folder for model, report and bundle.")],
+    *,
+    as_json: AsJson = False,
 ) -> None:
     """Copy a model with its report and bundle: a model never travels without its evidence."""
     from wardround.errors import BadInput
@@ -53,4 +57,5 @@ def export(
     out.mkdir(parents=True)
     for name in ("model.safetensors", "report.html", "report.json", "bundle.zip"):
         shutil.copyfile(home.run_folder(state["digest"]) / name, out / name)
-    typer.echo(f"Written: {out.name}/model.safetensors, with report and bundle.")
+    text = f"Written: {out.name}/model.safetensors, with report and bundle."
+    say({"model": str(out / "model.safetensors")}, text, as_json=as_json)

@@ -6,11 +6,12 @@ from typing import Annotated
 
 import typer
 
+from wardround.cli.output import AsJson, say
+
 app = typer.Typer(no_args_is_help=True, help="Write, sign and submit studies.")
 
 Coordinator = Annotated[Path, typer.Option(help="The coordinator's directory.")]
 StudyFile = Annotated[Path, typer.Argument(help="study.toml")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", help="KEY.KEY=VALUE, changes the study.")
 ]
@@ -56,6 +57,8 @@ def sign(
         list[str], typer.Option(help="NAME=FINGERPRINT of each hospital, as it told you.")
     ],
     overrides: Overrides = None,
+    *,
+    as_json: AsJson = False,
 ) -> None:
     """Put the roster into the study and sign it: the file that hospitals approve."""
     from wardround.durable import write_durably
@@ -66,13 +69,19 @@ def sign(
     plan = read_study_plan(study, overrides or [])
     signed = with_roster(plan, hospital)
     write_durably(out, sign_study(signed, CoordinatorHome(coordinator).identity()))
-    typer.echo(f"Signed: {out.name}. Digest, to be compared by every hospital:")
-    typer.echo(f"  {signed.digest}")
+    say(
+        {"study": signed.name, "digest": signed.digest, "signed": str(out)},
+        f"Signed: {out.name}. Digest, to be compared by every hospital:\n  {signed.digest}",
+        as_json=as_json,
+    )
 
 
 @app.command()
 def submit(
-    signed: Annotated[Path, typer.Argument(help="The signed study.")], coordinator: Coordinator
+    signed: Annotated[Path, typer.Argument(help="The signed study.")],
+    coordinator: Coordinator,
+    *,
+    as_json: AsJson = False,
 ) -> None:
     """Queue a signed study; the coordinator runs it when its hospitals have approved."""
     from wardround.errors import BadInput
@@ -83,7 +92,11 @@ def submit(
     except OSError as error:
         raise BadInput(f"{signed.name}: cannot be read ({type(error).__name__})") from error
     study = CoordinatorHome(coordinator).submit(content)
-    typer.echo(f"Submitted: {study.name} {study.digest[:16]}")
+    say(
+        {"study": study.name, "digest": study.digest},
+        f"Submitted: {study.name} {study.digest[:16]}",
+        as_json=as_json,
+    )
 
 
 @app.command("list")
