@@ -18,11 +18,12 @@ Overrides = Annotated[
 
 
 @app.command()
-def schema() -> None:
+def schema(*, as_json: AsJson = False) -> None:
     """Print the JSON Schema of study.toml."""
     from wardround.study.manifest import StudyPlan
 
-    typer.echo(json.dumps(StudyPlan.model_json_schema(by_alias=True), indent=2))
+    value = StudyPlan.model_json_schema(by_alias=True)
+    say(value, json.dumps(value, indent=2), as_json=as_json)
 
 
 @app.command()
@@ -111,9 +112,12 @@ def list_(coordinator: Coordinator, *, as_json: AsJson = False) -> None:
 def show(
     study: Annotated[str, typer.Argument(help="Name or beginning of the digest.")],
     coordinator: Coordinator,
+    *,
+    as_json: AsJson = False,
 ) -> None:
-    """Show one study's state as JSON."""
+    """Show one study's state."""
     from wardround_server.home import CoordinatorHome
     from wardround_server.status import study_state
 
-    typer.echo(json.dumps(study_state(CoordinatorHome(coordinator), study), indent=2))
+    state = study_state(CoordinatorHome(coordinator), study)
+    say(state, json.dumps(state, indent=2), as_json=as_json)
