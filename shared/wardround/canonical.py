@@ -51,6 +51,7 @@ def parse_json(text: bytes, *, what: str, limit_bytes: int) -> Json:
             object_pairs_hook=_unique,
             parse_constant=_no_constant,
             parse_float=_finite,
+            parse_int=_integer,
         )
     except (ValueError, RecursionError) as error:
         raise BadInput(f"{what}: not JSON ({type(error).__name__}: {error})") from error
@@ -78,6 +79,16 @@ def _unique(pairs: list[tuple[str, Any]]) -> Json:
 
 def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
+
+
+def _integer(text: str) -> int | float:
+    whole = int(text)
+    if abs(whole) < 2**53:
+        return whole
+    number = _finite(text)  # RFC 8785 writes 1e18 as 1000000000000000000
+    if rfc8785.dumps(number) != text.encode():
+        raise ValueError("an integer beyond 2^53 that no float is written as")
+    return number
 
 
 def _finite(text: str) -> float:

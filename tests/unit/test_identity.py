@@ -1,0 +1,106 @@
+"""Identity keys: a signature is good for one purpose, and a key never shows or gets lost."""
+
+import hashlib
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from wardround.errors import BadInput, BadSignature
+from wardround.identity import Identity, fingerprint, verify, write_secret
+
+# RFC 8032, section 7.1, TEST 1.
+SECRET = bytes.fromhex("9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60")
+PUBLIC = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a"
+
+
+def identity():
+    return Identity(Ed25519PrivateKey.from_private_bytes(SECRET))
+
+
+def test_the_fingerprint_is_sha256_of_the_raw_public_key():
+    assert identity().public_key.hex() == PUBLIC
+    assert identity().fingerprint == hashlib.sha256(bytes.fromhex(PUBLIC)).hexdigest()
+
+
+def test_what_is_signed_is_the_frame_of_protocol_section_2():
+    frame = b"wardround/1 study\x00manifest"
+    assert identity().sign(b"study", b"manifest") == identity().key.sign(frame)
+
+
+def test_a_signature_is_good_for_its_key_purpose_and_message_only():
+    signer = identity()
+    signature = signer.sign(b"study", b"manifest")
+    verify(signer.public_key, b"study", b"manifest", signature)
+    for key, purpose, message, given in (
+        (Identity.generate().public_key, b"study", b"manifest", signature),
+        (signer.public_key, b"run-key", b"manifest", signature),
+        (signer.public_key, b"study", b"manifesto", signature),
+        (signer.public_key, b"study", b"manifest", bytes(64)),
+        (signer.public_key, b"study", b"manifest", signature[:63]),
+        (b"short", b"study", b"manifest", signature),
+    ):
+        with pytest.raises(BadSignature):
+            verify(key, purpose, message, given)
+
+
+def test_a_purpose_and_a_message_cannot_be_cut_differently():
+    signature = identity().sign(b"a", b"b\x00c")
+    with pytest.raises(BadSignature):
+        verify(identity().public_key, b"a\x00b", b"c", signature[:-1] + b"\x00")
+
+
+def test_a_key_file_is_for_its_owner_only_and_reads_back(tmp_path):
+    path = tmp_path / "identity.pem"
+    identity().save(path)
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert Identity.load(path).public_key.hex() == PUBLIC
+
+
+def test_a_key_file_is_never_overwritten(tmp_path):
+    path = tmp_path / "identity.pem"
+    identity().save(path)
+    before = path.read_bytes()
+    with pytest.raises(BadInput, match=r"identity\.pem exists already"):
+        Identity.generate().save(path)
+    with pytest.raises(BadInput):
+        write_secret(path, b"")
+    assert path.read_bytes() == before
+
+
+def test_a_private_key_shows_in_no_repr():
+    text = f"{identity()!r} {identity()}"
+    assert text == "Identity() Identity()"
+
+
+def _pem(key, protection):
+    form = serialization.PrivateFormat.PKCS8
+    return key.private_bytes(serialization.Encoding.PEM, form, protection)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n",
+        _pem(ec.generate_private_key(ec.SECP256R1()), serialization.NoEncryption()),
+        _pem(Ed25519PrivateKey.generate(), serialization.BestAvailableEncryption(b"secret")),
+    ],
+    ids=["empty", "junk", "another kind", "with a password"],
+)
+def test_what_is_no_identity_key_is_refused_without_quoting_it(tmp_path, content):
+    path = tmp_path / "identity.pem"
+    path.write_bytes(content)
+    with pytest.raises(BadInput, match=r"^identity key identity\.pem: [A-Za-z0-9 -]+$"):
+        Identity.load(path)
+
+
+def test_a_missing_key_file_is_named(tmp_path):
+    with pytest.raises(BadInput, match=r"identity\.pem: FileNotFoundError"):
+        Identity.load(tmp_path / "identity.pem")
+
+
+def test_a_fingerprint_is_made_of_32_bytes_only():
+    with pytest.raises(BadInput, match="32 bytes were due, 31 came"):
+        fingerprint(bytes(31))
