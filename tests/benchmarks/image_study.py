@@ -52,7 +52,7 @@ update_bound = 4.0
 [rounds]
 count = {rounds}
 quorum = {hospitals}
-deadline_s = 60.0
+deadline_s = 120.0
 
 [masking]
 minimum_hospitals = {hospitals}

@@ -77,8 +77,9 @@ class Stage:
     def open(self, plan: StudyPlan) -> Study:
         """Take every step up to the submitted study; all parties run when this returns."""
         names = self.rehearsal.descriptions()
-        self._check_data(names)
         home = self._start_coordinator()
+        self._check_data(names)  # while the coordinator's process loads
+        self._wait_until_it_listens(home.settings().port)
         self._join(home, list(names))
         study = self._sign(home, plan, list(names))
         for name in names:
@@ -107,10 +108,14 @@ class Stage:
         port = _free_port()
         settings = CoordinatorSettings(port=port, address=f"127.0.0.1:{port}")
         home = CoordinatorHome.create(self.rehearsal.coordinator, settings)
-        party = self.processes.start(
+        self.processes.start(
             "coordinator", "coordinator", "serve", str(self.rehearsal.coordinator), "--once"
         )
         self.say(f"coordinator: own authority, gateway on 127.0.0.1:{port}, mutual TLS")
+        return home
+
+    def _wait_until_it_listens(self, port: int) -> None:
+        party = self.processes.parties["coordinator"]
         end = time.monotonic() + _START_TIMEOUT_S
         while not _listens(port):
             if party.process.poll() is not None:
@@ -118,7 +123,6 @@ class Stage:
             if time.monotonic() > end:
                 raise DeadlineMissed(f"the coordinator does not listen after {_START_TIMEOUT_S} s")
             time.sleep(0.05)
-        return home
 
     def _join(self, home: CoordinatorHome, names: list[str]) -> None:
         enrolment, identity = home.enrolment(), home.identity()
