@@ -6,7 +6,7 @@ coordinator's history. Only then are the records read and checked against the co
 
 from dataclasses import dataclass
 
-from wardround.canonical import canonical_bytes
+from wardround.canonical import Json, canonical_bytes
 from wardround.errors import BadInput, RefusedByBudget, RefusedByPolicy
 from wardround.identity import Identity, fingerprint
 from wardround.masking.run_key import RunKey, sign_run_key
@@ -58,43 +58,6 @@ class Admission:
             raise StudyRefused(RefusalCode.POLICY, str(error)) from error
         return approved
 
-    def check_budget(self, approved: ApprovedStudy, ledger: Ledger) -> float | None:
-        """The study's planned epsilon, when all that is left of it fits the dataset's budget.
-
-        Raises StudyRefused with the epsilon that would fit.
-        """
-        study = approved.study
-        _refuse_other_unit(ledger, study)
-        if study.privacy.delta is None:
-            return None
-        policy = self.home.policy()
-        noised = study.privacy.mechanism is not Mechanism.NONE
-        if noised and ledger.training_was_exact() and Mechanism.NONE not in policy.mechanisms:
-            raise StudyRefused(
-                RefusalCode.BUDGET,
-                "budget: an update without noise has left this dataset, so no epsilon bounds what "
-                "is known; only a policy that still allows mechanism none lets it go on",
-                epsilon_that_fits=0.0,
-            )
-        left = max(0, study.attempts - attempts_used(ledger, study))
-        plan = [study.release_of_one_attempt()] * left if noised else []
-        try:
-            ledger.check_fits(
-                plan,
-                evaluation=planned_evaluation(study, ledger),
-                split=split_name(approved),
-                budget_epsilon=policy.epsilon_budget,
-                delta=study.privacy.delta,
-            )
-        except RefusedByBudget as error:
-            raise StudyRefused(
-                RefusalCode.BUDGET, str(error), epsilon_that_fits=error.epsilon_that_fits
-            ) from error
-        if not noised:
-            return None
-        whole = [study.release_of_one_attempt()] * study.attempts
-        return epsilon_spent(whole, delta=study.privacy.delta)
-
     def identity_keys(self, question: Open, study: Study) -> dict[str, bytes]:
         """The roster's public keys. Only a key with the pinned fingerprint is believed."""
         keys = {}
@@ -112,8 +75,6 @@ class Admission:
     ) -> RunSession:
         """Read the records and make a fresh run key. Raises StudyRefused when they do not fit."""
         keys = self.identity_keys(question, approved.study)
-        with refusing(RefusalCode.HISTORY):
-            evidence.witness(question.checkpoint)
         with refusing(RefusalCode.DATA):
             records = load_records(approved)
         return RunSession(
@@ -125,17 +86,19 @@ class Admission:
             records=records,
             ledger=ledger,
             evidence=evidence,
+            budget_basis=budget_basis(self.home, ledger, approved.study),
         )
 
-    def join(self, session: RunSession, question: Open, planned: float | None) -> Joined:
-        """Log that we joined, and answer with the signed run key."""
+    def join(
+        self, session: RunSession, planned: float | None, seen: tuple[str, Json] | None
+    ) -> Joined:
+        """Log that we joined and what we saw; answer with the signed run key."""
         joined = {
             "run": session.run,
             "session": session.name,
             "study_digest": session.study.digest,
             "epsilon_planned": planned,
         }
-        seen = session.evidence.witness(question.checkpoint)
         session.evidence.append(("run-joined", joined), seen)
         key = sign_run_key(
             self.identity,
@@ -159,6 +122,53 @@ def _refuse_other_unit(ledger: Ledger, study: Study) -> None:
         raise StudyRefused(
             RefusalCode.POLICY, f"this data set is accounted per {', '.join(sorted(units))}"
         )
+
+
+def check_budget(home: HospitalHome, approved: ApprovedStudy, ledger: Ledger) -> float | None:
+    """The study's planned epsilon, when all that is left of it fits the dataset's budget.
+
+    Raises StudyRefused with the epsilon that would fit.
+    """
+    study = approved.study
+    _refuse_other_unit(ledger, study)
+    if study.privacy.delta is None:
+        return None
+    policy = home.policy()
+    noised = study.privacy.mechanism is not Mechanism.NONE
+    if noised and ledger.training_was_exact() and Mechanism.NONE not in policy.mechanisms:
+        raise StudyRefused(
+            RefusalCode.BUDGET,
+            "budget: an update without noise has left this dataset, so no epsilon bounds what "
+            "is known; only a policy that still allows mechanism none lets it go on",
+            epsilon_that_fits=0.0,
+        )
+    left = max(0, study.attempts - attempts_used(ledger, study))
+    plan = [study.release_of_one_attempt()] * left if noised else []
+    try:
+        ledger.check_fits(
+            plan,
+            evaluation=planned_evaluation(study, ledger),
+            split=split_name(approved),
+            budget_epsilon=policy.epsilon_budget,
+            delta=study.privacy.delta,
+        )
+    except RefusedByBudget as error:
+        raise StudyRefused(
+            RefusalCode.BUDGET, str(error), epsilon_that_fits=error.epsilon_that_fits
+        ) from error
+    if not noised:
+        return None
+    whole = [study.release_of_one_attempt()] * study.attempts
+    return epsilon_spent(whole, delta=study.privacy.delta)
+
+
+def budget_basis(home: HospitalHome, ledger: Ledger, study: Study) -> tuple[str, int]:
+    """What a budget check rests on: the policy, and what other studies took of the dataset.
+
+    While it stays the same, the check that admitted the study still holds.
+    """
+    others = sum(release.study_digest != study.digest for release in ledger.releases())
+    return home.policy().digest(), others
 
 
 def attempts_used(ledger: Ledger, study: Study) -> int:

@@ -15,12 +15,12 @@ from wardround.protocol.messages import Body, Close, Failed, Open, RefusalCode, 
 from wardround.randomness import Randomness, system_randomness
 from wardround.study.manifest import Mechanism, Study
 from wardround.times import AttemptTimes
-from wardround_client.admission import Admission, attempts_used
+from wardround_client.admission import Admission, attempts_used, check_budget
 from wardround_client.closing import Closer
 from wardround_client.home import HospitalHome
 from wardround_client.ledger import Ledger
 from wardround_client.local_view import held_out_loss, keep_final_model
-from wardround_client.refusal import StudyRefused
+from wardround_client.refusal import StudyRefused, refusing
 from wardround_client.round import RoundWorker
 from wardround_client.session import RunSession
 from wardround_client.witness import StudyEvidence
@@ -127,14 +127,16 @@ class Hospital:
         if dataset not in self._ledgers:
             self._ledgers[dataset] = self.home.ledger(dataset)
         ledger = self._ledgers[dataset]
-        planned = admission.check_budget(approved, ledger)
+        planned = check_budget(self.home, approved, ledger)
         evidence = self._evidence_of(approved.study)
+        with refusing(RefusalCode.HISTORY):
+            seen = evidence.witness(question.checkpoint)
         session = admission.open(question, approved, ledger, evidence)
         old = self.sessions.get(question.run)
         if old is not None:
             old.close()
         self.sessions[question.run] = session
-        joined = admission.join(session, question, planned)
+        joined = admission.join(session, planned, seen)
         self._show(state="joined", study=approved.study.name, run=question.run)
         return joined
 

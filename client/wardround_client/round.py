@@ -32,7 +32,12 @@ from wardround.randomness import Randomness
 from wardround.study import manifest
 from wardround.study.manifest import Study
 from wardround.times import AttemptTimes
-from wardround_client.admission import attempts_used, planned_evaluation
+from wardround_client.admission import (
+    attempts_used,
+    budget_basis,
+    check_budget,
+    planned_evaluation,
+)
 from wardround_client.approval import is_approved
 from wardround_client.home import HospitalHome
 from wardround_client.ledger import ReservationId
@@ -123,8 +128,16 @@ class RoundWorker:
         return spec, model
 
     def _refuse_beyond_plan(self, session: RunSession, spec: RoundSpec) -> None:
-        """The study's epsilon covers a number of attempts; beyond it nothing is computed."""
+        """The study's epsilon covers a number of attempts; beyond it nothing is computed.
+
+        When another study has taken from the dataset since we joined, or the policy has changed,
+        what is left of this study has to fit the budget anew.
+        """
         study = session.study
+        basis = budget_basis(self.home, session.ledger, study)
+        if basis != session.budget_basis:
+            check_budget(self.home, session.approved, session.ledger)
+            session.budget_basis = basis
         if spec.purpose is Purpose.EVALUATE:
             noised = study.evaluation.counts == "noised"
             if noised and not planned_evaluation(study, session.ledger):

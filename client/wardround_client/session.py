@@ -33,6 +33,7 @@ class RunSession:
     records: StudyRecords = field(repr=False)
     ledger: Ledger = field(repr=False)
     evidence: StudyEvidence = field(repr=False)
+    budget_basis: tuple[str, int]
     _pairs: PairSecrets | None = field(default=None, repr=False)
 
     @property
