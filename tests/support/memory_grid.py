@@ -25,6 +25,13 @@ def flower_message(
     return Message(content=content, metadata=metadata)
 
 
+def _reply_to(message: Message, content: RecordDict) -> Message:
+    asked = message.metadata
+    return flower_message(
+        content, asked.message_type, source=asked.dst_node_id, target=1, answers=asked.message_id
+    )
+
+
 def _unbent(name: str, question: RecordDict, answer: RecordDict) -> RecordDict:
     return answer
 
@@ -78,9 +85,7 @@ class MemoryGrid:
             self._silent.add(number)
         else:
             self.received.append((name, answer))
-            self._waiting[number] = flower_message(
-                answer, "", source=message.metadata.dst_node_id, target=1, answers=number
-            )
+            self._waiting[number] = _reply_to(message, answer)
         return number
 
     def pull_messages(self, ids: Iterable[str]) -> Iterator[Message]:

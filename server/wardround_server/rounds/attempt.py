@@ -4,6 +4,7 @@ A cohort of hospitals is asked. When all of them have answered the attempt is co
 is missing the sum cannot be opened and the attempt is void.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
@@ -35,7 +36,6 @@ class Attempt:
     round: int
     number: int
     cohort: tuple[str, ...]
-    deadline_s: float
     answered: frozenset[str] = frozenset()
     absent: dict[str, Absence] = field(default_factory=dict)
 
@@ -60,13 +60,6 @@ class Attempt:
         """Give a hospital up."""
         self._must_wait_for(hospital)
         return replace(self, absent={**self.absent, hospital: reason})
-
-    def at(self, now_s: float) -> "Attempt":
-        """Let time pass: after the deadline whoever is waited for is missing."""
-        if now_s < self.deadline_s:
-            return self
-        late = dict.fromkeys(sorted(self.waiting_for), Absence.DEADLINE)
-        return replace(self, absent={**self.absent, **late})
 
     def _must_wait_for(self, hospital: str) -> None:
         if hospital not in self.waiting_for:
@@ -98,10 +91,17 @@ class Progress:
         return replace(self, round=self.round + 1, attempt=1)
 
 
-def cohort_for(present: frozenset[str], *, quorum: int, round_number: int) -> tuple[str, ...]:
-    """Choose whom to ask: everybody who is there. Raises QuorumMissed below the quorum."""
+def cohort_for(
+    present: frozenset[str], *, quorum: int, round_number: int, absent: Mapping[str, str]
+) -> tuple[str, ...]:
+    """Choose whom to ask: everybody who is there.
+
+    Raises QuorumMissed below the quorum, naming who is `absent` and why.
+    """
     if len(present) < quorum:
+        lost = ", ".join(f"{name} ({why})" for name, why in sorted(absent.items()))
         raise QuorumMissed(
-            f"round {round_number}: {len(present)} hospitals are there, the quorum is {quorum}"
+            f"round {round_number}: {len(present)} hospitals are there, the quorum is {quorum}; "
+            f"missing {lost or 'nobody'}"
         )
     return tuple(sorted(present))

@@ -11,7 +11,7 @@ from wardround.masking.quantise import Lanes
 from wardround.masking.round_spec import Purpose, RoundSpec
 from wardround.masking.update import check_update
 from wardround.protocol.envelope import Vector, vector_due
-from wardround.protocol.messages import Refusal, Update, Work
+from wardround.protocol.messages import Refusal, RefusalCode, Update, Work
 from wardround_server.rounds.attempt import Absence, Attempt, Outcome
 from wardround_server.rounds.post import Answer, Post, Silence
 from wardround_server.rounds.record import RunRecord
@@ -45,9 +45,7 @@ class Collector:
             checkpoint=self.record.log.checkpoint(),
         )
         accumulator = Accumulator(spec)
-        attempt = Attempt(
-            round=spec.round, number=spec.attempt, cohort=spec.cohort, deadline_s=deadline_s
-        )
+        attempt = Attempt(round=spec.round, number=spec.attempt, cohort=spec.cohort)
         kind = "train" if spec.purpose is Purpose.TRAIN else "evaluate"
         for answer in self.post.ask(
             spec.cohort, work, model, message_type=kind, deadline_s=deadline_s
@@ -74,7 +72,10 @@ class Collector:
         if isinstance(answer, Silence):
             return self._without(attempt, spec, answer)
         if isinstance(answer.body, Refusal):
-            silence = Silence(hospital, Absence.REFUSED, answer.body.code.value)
+            # Another process of this hospital answers; the one that joined the session is gone.
+            restarted = answer.body.code is RefusalCode.NO_SESSION
+            reason = Absence.DISCONNECTED if restarted else Absence.REFUSED
+            silence = Silence(hospital, reason, answer.body.code.value)
             self.record.refused(hospital, answer.body)
             return self._without(attempt, spec, silence)
         try:

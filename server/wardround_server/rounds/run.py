@@ -7,7 +7,7 @@ its last checkpoint under a fresh session.
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -31,8 +31,8 @@ from wardround_server.rounds.session import Session, SessionOpener
 Lost = dict[str, Absence]
 
 _REJOIN_DEADLINE_S = 10.0
-# A process that went away may come back; one that answered late or wrongly stays out of the run.
-_MAY_RETURN = {Absence.DISCONNECTED, Absence.REFUSED}
+# A process that went away may come back; who said no, or answered late or wrongly, stays out.
+_MAY_RETURN = {Absence.DISCONNECTED}
 
 
 @dataclass(slots=True)
@@ -121,7 +121,18 @@ class Run:
 
     def _cohort(self, session: Session, lost: Lost, round_number: int) -> tuple[str, ...]:
         present = self._members(session) - lost.keys()
-        return cohort_for(present, quorum=self.study.rounds.quorum, round_number=round_number)
+        absent = {name: self._why_absent(name, session, lost) for name in self.study.names()}
+        return cohort_for(
+            present,
+            quorum=self.study.rounds.quorum,
+            round_number=round_number,
+            absent={name: why for name, why in absent.items() if name not in present},
+        )
+
+    def _why_absent(self, name: str, session: Session, lost: Lost) -> str:
+        if name in session.refusals:
+            return f"{Absence.REFUSED}: {session.refusals[name].code}"
+        return lost.get(name, Absence.REJECTED if name in session.broken else Absence.DISCONNECTED)
 
     def _members(self, session: Session) -> frozenset[str]:
         """Hospitals that are there and, by their node, still the process that joined."""
@@ -130,11 +141,17 @@ class Run:
 
     def _with_returned(self, post: Post, session: Session, lost: Lost) -> tuple[Session, Lost]:
         """Open a new session when a hospital of the roster has come back."""
-        out = {name for name, why in lost.items() if why not in _MAY_RETURN} | set(session.refusals)
+        out = {name for name, why in lost.items() if why not in _MAY_RETURN}
+        out |= session.refusals.keys() | session.broken
         there = (self.grid.connected() & frozenset(self.study.names())) - out
         if not there - (self._members(session) - lost.keys()):
             return session, lost
         reopened = self._opener(post).open(there, deadline_s=_REJOIN_DEADLINE_S)
+        reopened = replace(
+            reopened,
+            refusals={**session.refusals, **reopened.refusals},
+            broken=session.broken | reopened.broken,
+        )
         return reopened, {name: why for name, why in lost.items() if name in out}
 
     def _after_void(self, progress: Progress, attempt: Attempt) -> Progress:

@@ -7,13 +7,14 @@ hospital believes an entry because the roster pins who signed it.
 import secrets
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from wardround.canonical import Json
 from wardround.errors import ProtocolViolation, QuorumMissed, Refused, RefusedByBudget
 from wardround.masking.directory import Directory
 from wardround.masking.run_key import SignedRunKey
 from wardround.protocol.messages import Joined, Open, Refusal, RefusalCode
+from wardround_server.rounds.attempt import Absence
 from wardround_server.rounds.post import Answer, Post, Silence
 from wardround_server.rounds.record import RunRecord
 
@@ -24,12 +25,16 @@ _MAY_CHANGE = {RefusalCode.NOT_APPROVED, RefusalCode.PAUSED}
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """Who takes part, under which keys; `refusals` says why the others do not."""
+    """Who takes part, under which keys; `refusals` says why others do not.
+
+    `broken` are hospitals whose answer was none: they failed, or broke the protocol.
+    """
 
     name: str
     directory: Directory
     nodes: Mapping[str, int]
     refusals: Mapping[str, Refusal]
+    broken: frozenset[str]
 
 
 @dataclass(slots=True)
@@ -40,6 +45,7 @@ class SessionOpener:
     record: RunRecord
     signed_study: Json
     identity_keys: Mapping[str, bytes]
+    _broken: set[str] = field(default_factory=set)
 
     def open(self, expected: frozenset[str], *, deadline_s: float) -> Session:
         """Agree on fresh run keys with `expected`, or with as many of them as come in time.
@@ -51,10 +57,11 @@ class SessionOpener:
         refusals: dict[str, Refusal] = {}
         name = secrets.token_hex(16)
         while time.monotonic() < end:
-            present = sorted(_waiting(expected, joined, refusals) & self.post.grid.connected())
+            waiting = _waiting(expected - self._broken, joined, refusals)
+            present = sorted(waiting & self.post.grid.connected())
             if present:
                 self._ask(name, present, joined, refusals, end)
-            if not _waiting(expected, joined, refusals):
+            if not _waiting(expected - self._broken, joined, refusals):
                 break
             self.post.grid.wait(_ASK_AGAIN_S)
         self._quorum_or_raise(joined, refusals)
@@ -64,7 +71,7 @@ class SessionOpener:
         for entry in directory.entries:
             self.record.joined(entry.hospital, name, entry.to_json())
         nodes = {hospital: self.post.grid.node_of(hospital) for hospital in directory.names}
-        return Session(name, directory, nodes, refusals)
+        return Session(name, directory, nodes, refusals, frozenset(self._broken))
 
     def _ask(
         self,
@@ -85,14 +92,24 @@ class SessionOpener:
         for answer in self.post.ask(hospitals, question, message_type="query", deadline_s=left_s):
             hospital = answer.hospital
             if isinstance(answer, Silence):
-                self.record.show(note=f"{hospital}: {answer.reason} {answer.detail}".strip())
+                self._silent(answer)
             elif isinstance(answer.body, Refusal):
                 if refusals.get(hospital) != answer.body:
                     self.record.refused(hospital, answer.body)
                 refusals[hospital] = answer.body
             else:
-                joined[hospital] = self._run_key(answer, session)
+                try:
+                    joined[hospital] = self._run_key(answer, session)
+                except ProtocolViolation as error:
+                    self._silent(Silence(hospital, Absence.REJECTED, str(error)))
                 refusals.pop(hospital, None)
+
+    def _silent(self, silence: Silence) -> None:
+        """Who failed or broke the protocol would do so again; the others go on without it."""
+        if silence.reason in {Absence.FAILED, Absence.REJECTED}:
+            self._broken.add(silence.hospital)
+            self.record.left_out(silence.hospital, silence.detail or silence.reason.value)
+        self.record.show(note=f"{silence.hospital}: {silence.reason} {silence.detail}".strip())
 
     def _run_key(self, answer: Answer, session: str) -> SignedRunKey:
         if not isinstance(answer.body, Joined):

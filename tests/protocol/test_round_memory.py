@@ -1,0 +1,349 @@
+"""A whole run in memory: the coordinator's real loop over hospitals that speak the real bytes."""
+
+import json
+
+import numpy as np
+import pytest
+from tests.support.hospitals import LANES, NAMES, RUN, Ward
+from tests.support.memory_grid import MemoryGrid
+
+from wardround.canonical import parse_canonical
+from wardround.errors import QuorumMissed, Refused, RefusedByBudget
+from wardround.evaluation.histograms import EvaluationCounts
+from wardround.masking.quantise import dequantise
+from wardround.masking.round_spec import RoundSpec
+from wardround.protocol.envelope import seal, unseal
+from wardround.protocol.messages import Closed, Failed, Open, Update, Work
+from wardround.protocol.specs import evaluation_layout, model_digest
+from wardround_client import round as hospital_round
+from wardround_server.optimisers import OptimiserState, step
+from wardround_server.rounds.checkpoints import read_checkpoint
+from wardround_server.rounds.closing import RunCloser
+from wardround_server.rounds.post import Post
+from wardround_server.rounds.record import RunRecord
+from wardround_server.rounds.run import Run
+
+HARBOUR, LAKESIDE, NORTHSIDE = NAMES
+
+
+def _vector(content, vector):
+    return seal(unseal(content, lanes=LANES)[0], vector)
+
+
+def _signature(content):
+    body, vector = unseal(content, lanes=LANES)
+    assert isinstance(body, Update)
+    return seal(body.model_copy(update={"signature": "0" * 128}), vector)
+
+
+def _open_of(content):
+    body, _ = unseal(content, lanes=LANES)
+    return Closed(log="", checkpoint=body.checkpoint, countersignature="0" * 128)
+
+
+@pytest.fixture
+def ward(tmp_path):
+    ward = Ward.make(tmp_path)
+    yield ward
+    ward.close()
+
+
+class Federation:
+    """A study that everybody approved, its coordinator's loop, and its log."""
+
+    def __init__(self, ward, reply=None, **changes):
+        self.ward, self.study = ward, ward.study(**changes)
+        ward.approve_everywhere(self.study)
+        self.log = ward.new_log()
+        self.grid = MemoryGrid(ward, reply)
+        self.status = ward.folder / "status.json"
+
+    def run(self):
+        signed = parse_canonical(self.ward.signed(self.study), what="study", limit_bytes=1 << 20)
+        record = RunRecord(self.study, RUN, self.log, self.status)
+        checkpoint = self.ward.folder / "checkpoint"
+        keys = self.ward.identity_keys
+        return Run(self.study, record, self.grid, signed, keys, checkpoint)
+
+    def close(self, model, session):
+        record = RunRecord(self.study, RUN, self.log, self.status)
+        closer = RunCloser(
+            Post(self.grid, lanes=LANES),
+            record,
+            self.ward.signed(self.study),
+            self.ward.coordinator.identity().public_key,
+            self.ward.identity_keys,
+        )
+        record.closed(self.study.rounds.count, model_digest(model))
+        return closer.close(session, model, deadline_s=5.0)
+
+    def entries(self, kind):
+        return [entry.body for entry in self.log.entries() if entry.type == kind]
+
+
+def when(matches, then, *, name=NORTHSIDE):
+    """A reply that is bent for one hospital, when `matches(question)` holds; else as it is."""
+
+    def reply(hospital, question, answer):
+        body, _ = unseal(question, lanes=LANES)
+        return then(answer) if hospital == name and matches(body) else answer
+
+    return reply
+
+
+def in_round(number, attempt=1):
+    return lambda body: (
+        isinstance(body, Work) and (body.spec["round"], body.spec["attempt"]) == (number, attempt)
+    )
+
+
+def test_the_sum_is_the_plain_sum_of_the_updates_and_the_model_takes_that_step(ward, monkeypatch):
+    """The masks cancel: what is opened is what the hospitals quantised, and nothing else is."""
+    plain = []
+    real = hospital_round.quantise
+
+    def seen(values, *, scale, limit):
+        plain.append((scale, real(values, scale=scale, limit=limit)))
+        return plain[-1][1]
+
+    monkeypatch.setattr(hospital_round, "quantise", seen)
+    federation = Federation(ward, rounds__count=1)
+    model, _ = federation.run().train_and_evaluate()
+    assert len(plain) == 3
+    total = sum(lanes.astype(np.int64) for _, lanes in plain)
+    mean = dequantise(total.astype(np.int32), scale=plain[0][0]) / 3
+    start = np.zeros(3, np.float32)
+    due = step(start, mean.astype(np.float32), federation.study.training.server, OptimiserState())
+    np.testing.assert_array_equal(model, due)
+    assert np.abs(model).max() > 0
+    sent = [unseal(c, lanes=LANES)[1] for _, c in federation.grid.received]
+    words = [vector for vector in sent if vector is not None and vector.size == 3]
+    assert not any(
+        (vector.view(np.int32) == lanes).any()
+        for vector, (_, lanes) in zip(words, plain, strict=True)
+    )
+
+
+def test_a_whole_run_ends_with_counts_of_all_held_out_patients_and_three_signatures(ward):
+    federation = Federation(ward)
+    model, session = federation.run().train_and_evaluate()
+    evidence = federation.close(model, session)
+    assert sorted(evidence.hospitals) == sorted(evidence.countersignatures) == list(NAMES)
+    held_out = sum(
+        hospital.hospital.sessions[RUN].records.held_out.patients
+        for hospital in ward.hospitals.values()
+    )
+    (closed,) = federation.entries("evaluation-closed")
+    lanes = np.array(closed["counts"])
+    counts = EvaluationCounts.from_lanes(lanes, evaluation_layout(federation.study))
+    assert counts.histogram.sum() == held_out > 0
+    assert len(federation.entries("round-closed")) == 2
+    assert federation.entries("run-closed")[0]["hospitals_completed"] == list(NAMES)
+    assert not list(ward.folder.glob("*.new"))
+
+
+def test_a_hospital_that_goes_away_voids_the_attempt_and_the_others_go_on_without_it(ward):
+    def leave(answer):
+        federation.grid.gone.add(NORTHSIDE)
+
+    federation = Federation(ward, when(in_round(1), leave))
+    federation.run().train_and_evaluate()
+    (void,) = federation.entries("attempt-void")
+    assert f"{NORTHSIDE}: disconnected" in void["reason"]
+    cohorts = [body["spec"]["cohort"] for body in federation.entries("round-opened")]
+    assert [len(cohort) for cohort in cohorts] == [3, 3, 2, 2]
+    spent = ward[HARBOUR].hospital.sessions[RUN].ledger
+    assert len(spent.releases()) == 4
+
+
+def test_a_hospital_that_comes_back_is_taken_in_under_a_new_session(ward):
+    def restart(answer):
+        federation.grid.come_back(NORTHSIDE)
+
+    federation = Federation(ward, when(in_round(0), restart))
+    federation.run().train_and_evaluate()
+    cohorts = [body["spec"]["cohort"] for body in federation.entries("round-opened")]
+    assert cohorts == [list(NAMES)] * 4
+    sessions = {body["session"] for body in federation.entries("hospital-joined")}
+    assert len(sessions) == 2
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (lambda _: seal(Failed(error="ValueError")), "ValueError"),
+        (lambda content: _vector(content, np.zeros(2, np.uint32)), "of shape"),
+        (lambda content: _vector(content, np.full(3, np.nan, np.float32)), "float32"),
+        (lambda content: _vector(content, np.zeros(3, np.uint32)), "update_digest"),
+        (_signature, "not signed"),
+        (lambda content: seal(_open_of(content)), "an update was due"),
+    ],
+    ids=["failed", "shape", "nan", "other words", "signature", "no update"],
+)
+def test_an_update_that_is_none_is_rejected_by_name_and_never_added(ward, spoil, says):
+    federation = Federation(ward, when(in_round(0), spoil), rounds__count=1)
+    federation.run().train_and_evaluate()
+    (rejected,) = federation.entries("update-rejected")
+    assert rejected["hospital"] == NORTHSIDE
+    assert says in rejected["reason"]
+    received = [body["hospital"] for body in federation.entries("update-received")]
+    assert received.count(NORTHSIDE) == 0
+    cohorts = [body["spec"]["cohort"] for body in federation.entries("round-opened")]
+    assert cohorts == [list(NAMES), [HARBOUR, LAKESIDE], [HARBOUR, LAKESIDE]]
+
+
+def test_a_hospital_that_refuses_in_mid_run_is_not_asked_again_and_the_run_goes_on(ward):
+    from wardround_client.approval import withdraw
+
+    def take_back(answer):
+        withdraw(ward[NORTHSIDE].home, federation.study)
+        return answer
+
+    federation = Federation(ward, when(in_round(0), take_back), rounds__count=3)
+    federation.run().train_and_evaluate()
+    (refused,) = federation.entries("hospital-refused")
+    assert refused == {"hospital": NORTHSIDE, "code": "study-not-approved"}
+    cohorts = [len(body["spec"]["cohort"]) for body in federation.entries("round-opened")]
+    assert cohorts == [3, 3, 2, 2, 2]
+
+
+def test_spare_attempts_run_out_and_the_message_names_who_is_missing(ward):
+    federation = Federation(ward, when(in_round(0), lambda _: None), rounds__spare_attempts=0)
+    with pytest.raises(QuorumMissed, match=rf"missing {NORTHSIDE} \(disconnected\).*no spare"):
+        federation.run().train_and_evaluate()
+
+
+def test_without_noise_a_lost_hospital_ends_the_run_by_name(ward):
+    federation = Federation(ward, when(in_round(0), lambda _: None), privacy__mechanism="none")
+    with pytest.raises(QuorumMissed, match=f"{NORTHSIDE} is missing, and without noise"):
+        federation.run().train_and_evaluate()
+
+
+def test_fewer_hospitals_than_the_quorum_end_the_run_by_name(ward):
+    def leave(answer):
+        federation.grid.gone.add(NORTHSIDE)
+
+    federation = Federation(ward, when(in_round(0), leave), rounds__quorum=3)
+    with pytest.raises(QuorumMissed, match=f"quorum is 3.*{NORTHSIDE}"):
+        federation.run().train_and_evaluate()
+
+
+def test_budgets_that_are_too_small_end_the_run_with_the_smallest_epsilon_that_fits(ward):
+    federation = Federation(ward)
+    for name, budget in zip(NAMES, ("1.0", "2.0", "10.0"), strict=True):
+        ward[name].set_policy(epsilon_budget=budget)
+    with pytest.raises(RefusedByBudget, match=f"{HARBOUR} refused: budget") as caught:
+        federation.run().train_and_evaluate()
+    assert 0.9 < caught.value.epsilon_that_fits <= 1.0
+
+
+def test_policies_that_say_no_end_the_run_and_each_hospital_is_named(ward):
+    federation = Federation(ward)
+    for name in (HARBOUR, LAKESIDE):
+        ward[name].set_policy(minimum_hospitals="5")
+    with pytest.raises(Refused, match=f"{HARBOUR} refused: policy; {LAKESIDE} refused: policy"):
+        federation.run().train_and_evaluate()
+
+
+@pytest.mark.parametrize("answer", [Failed(error="KeyError"), None], ids=["failed", "no key"])
+def test_one_hospital_that_opens_wrongly_does_not_stop_the_others(ward, answer):
+    def spoil(content):
+        if answer is not None:
+            return seal(answer)
+        body, _ = unseal(content, lanes=LANES)
+        return seal(body.model_copy(update={"run_key": {"hospital": NORTHSIDE}}))
+
+    federation = Federation(ward, when(lambda body: isinstance(body, Open), spoil), rounds__count=1)
+    federation.run().train_and_evaluate()
+    assert federation.entries("round-opened")[0]["spec"]["cohort"] == [HARBOUR, LAKESIDE]
+    opened = [body for _, kind, body in federation.grid.sent if kind == "query"]
+    assert len(opened) == 3
+
+
+@pytest.mark.parametrize("part", ["log", "checkpoint", "countersignature"])
+def test_a_hospital_that_closes_wrongly_is_missing_in_the_bundle_and_the_others_are_not(ward, part):
+    junk = {"log": "{}\n", "checkpoint": "none", "countersignature": "0" * 128}
+
+    def spoil(content):
+        body, _ = unseal(content, lanes=LANES)
+        return seal(body.model_copy(update={part: junk[part]}))
+
+    def reply(name, question, answer):
+        is_closed = isinstance(unseal(answer, lanes=LANES)[0], Closed)
+        return spoil(answer) if name == NORTHSIDE and is_closed else answer
+
+    federation = Federation(ward, reply, rounds__count=1)
+    model, session = federation.run().train_and_evaluate()
+    evidence = federation.close(model, session)
+    assert sorted(evidence.hospitals) == [HARBOUR, LAKESIDE]
+    assert sorted(evidence.countersignatures) == [HARBOUR, LAKESIDE]
+
+
+def test_a_stopped_run_goes_on_from_its_checkpoint_and_never_asks_an_attempt_twice(ward):
+    class Stopped(Exception):
+        pass
+
+    def stop(answer):
+        raise Stopped
+
+    federation = Federation(ward, when(in_round(1), stop), training__server={"name": "fedadam"})
+    with pytest.raises(Stopped):
+        federation.run().train_and_evaluate()
+    kept = read_checkpoint(ward.folder / "checkpoint", parameters=3)
+    assert (kept.progress.round, kept.progress.attempt, kept.progress.spare_attempts) == (1, 2, 0)
+    federation.grid = MemoryGrid(ward)
+    federation.run().train_and_evaluate()
+    specs = [RoundSpec.from_json(body["spec"]) for body in federation.entries("round-opened")]
+    asked = [(spec.round, spec.attempt) for spec in specs]
+    assert asked == [(0, 1), (1, 1), (1, 2), (2, 1)]
+    assert len({spec.session for spec in specs}) == 2
+
+
+def test_a_hospital_restarted_between_reserve_and_send_is_charged_and_not_asked_twice(ward):
+    """It dies while it trains; the coordinator sees it come back as another process."""
+
+    class Dying(MemoryGrid):
+        def _push(self, message):
+            try:
+                return super()._push(message)
+            except KeyboardInterrupt:
+                self.come_back(NORTHSIDE)
+                self._silent.add(message.metadata.message_id)
+                return message.metadata.message_id
+
+    federation = Federation(ward)
+    federation.grid = Dying(ward)
+    run = federation.run()
+    ward[NORTHSIDE]._hospital = _Dying(ward[NORTHSIDE].hospital)
+    run.train_and_evaluate()
+    ledger = ward[NORTHSIDE].hospital.sessions[RUN].ledger
+    releases = ledger.releases()
+    assert [r.sent_at is None for r in releases] == [True, False, False, False]
+    assert len({r.transcript for r in releases}) == 4
+
+
+class _Dying:
+    """A process that joins and then dies while it trains."""
+
+    def __init__(self, hospital):
+        self._hospital = hospital
+
+    def answer(self, body, vector):
+        answered = self._hospital.answer(body, vector)
+        self._hospital.randomness = self._dies
+        return answered
+
+    def _dies(self, count):
+        raise KeyboardInterrupt
+
+    def close(self):
+        self._hospital.close()
+
+
+def test_the_status_file_names_hospitals_and_rounds_and_holds_no_vector(ward):
+    federation = Federation(ward, rounds__count=1)
+    federation.run().train_and_evaluate()
+    status = json.loads(federation.status.read_text())
+    assert set(status["hospitals"]) == set(NAMES)
+    assert status["state"] == "evaluate"
+    assert "counts" not in federation.status.read_text()
