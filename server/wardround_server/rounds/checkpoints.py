@@ -53,7 +53,8 @@ def read_checkpoint(path: Path, *, parameters: int) -> Checkpoint:
     for name, vector in {_MODEL: model, **tensors}.items():
         if vector.shape != (parameters,) or vector.dtype != np.float32:
             raise BadInput(
-                f"checkpoint {path.name}: {name} has shape {vector.shape}, due is ({parameters},)"
+                f"checkpoint {path.name}: {name} is {vector.dtype} of shape {vector.shape}, "
+                f"float32 of shape ({parameters},) was due"
             )
     moments = {name.removeprefix(_MOMENT): vector for name, vector in tensors.items()}
     return Checkpoint(model, OptimiserState(moments), progress)
