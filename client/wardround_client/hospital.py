@@ -176,6 +176,7 @@ class Hospital:
                 entry = {"transcript": transcript, "code": refusal.code.value}
                 session.evidence.append(("round-refused", entry))
         self._show(state=f"refused: {refusal.code.value}", why=str(refusal))
+        self._next_look_s = 0.0  # the next answered round says that all is well again
 
     def _look(self, session: RunSession, model: Vector) -> None:
         """Attempts answered, epsilon they cost, and the loss on our own held-out patients."""
