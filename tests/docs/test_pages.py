@@ -184,3 +184,12 @@ def test_the_readme_names_the_study_and_every_file_that_its_hospitals_want() -> 
     descriptions = [read_description(path) for path in study.glob("hospitals/*.toml")]
     assert len(descriptions) >= plan.rounds.quorum
     assert [d.path for d in descriptions if f"`{d.path}`" not in README.read_text()] == []
+
+
+def test_every_command_takes_json_but_the_services() -> None:
+    without = {
+        words
+        for words, command in leaves().items()
+        if not any("--json" in param.opts for param in command.params)
+    }
+    assert without == {"coordinator serve", "hospital serve"}
