@@ -52,6 +52,8 @@ def backup(directory: Path, target: Path) -> None:
         descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError as error:
         raise BadInput(f"backup {target.name} exists already") from error
+    except OSError as error:
+        raise BadInput(f"backup {target.name}: {type(error).__name__}") from error
     with os.fdopen(descriptor, "wb") as file, tarfile.open(fileobj=file, mode="w:gz") as archive:
         for path in sorted(p for p in directory.rglob("*") if p.is_file()):
             name = str(Path(directory.name) / path.relative_to(directory))

@@ -87,11 +87,13 @@ def verify(public_key: bytes, purpose: bytes, message: bytes, signature: bytes) 
 
 
 def write_secret(path: Path, content: bytes) -> None:
-    """Create `path` with mode 0600, synced to disk. Raises BadInput when it exists."""
+    """Create `path` with mode 0600, synced to disk. Raises BadInput when it exists or cannot be."""
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError as error:
         raise BadInput(f"{path.name} exists already: a key is never overwritten") from error
+    except OSError as error:
+        raise BadInput(f"{path.name} cannot be written: {type(error).__name__}") from error
     with os.fdopen(descriptor, "wb") as file:
         file.write(content)
         file.flush()

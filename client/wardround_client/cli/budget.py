@@ -12,7 +12,8 @@ from wardround.cli.output import AsJson
 
 if TYPE_CHECKING:
     from wardround.privacy.mechanism import SampledGaussian
-    from wardround_client.ledger import Ledger
+    from wardround.study.manifest import Study
+    from wardround_client.ledger import Ledger, Release
 
 app = typer.Typer(no_args_is_help=True, help="Privacy spent on a data set.")
 
@@ -93,6 +94,7 @@ def forecast(
     from wardround.errors import BadInput
     from wardround_client.approval import find_study
     from wardround_client.home import HospitalHome
+    from wardround_client.ledger.budget import check_fits
 
     home = HospitalHome(directory)
     found = find_study(home, study)
@@ -102,7 +104,18 @@ def forecast(
     budget = home.policy().epsilon_budget
     plan = [found.release_of_one_attempt()] * found.attempts
     path = dict(_ledgers(directory)).get(dataset)
-    after = _after(path, dataset, plan, found.evaluation.held_out, budget, delta)
+    releases: tuple[Release, ...] = ()
+    if path is not None:
+        with _reading(path, dataset) as ledger:
+            releases = ledger.releases()
+    after = check_fits(
+        releases,
+        plan,
+        _noised_evaluation(found),
+        split=f"{dataset} {found.evaluation.held_out:.6f}",
+        budget_epsilon=budget,
+        delta=delta,
+    )
     facts = {"study": found.name, "dataset": dataset, "epsilon_after": after, "budget": budget}
     if as_json:
         typer.echo(json.dumps(facts))
@@ -110,31 +123,20 @@ def forecast(
     typer.echo(f"{dataset}: epsilon {after:.3f} of {budget:g} after {found.name}: it fits.")
 
 
-def _after(
-    path: Path | None,
-    dataset: str,
-    plan: "list[SampledGaussian]",
-    held_out: float,
-    budget: float,
-    delta: float,
-) -> float:
-    from wardround.errors import RefusedByBudget
-    from wardround.privacy.accounting import epsilon_spent
+def _noised_evaluation(study: "Study") -> "list[SampledGaussian]":
+    from wardround.privacy.accounting import gaussian_count_noise
+    from wardround.privacy.mechanism import SampledGaussian
 
-    if path is not None:
-        split = f"{dataset} {held_out:.6f}"
-        with _reading(path, dataset) as ledger:
-            return ledger.check_fits(plan, split=split, budget_epsilon=budget, delta=delta)
-    after = epsilon_spent(plan, delta=delta)
-    if after > budget:
-        raise RefusedByBudget(
-            f"budget: {dataset} has {budget:g}, this study takes {after:.3f}",
-            epsilon_that_fits=budget,
-        )
-    return after
+    epsilon, delta = study.evaluation.epsilon, study.privacy.delta
+    if epsilon is None or delta is None:
+        return []
+    return [SampledGaussian(gaussian_count_noise(epsilon, delta), 1.0, 1)]
 
 
 def _ledgers(directory: Path) -> list[tuple[str, Path]]:
+    from wardround_client.home import HospitalHome
+
+    HospitalHome(directory).membership()  # or it is no hospital's directory
     return [(path.stem, path) for path in sorted((directory / "ledgers").glob("*.sqlite"))]
 
 

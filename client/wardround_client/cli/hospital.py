@@ -73,6 +73,7 @@ def status(directory: Directory, *, as_json: AsJson = False) -> None:
 @app.command()
 def pause(directory: Directory, *, as_json: AsJson = False) -> None:
     """Refuse new runs until `resume`; a round that runs is finished."""
+    _own(directory)
     (directory / "paused").touch()
     text = f"{directory.name} is paused: studies are told so, and ask again."
     say({"paused": True}, text, as_json=as_json)
@@ -81,5 +82,13 @@ def pause(directory: Directory, *, as_json: AsJson = False) -> None:
 @app.command()
 def resume(directory: Directory, *, as_json: AsJson = False) -> None:
     """Take part again."""
+    _own(directory)
     (directory / "paused").unlink(missing_ok=True)
     say({"paused": False}, f"{directory.name} takes part again.", as_json=as_json)
+
+
+def _own(directory: Path) -> None:
+    """Raise BadInput when this is no hospital's directory."""
+    from wardround_client.home import HospitalHome
+
+    HospitalHome(directory).membership()

@@ -38,7 +38,7 @@ def check(study: StudyFile, overrides: Overrides = None, *, as_json: AsJson = Fa
         "attempts": plan.attempts,
         "steps": plan.attempts * plan.training.local_steps,
         "noise_multiplier": plan.noise_multiplier(),
-        "epsilon": plan.privacy.epsilon,
+        "epsilon": plan.privacy.epsilon if plan.noise_multiplier() else None,
         "delta": plan.privacy.delta,
         "unit": plan.privacy.unit,
     }
