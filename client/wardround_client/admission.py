@@ -10,17 +10,17 @@ from wardround.canonical import Json, canonical_bytes
 from wardround.errors import BadInput, RefusedByBudget, RefusedByPolicy
 from wardround.identity import Identity, fingerprint
 from wardround.masking.run_key import RunKey, sign_run_key
-from wardround.privacy.accounting import epsilon_spent, gaussian_count_noise
-from wardround.privacy.mechanism import SampledGaussian
+from wardround.privacy.accounting import epsilon_spent
 from wardround.protocol.messages import Joined, Open, RefusalCode
 from wardround.randomness import Randomness
 from wardround.study.manifest import Mechanism, Study
 from wardround_client.approval import ApprovedStudy, approved_study, keep_study
 from wardround_client.home import HospitalHome
-from wardround_client.ledger import Ledger, Purpose
+from wardround_client.ledger import Ledger
 from wardround_client.policy import check_study
-from wardround_client.records import load_records, split_name
+from wardround_client.records import load_records
 from wardround_client.refusal import StudyRefused, refusing
+from wardround_client.remaining import evaluation_left, split_name, training_left
 from wardround_client.session import RunSession
 from wardround_client.witness import StudyEvidence
 
@@ -142,13 +142,12 @@ def check_budget(home: HospitalHome, approved: ApprovedStudy, ledger: Ledger) ->
             "is known; only a policy that still allows mechanism none lets it go on",
             epsilon_that_fits=0.0,
         )
-    left = max(0, study.attempts - attempts_used(ledger, study))
-    plan = [study.release_of_one_attempt()] * left if noised else []
+    releases = ledger.releases()
     try:
         ledger.check_fits(
-            plan,
-            evaluation=planned_evaluation(study, ledger),
-            split=split_name(approved),
+            training_left(study, releases),
+            evaluation=evaluation_left(study, releases),
+            split=split_name(approved.description.dataset, study.evaluation.held_out),
             budget_epsilon=policy.epsilon_budget,
             delta=study.privacy.delta,
         )
@@ -169,24 +168,3 @@ def budget_basis(home: HospitalHome, ledger: Ledger, study: Study) -> tuple[str,
     """
     others = sum(release.study_digest != study.digest for release in ledger.releases())
     return home.policy().digest(), others
-
-
-def attempts_used(ledger: Ledger, study: Study) -> int:
-    """Training releases of this study that the ledger has charged, in any run of it."""
-    return sum(
-        release.study_digest == study.digest and release.purpose is Purpose.TRAIN
-        for release in ledger.releases()
-    )
-
-
-def planned_evaluation(study: Study, ledger: Ledger) -> list[SampledGaussian]:
-    """The noised evaluation that is still to come; none when counts are exact or it was done."""
-    plan = study.evaluation
-    if plan.epsilon is None or study.privacy.delta is None:
-        return []
-    done = any(
-        release.study_digest == study.digest and release.purpose is Purpose.EVALUATE
-        for release in ledger.releases()
-    )
-    noise = gaussian_count_noise(plan.epsilon, study.privacy.delta)
-    return [] if done else [SampledGaussian(noise, 1.0, 1)]

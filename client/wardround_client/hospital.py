@@ -15,12 +15,13 @@ from wardround.protocol.messages import Body, Close, Failed, Open, RefusalCode, 
 from wardround.randomness import Randomness, system_randomness
 from wardround.study.manifest import Mechanism, Study
 from wardround.times import AttemptTimes
-from wardround_client.admission import Admission, attempts_used, check_budget
+from wardround_client.admission import Admission, check_budget
 from wardround_client.closing import Closer
 from wardround_client.home import HospitalHome
 from wardround_client.ledger import Ledger
 from wardround_client.local_view import held_out_loss, keep_final_model
 from wardround_client.refusal import StudyRefused, refusing
+from wardround_client.remaining import attempts_used
 from wardround_client.round import RoundWorker
 from wardround_client.session import RunSession
 from wardround_client.witness import StudyEvidence
@@ -180,7 +181,7 @@ class Hospital:
 
     def _look(self, session: RunSession, model: Vector) -> None:
         """Attempts answered, epsilon they cost, and the loss on our own held-out patients."""
-        used = attempts_used(session.ledger, session.study)
+        used = attempts_used(session.study, session.ledger.releases())
         self._seen = {
             "attempts": used,
             "epsilon": _epsilon_after(session.study, used),

@@ -35,11 +35,6 @@ def load_records(approved: ApprovedStudy) -> StudyRecords:
     return StudyRecords(_tensors(train, by_record=by_record), _tensors(held_out, by_record=False))
 
 
-def split_name(approved: ApprovedStudy) -> str:
-    """The name of the split for the ledger: two studies with one name share the split."""
-    return f"{approved.description.dataset} {approved.study.evaluation.held_out:.6f}"
-
-
 def _tensors(encoded: EncodedRecords, *, by_record: bool) -> PatientRecords:
     records = len(encoded.labels)
     offsets = torch.arange(records + 1).numpy() if by_record else encoded.offsets

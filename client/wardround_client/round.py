@@ -33,18 +33,16 @@ from wardround.study import manifest
 from wardround.study.manifest import Study
 from wardround.times import AttemptTimes
 from wardround_client.admission import (
-    attempts_used,
     budget_basis,
     check_budget,
-    planned_evaluation,
 )
 from wardround_client.approval import is_approved
 from wardround_client.home import HospitalHome
 from wardround_client.ledger import ReservationId
 from wardround_client.ledger.releases import encode_mechanism
 from wardround_client.policy import check_study
-from wardround_client.records import split_name
 from wardround_client.refusal import StudyRefused, refusing
+from wardround_client.remaining import attempts_used, evaluation_left, split_name
 from wardround_client.session import AttemptRecord, RunSession
 from wardround_client.training.local import PatientRecords, StepSizes, TrainingPlan, train
 
@@ -140,9 +138,9 @@ class RoundWorker:
             session.budget_basis = basis
         if spec.purpose is Purpose.EVALUATE:
             noised = study.evaluation.counts == "noised"
-            if noised and not planned_evaluation(study, session.ledger):
+            if noised and not evaluation_left(study, session.ledger.releases()):
                 raise StudyRefused(RefusalCode.BUDGET, "the evaluation's epsilon is spent")
-        elif attempts_used(session.ledger, study) >= study.attempts:
+        elif attempts_used(study, session.ledger.releases()) >= study.attempts:
             raise StudyRefused(
                 RefusalCode.BUDGET, f"all {study.attempts} attempts that epsilon covers are spent"
             )
@@ -163,7 +161,7 @@ class RoundWorker:
             transcript=transcript,
             mechanism=mechanism,
             units=records.patients,
-            split=split_name(session.approved),
+            split=split_name(session.approved.description.dataset, study.evaluation.held_out),
             unit=study.privacy.unit,
         )
         body = {

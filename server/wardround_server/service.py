@@ -17,6 +17,7 @@ from flwr.serverapp import Grid, ServerApp
 from safetensors.numpy import save
 
 from wardround.audit.bundle import write_bundle
+from wardround.audit.evidence import COORDINATOR
 from wardround.audit.html import render_html
 from wardround.canonical import Json, canonical_bytes, parse_canonical
 from wardround.durable import write_durably
@@ -38,7 +39,6 @@ from wardround_server.rounds.run import Run
 
 log = logging.getLogger("wardround.coordinator")
 
-COORDINATOR = "coordinator"
 EXIT_BUG = 5
 EXIT_FEWER_HOSPITALS = 8
 MOST_PARAMETERS = 1 << 28

@@ -284,7 +284,7 @@ def test_a_head_counts_as_seen_only_when_it_is_in_the_log(ward):
         for kind, body in ward[HARBOUR].log_entries(talk.study)
         if kind == "checkpoint-witnessed"
     }
-    assert evidence.seen == logged
+    assert evidence.coordinator.seen == logged
 
 
 def test_an_officer_who_takes_the_approval_back_stops_a_run_at_once(ward):

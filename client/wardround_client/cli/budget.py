@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from wardround.cli.output import AsJson
+from wardround.cli.output import AsJson, say
 
 if TYPE_CHECKING:
-    from wardround.privacy.mechanism import SampledGaussian
     from wardround.study.manifest import Study
     from wardround_client.ledger import Ledger, Release
 
-app = typer.Typer(no_args_is_help=True, help="Privacy spent on a data set.")
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Privacy spent on a data set.")
 
 Directory = Annotated[Path, typer.Option("--dir", help="The hospital's directory.")]
 Delta = Annotated[float, typer.Option(help="The delta for which epsilon is computed.")]
@@ -94,43 +93,37 @@ def forecast(
     from wardround.errors import BadInput
     from wardround_client.approval import find_study
     from wardround_client.home import HospitalHome
-    from wardround_client.ledger.budget import check_fits
 
     home = HospitalHome(directory)
     found = find_study(home, study)
-    delta = found.privacy.delta
-    if delta is None or not found.noise_multiplier():
+    if found.privacy.delta is None or not found.noise_multiplier():
         raise BadInput(f"study {found.name}: it adds no noise, so there is no epsilon to forecast")
     budget = home.policy().epsilon_budget
-    plan = [found.release_of_one_attempt()] * found.attempts
-    path = dict(_ledgers(directory)).get(dataset)
+    after = _after(dict(_ledgers(directory)).get(dataset), dataset, found, budget)
+    say(
+        {"study": found.name, "dataset": dataset, "epsilon_after": after, "budget": budget},
+        f"{dataset}: epsilon {after:.3f} of {budget:g} after {found.name}: it fits.",
+        as_json=as_json,
+    )
+
+
+def _after(path: Path | None, dataset: str, study: "Study", budget: float) -> float:
+    """The dataset's epsilon once all that is left of `study` is done. Raises RefusedByBudget."""
+    from wardround_client.ledger.budget import check_fits
+    from wardround_client.remaining import evaluation_left, split_name, training_left
+
     releases: tuple[Release, ...] = ()
     if path is not None:
         with _reading(path, dataset) as ledger:
             releases = ledger.releases()
-    after = check_fits(
+    return check_fits(
         releases,
-        plan,
-        _noised_evaluation(found),
-        split=f"{dataset} {found.evaluation.held_out:.6f}",
+        training_left(study, releases),
+        evaluation_left(study, releases),
+        split=split_name(dataset, study.evaluation.held_out),
         budget_epsilon=budget,
-        delta=delta,
+        delta=study.privacy.delta or 0.0,
     )
-    facts = {"study": found.name, "dataset": dataset, "epsilon_after": after, "budget": budget}
-    if as_json:
-        typer.echo(json.dumps(facts))
-        return
-    typer.echo(f"{dataset}: epsilon {after:.3f} of {budget:g} after {found.name}: it fits.")
-
-
-def _noised_evaluation(study: "Study") -> "list[SampledGaussian]":
-    from wardround.privacy.accounting import gaussian_count_noise
-    from wardround.privacy.mechanism import SampledGaussian
-
-    epsilon, delta = study.evaluation.epsilon, study.privacy.delta
-    if epsilon is None or delta is None:
-        return []
-    return [SampledGaussian(gaussian_count_noise(epsilon, delta), 1.0, 1)]
 
 
 def _ledgers(directory: Path) -> list[tuple[str, Path]]:

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from wardround.study.contract import Contract
     from wardround_client.data.check import DataCheck
 
-app = typer.Typer(no_args_is_help=True, help="Describe and check a data set.")
+app = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="Describe and check a data set."
+)
 
 Dataset = Annotated[Path, typer.Argument(help="The data set's description (TOML).")]
 StudyFile = Annotated[Path, typer.Option(help="study.toml, or the signed study.")]

@@ -11,7 +11,9 @@ import typer
 
 from wardround.cli.output import AsJson, say
 
-app = typer.Typer(no_args_is_help=True, help="Join, and run the hospital daemon.")
+app = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="Join, and run the hospital daemon."
+)
 
 Directory = Annotated[Path, typer.Argument(help="The hospital's directory.")]
 
@@ -67,7 +69,8 @@ def status(directory: Directory, *, as_json: AsJson = False) -> None:
         typer.echo(json.dumps(value))
         return
     for name, entry in value.items():
-        typer.echo(f"{name:10} {entry}")
+        text = ", ".join(f"{k} {v}" for k, v in entry.items()) if isinstance(entry, dict) else entry
+        typer.echo(f"{name:10} {text}")
 
 
 @app.command()

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from wardround.study.manifest import Study
     from wardround_client.home import HospitalHome
 
-app = typer.Typer(no_args_is_help=True, help="Review and approve studies.")
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Review and approve studies.")
 
 Directory = Annotated[Path, typer.Option("--dir", help="The hospital's directory.")]
 StudyName = Annotated[
@@ -112,7 +112,7 @@ def in_words(study: "Study") -> str:
     lines = [
         f"{study.title}",
         f"  digest      {study.digest}",
-        f"  purpose     {study.purpose}",
+        f"  purpose     {' '.join(study.purpose.split())}",
         f"  contact     {study.contact}",
         f"  model       {study.task.model}",
         f"  mechanism   {privacy.mechanism}, one {privacy.unit} is protected",

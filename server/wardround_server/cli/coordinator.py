@@ -11,7 +11,7 @@ import typer
 
 from wardround.cli.output import AsJson, say
 
-app = typer.Typer(no_args_is_help=True, help="Run the coordinator service.")
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Run the coordinator service.")
 
 Directory = Annotated[Path, typer.Argument(help="The coordinator's directory.")]
 
@@ -73,6 +73,20 @@ def status(directory: Directory, *, as_json: AsJson = False) -> None:
         typer.echo(f"{state['study']:24} {state['digest'][:16]}  {state['state']}")
     if not states:
         typer.echo("No study was submitted.")
+
+
+@app.command()
+def remove(
+    directory: Directory,
+    hospital: Annotated[str, typer.Argument(help="The hospital's short name.")],
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Forget a hospital: its certificate is refused from now on, and it may be invited anew."""
+    from wardround_server.home import CoordinatorHome
+
+    CoordinatorHome(directory).enrolment().remove(hospital)
+    say({"removed": hospital}, f"{hospital} is not let in any more.", as_json=as_json)
 
 
 @app.command()

@@ -9,7 +9,9 @@ import typer
 
 from wardround.cli.output import AsJson, say
 
-app = typer.Typer(no_args_is_help=True, help="List and export trained models.")
+app = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="List and export trained models."
+)
 
 Coordinator = Annotated[Path, typer.Option(help="The coordinator's directory.")]
 

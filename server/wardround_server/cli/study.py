@@ -8,7 +8,9 @@ import typer
 
 from wardround.cli.output import AsJson, say
 
-app = typer.Typer(no_args_is_help=True, help="Write, sign and submit studies.")
+app = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="Write, sign and submit studies."
+)
 
 Coordinator = Annotated[Path, typer.Option(help="The coordinator's directory.")]
 StudyFile = Annotated[Path, typer.Argument(help="study.toml")]

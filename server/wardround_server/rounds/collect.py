@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from wardround.errors import ProtocolViolation
+from wardround.errors import BadInput, ProtocolViolation
 from wardround.masking.accumulator import Accumulator
 from wardround.masking.quantise import Lanes
 from wardround.masking.round_spec import Purpose, RoundSpec
@@ -91,10 +91,11 @@ class Collector:
                 identity_key=self.identity_keys[hospital],
                 hospital=hospital,
             )
+            seen = self.record.witness(hospital, update.checkpoint, self.identity_keys[hospital])
             total.add(hospital, masked)
-        except ProtocolViolation as error:
+        except (ProtocolViolation, BadInput) as error:
             return self._without(attempt, spec, Silence(hospital, Absence.REJECTED, str(error)))
-        self.record.received(spec, hospital, update.header, update.signature)
+        self.record.received(spec, hospital, update.header, update.signature, seen)
         return attempt.with_answer(hospital)
 
     def _without(self, attempt: Attempt, spec: RoundSpec, silence: Silence) -> Attempt:

@@ -10,6 +10,7 @@ from wardround import __version__
 from wardround.canonical import Json
 from wardround.durable import replace_file
 from wardround.evidence.log import EvidenceLog
+from wardround.evidence.witness import Witness
 from wardround.masking.round_spec import RoundSpec
 from wardround.protocol.messages import Refusal
 from wardround.study.manifest import Study
@@ -29,6 +30,7 @@ class RunRecord:
     _times: AttemptTimes = field(init=False)
     _attempt: RoundSpec | None = None
     _pending: list[tuple[str, Json]] = field(default_factory=list)
+    _witnesses: dict[str, Witness] = field(default_factory=dict)
     _started: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
@@ -69,7 +71,23 @@ class RunRecord:
         )
         self.show(state=spec.purpose.value, round=spec.round, attempt=spec.attempt)
 
-    def received(self, spec: RoundSpec, hospital: str, header: Json, signature: str) -> None:
+    def witness(self, hospital: str, note: str, key: bytes) -> tuple[str, Json] | None:
+        """Check the head of a hospital's log against those seen before; the entry to log.
+
+        Raises BadInput, BadSignature, or ProtocolViolation when its log was rewritten.
+        """
+        if hospital not in self._witnesses:
+            self._witnesses[hospital] = Witness.of(self.log.entries(), actor=hospital, key=key)
+        return self._witnesses[hospital].check(note)
+
+    def received(
+        self,
+        spec: RoundSpec,
+        hospital: str,
+        header: Json,
+        signature: str,
+        seen: tuple[str, Json] | None,
+    ) -> None:
         """A checked update was added. Written with the entry that ends the attempt."""
         body = {
             "transcript": spec.transcript().hex(),
@@ -79,6 +97,8 @@ class RunRecord:
             "bytes": 4 * spec.lanes,
         }
         self._pending.append(("update-received", body))
+        if seen is not None:
+            self._pending.append(seen)
         self._hospital(hospital, f"round {spec.round}")
 
     def rejected(self, spec: RoundSpec, hospital: str, reason: str) -> None:
@@ -151,5 +171,8 @@ class RunRecord:
         self.show(hospitals={**self.status.get("hospitals", {}), hospital: state})
 
     def _append(self, kind: str, body: Json) -> None:
-        self.log.append_many([*self._pending, (kind, body)], time=datetime.now(UTC))
+        entries = [*self._pending, (kind, body)]
+        self.log.append_many(entries, time=datetime.now(UTC))
         self._pending.clear()
+        for witness in self._witnesses.values():
+            witness.logged(entries)

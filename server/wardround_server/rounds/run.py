@@ -103,6 +103,8 @@ class Run:
         A second one over another cohort would open one hospital's counts (decision 0003): when a
         hospital is lost here, the report says that there is no evaluation.
         """
+        if any(entry.type == "evaluation-closed" for entry in self.record.log.entries()):
+            return  # A resumed run: the coordinator was stopped after it.
         spec = evaluation_spec(
             self.study,
             run=self.record.run,

@@ -41,6 +41,7 @@ def check_both_sides(
     for name, log in sorted(evidence.hospitals.items()):
         yield from _agreed_before(evidence, name, log)
         yield from _witnessed(evidence, log)
+        yield from _witnessed_by_coordinator(evidence, name, log)
         yield from _ended(evidence, name, log, bundle)
         yield from _paired(name, attempts, releases[name])
 
@@ -121,6 +122,20 @@ def _witnessed(evidence: Evidence, log: Log) -> Iterator[Failure]:
     if joins(log, evidence.run) and not seen:
         reason = "it never witnessed the coordinator's log"
         yield Failure("never-witnessed", log.party, None, reason)
+
+
+def _witnessed_by_coordinator(evidence: Evidence, name: str, log: Log) -> Iterator[Failure]:
+    """What the coordinator saw of the hospital's log must be the start of the one in the bundle."""
+    for record in evidence.coordinator.of(CheckpointWitnessed):
+        body = record.body
+        if body.actor != name:
+            continue
+        if body.size >= len(log.heads):
+            reason = f"it saw {body.size} entries of {name}'s log, the bundle has fewer"
+            yield Failure("history-shortened", COORDINATOR, record.seq, reason)
+        elif log.heads[body.size] != body.head:
+            reason = f"it saw another history of {name}'s first {body.size} entries"
+            yield Failure("history-differs", COORDINATOR, record.seq, reason)
 
 
 def _ended(evidence: Evidence, name: str, log: Log, bundle: Bundle) -> Iterator[Failure]:

@@ -14,7 +14,7 @@ from typing import Annotated, NamedTuple
 
 import typer
 
-app = typer.Typer()
+app = typer.Typer(rich_markup_mode=None)
 
 _LEAST_DISK_BYTES = 2 << 30
 _LEAST_MEMORY_BYTES = 2 << 30

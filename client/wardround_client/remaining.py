@@ -1,0 +1,42 @@
+"""What a study may still release of a dataset, by the dataset's ledger. Pure functions."""
+
+from collections.abc import Iterable
+
+from wardround.privacy.accounting import gaussian_count_noise
+from wardround.privacy.mechanism import SampledGaussian
+from wardround.study.manifest import Mechanism, Study
+from wardround_client.ledger import Purpose, Release
+
+
+def attempts_used(study: Study, releases: Iterable[Release]) -> int:
+    """Training releases of this study that were charged, in any run of it."""
+    return sum(
+        release.study_digest == study.digest and release.purpose is Purpose.TRAIN
+        for release in releases
+    )
+
+
+def training_left(study: Study, releases: Iterable[Release]) -> list[SampledGaussian]:
+    """The noised training releases that the study's epsilon still covers."""
+    if study.privacy.mechanism is Mechanism.NONE:
+        return []
+    left = max(0, study.attempts - attempts_used(study, releases))
+    return [study.release_of_one_attempt()] * left
+
+
+def evaluation_left(study: Study, releases: Iterable[Release]) -> list[SampledGaussian]:
+    """The noised evaluation that is still to come; none when counts are exact or it was done."""
+    plan = study.evaluation
+    if plan.epsilon is None or study.privacy.delta is None:
+        return []
+    done = any(
+        release.study_digest == study.digest and release.purpose is Purpose.EVALUATE
+        for release in releases
+    )
+    noise = gaussian_count_noise(plan.epsilon, study.privacy.delta)
+    return [] if done else [SampledGaussian(noise, 1.0, 1)]
+
+
+def split_name(dataset: str, held_out: float) -> str:
+    """The name of the split for the ledger: two studies with one name share the split."""
+    return f"{dataset} {held_out:.6f}"
