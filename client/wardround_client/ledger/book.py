@@ -103,22 +103,17 @@ class Ledger:
             raise RefusedByPolicy(
                 f"ledger: this dataset is accounted per {accounted}, a release per {unit} came"
             )
-        name = os.urandom(16).hex()
-        try:
-            body = ReservedBody(
-                release=name,
-                study_digest=study_digest,
-                run=run,
-                purpose=purpose,
-                transcript=transcript,
-                mechanism=encode_mechanism(mechanism),
-                unit=unit,
-                units=units,
-                split=split,
-            )
-        except ValidationError as error:
-            fields = ", ".join(str(part["loc"][0]) for part in error.errors())
-            raise BadInput(f"ledger: reservation with a wrong {fields}") from error
+        body = _reserved_body(
+            release=os.urandom(16).hex(),
+            study_digest=study_digest,
+            run=run,
+            purpose=purpose,
+            transcript=transcript,
+            mechanism=encode_mechanism(mechanism),
+            unit=unit,
+            units=units,
+            split=split,
+        )
         entry = self._store.append(f"reserved {transcript}", body.model_dump(mode="json"))
         (release,) = read_releases([entry])
         self._releases[release.id] = release
@@ -203,3 +198,11 @@ class Ledger:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _reserved_body(**fields: object) -> ReservedBody:
+    try:
+        return ReservedBody.model_validate(fields)
+    except ValidationError as error:
+        wrong = ", ".join(str(part["loc"][0]) for part in error.errors())
+        raise BadInput(f"ledger: reservation with a wrong {wrong}") from error
