@@ -14,7 +14,7 @@ HARBOUR = NAMES[0]
 
 @pytest.fixture
 def ward(tmp_path):
-    ward = Ward.make(tmp_path)
+    ward = Ward.make(tmp_path, NAMES[:2])
     yield ward
     ward.close()
 
@@ -87,8 +87,9 @@ def test_a_roster_with_another_fingerprint_for_this_hospital_is_refused(ward, ta
 
 
 def test_a_study_without_this_hospital_is_refused(ward, talk):
-    roster = [entry for entry in talk.study.roster if entry.name != HARBOUR]
-    study = talk.study.model_copy(update={"roster": tuple(roster)})
+    first, *others = talk.study.roster
+    stranger = first.model_copy(update={"name": "stranger", "fingerprint": "0" * 64})
+    study = talk.study.model_copy(update={"roster": (stranger, *others)})
     message = talk.open_message(signed_study=as_json(ward.signed(study)))
     assert refusal(ward[HARBOUR], message).code is RefusalCode.NOT_ON_ROSTER
 
@@ -165,7 +166,7 @@ def test_an_identity_key_that_is_not_the_rosters_is_refused_before_the_records(w
 
 
 def test_a_head_that_another_key_signed_is_refused(ward, talk):
-    other = Ward.make(ward.folder / "other", [HARBOUR, NAMES[1]])
+    other = Ward.make(ward.folder / "other")
     note = other.new_log().checkpoint()
     other.close()
     answer = refusal(ward[HARBOUR], talk.open_message(checkpoint=note))

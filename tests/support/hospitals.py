@@ -4,9 +4,12 @@ Enrolment is the real one in process: invitation, request with proof, certificat
 Flower messages whose content is sealed and unsealed on both sides.
 """
 
+import shutil
+import tempfile
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -221,6 +224,22 @@ def enrol(home: CoordinatorHome, name: str, directory: Path) -> HospitalHome:
     return HospitalHome(directory)
 
 
+@lru_cache
+def _enrolled(names: tuple[str, ...]) -> tempfile.TemporaryDirectory[str]:
+    kept = tempfile.TemporaryDirectory(prefix="wardround-ward-")
+    folder = Path(kept.name)
+    settings = CoordinatorSettings(port=8443, address="coordinator.example:8443")
+    coordinator = CoordinatorHome.create(folder / "coordinator", settings)
+    for seed, name in enumerate(names):
+        enrol(coordinator, name, folder / name)
+        data = folder / f"{name}-data"
+        data.mkdir()
+        write_patients(data / "patients.csv", seed)
+        (folder / f"{name}.toml").write_text(DATASET_TOML.format(name=name))
+        (folder / name / "policy.toml").write_text(POLICY_TOML.format(budget="10.0"))
+    return kept
+
+
 @dataclass
 class Ward:
     """A coordinator's directory and hospitals that have joined it, in one folder."""
@@ -232,19 +251,15 @@ class Ward:
 
     @classmethod
     def make(cls, folder: Path, names: Sequence[str] = NAMES) -> "Ward":
-        settings = CoordinatorSettings(port=8443, address="coordinator.example:8443")
-        coordinator = CoordinatorHome.create(folder / "coordinator", settings)
-        hospitals = {}
-        for seed, name in enumerate(names):
-            home = enrol(coordinator, name, folder / name)
-            data = folder / f"{name}-data"
-            data.mkdir()
-            write_patients(data / "patients.csv", seed)
-            description = folder / f"{name}.toml"
-            description.write_text(DATASET_TOML.format(name=name))
-            hospitals[name] = MemoryHospital(name, home, description, data)
-            hospitals[name].set_policy()
-        return cls(folder, coordinator, hospitals)
+        """Copied from one that has enrolled before: keys are made once for each set of names."""
+        shutil.copytree(_enrolled(tuple(names)).name, folder, dirs_exist_ok=True)
+        hospitals = {
+            name: MemoryHospital(
+                name, HospitalHome(folder / name), folder / f"{name}.toml", folder / f"{name}-data"
+            )
+            for name in names
+        }
+        return cls(folder, CoordinatorHome(folder / "coordinator"), hospitals)
 
     def __getitem__(self, name: str) -> MemoryHospital:
         return self.hospitals[name]
