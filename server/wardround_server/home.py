@@ -1,5 +1,6 @@
 """The coordinator's directory: settings, keys, hospitals, studies and runs."""
 
+import json
 import re
 import secrets
 from dataclasses import dataclass
@@ -64,12 +65,16 @@ class CoordinatorHome:
         return Enrolment.open(self.directory, Authority.load(self.directory / "authority"))
 
     def submit(self, signed: bytes) -> Study:
-        """Queue a signed study. Raises BadInput when it is not signed by this coordinator."""
+        """Queue a signed study; one that failed goes on from its last checkpoint.
+
+        Raises BadInput when it is not signed by this coordinator, waits, runs or is done.
+        """
         study = read_signed_study(signed, signer=self.identity().public_key)
         self.identity_keys(study)
         folder = self.run_folder(study.digest)
         if (folder / "study.json").exists():
-            raise BadInput(f"study {study.name}: {study.digest[:16]} was submitted already")
+            _take_up_again(folder, study)
+            return study
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         write_durably(folder / "run-id", secrets.token_hex(16).encode())
         write_durably(folder / "study.json", signed)
@@ -99,3 +104,12 @@ class CoordinatorHome:
         """All submitted studies, oldest first."""
         found = (self.directory / "studies").glob("*/study.json")
         return [path.parent for path in sorted(found, key=lambda path: path.stat().st_mtime_ns)]
+
+
+def _take_up_again(folder: Path, study: Study) -> None:
+    """Set a failed run's result aside, so that the service runs it again; else BadInput."""
+    result = folder / "result.json"
+    if not result.exists() or "error" not in json.loads(result.read_text()):
+        raise BadInput(f"study {study.name}: {study.digest[:16]} was submitted already")
+    earlier = len(list(folder.glob("result.failed-*.json")))
+    result.rename(folder / f"result.failed-{earlier + 1}.json")

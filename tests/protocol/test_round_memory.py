@@ -347,3 +347,15 @@ def test_the_status_file_names_hospitals_and_rounds_and_holds_no_vector(ward):
     assert set(status["hospitals"]) == set(NAMES)
     assert status["state"] == "evaluate"
     assert "counts" not in federation.status.read_text()
+
+
+def test_a_model_is_kept_when_too_few_hospitals_are_left_to_evaluate_it(ward):
+    def leave_after(answer):
+        federation.grid.gone.add(NORTHSIDE)
+        return answer
+
+    federation = Federation(ward, when(in_round(1), leave_after), rounds__count=2, rounds__quorum=3)
+    model, session = federation.run().train_and_evaluate()
+    assert len(federation.entries("round-closed")) == 2
+    assert federation.entries("evaluation-closed") == []
+    assert federation.close(model, session).countersignatures.keys() == {HARBOUR, LAKESIDE}

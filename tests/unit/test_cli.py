@@ -305,6 +305,10 @@ def test_a_study_is_signed_submitted_once_listed_and_backed_up(ward, tmp_path, c
     )
     rows = json.loads(said(capsys, "coordinator", "status", home, "--json"))["studies"]
     assert [(row["study"], row["state"]) for row in rows] == [("fever", "waiting")]
+    (folder,) = (home / "studies").iterdir()
+    (folder / "result.json").write_text('{"error": "QuorumMissed", "exit_code": 1}')
+    assert "Submitted" in said(capsys, "study", "submit", signed, "--coordinator", home)
+    assert [path.name for path in folder.glob("result*")] == ["result.failed-1.json"]
     assert "it is waiting" in said(
         capsys, "model", "export", "fever", "--coordinator", home, "--out", tmp_path / "m", code=4
     )

@@ -105,12 +105,17 @@ class Run:
         """
         if any(entry.type == "evaluation-closed" for entry in self.record.log.entries()):
             return  # A resumed run: the coordinator was stopped after it.
+        try:
+            cohort = self._cohort(session, lost, self.study.rounds.count)
+        except QuorumMissed as error:
+            self.record.show(note=f"no evaluation: {error}")
+            return  # The model is trained; the report says that nobody evaluated it.
         spec = evaluation_spec(
             self.study,
             run=self.record.run,
             session=session.name,
             attempt=1,
-            cohort=self._cohort(session, lost, self.study.rounds.count),
+            cohort=cohort,
             directory_digest=session.directory.digest,
             model=state.model,
         )
