@@ -74,20 +74,25 @@ class Hospital:
     def after_answer(self, body: Body, vector: Vector | None) -> None:
         """What can wait until the answer has left: this hospital's own view of the round.
 
-        It takes at most a tenth of the time, so rounds that follow fast on each other are not all
-        looked at; the model that is evaluated always is.
+        Loss and epsilon take at most a tenth of the time: of rounds that follow fast on each other
+        not all are looked at, but the model that is evaluated always is.
         """
         session = self._session_of(body)
         if session is None or vector is None or not isinstance(body, Work):
             return
         if body != self._answered:  # it was refused, and the status says so
             return
+        used = attempts_used(session.study, session.ledger.releases())
+        self._seen |= {"attempts": used, "seconds": self.times.last}
         started_s = time.monotonic()
-        if started_s < self._next_look_s and body.spec.get("purpose") != Purpose.EVALUATE.value:
-            return
-        self._look(session, vector)
-        ended_s = time.monotonic()
-        self._next_look_s = ended_s + (ended_s - started_s) / _LOOK_SHARE
+        if started_s >= self._next_look_s or body.spec.get("purpose") == Purpose.EVALUATE.value:
+            self._seen |= {
+                "epsilon": _epsilon_after(session.study, used),
+                "loss": held_out_loss(session.study, session.records.held_out, vector),
+            }
+            ended_s = time.monotonic()
+            self._next_look_s = ended_s + (ended_s - started_s) / _LOOK_SHARE
+        self._show(state="training", **self._seen)
 
     def close(self) -> None:
         """Forget secrets, give the ledgers back."""
@@ -178,17 +183,6 @@ class Hospital:
                 session.evidence.append(("round-refused", entry))
         self._show(state=f"refused: {refusal.code.value}", why=str(refusal))
         self._next_look_s = 0.0  # the next answered round says that all is well again
-
-    def _look(self, session: RunSession, model: Vector) -> None:
-        """Attempts answered, epsilon they cost, and the loss on our own held-out patients."""
-        used = attempts_used(session.study, session.ledger.releases())
-        self._seen = {
-            "attempts": used,
-            "epsilon": _epsilon_after(session.study, used),
-            "loss": held_out_loss(session.study, session.records.held_out, model),
-            "seconds": self.times.last,
-        }
-        self._show(state="training", **self._seen)
 
     def _show(self, **changes: object) -> None:
         self.home.show({"hospital": self.name, **changes})

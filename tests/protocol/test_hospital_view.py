@@ -33,7 +33,9 @@ def test_a_hospital_looks_at_its_patients_for_a_tenth_of_its_time_and_at_the_las
     assert 0 < hospital._next_look_s - ended_s < 10 * (ended_s - started_s)
 
     hospital._next_look_s = math.inf
-    assert answer_round(talk, 1)["attempts"] == 1
+    before = hospital._seen["epsilon"]
+    shown = answer_round(talk, 1)
+    assert (shown["attempts"], shown["epsilon"]) == (2, before)
 
     shown = answer_round(talk, talk.study.rounds.count)
     assert shown["attempts"] == 2

@@ -152,7 +152,9 @@ def render(snapshot: Snapshot) -> Group:
         )
     bar = ProgressBar(total=snapshot.rounds, completed=snapshot.round, width=60)
     left = snapshot.left_s()
-    text = f"round {snapshot.round} of {snapshot.rounds}, {snapshot.coordinator.get('state', '-')}"
+    text = (
+        f"  round {snapshot.round} of {snapshot.rounds}, {snapshot.coordinator.get('state', '-')}"
+    )
     if left is not None:
         text += f", about {left:.0f} s left"
     return Group(table, bar, Text(text))
