@@ -25,7 +25,7 @@ from wardround.masking.run_key import SignedRunKey
 from wardround.models.networks import build, parameters_of
 from wardround.protocol.envelope import Vector, seal, unseal
 from wardround.protocol.messages import Body, Close, Joined, Open, Work
-from wardround.protocol.specs import evaluation_spec, training_spec
+from wardround.protocol.specs import attempt_spec
 from wardround.study.files import checked, sign_study
 from wardround.study.manifest import Study
 from wardround.ticket import EnrolmentRequest, JoinTicket
@@ -356,9 +356,7 @@ class Talk:
             "model": self.model,
         }
         common |= changes
-        if number >= self.study.rounds.count:
-            return evaluation_spec(self.study, **common)
-        return training_spec(self.study, round_number=number, **common)
+        return attempt_spec(self.study, round_number=number, **common)
 
     def work(self, spec: RoundSpec | Json, **changes: Any) -> Work:
         assert self.directory is not None

@@ -17,7 +17,7 @@ from wardround.errors import QuorumMissed
 from wardround.masking.quantise import dequantise
 from wardround.models.networks import build, parameters_of
 from wardround.protocol.envelope import Vector
-from wardround.protocol.specs import evaluation_layout, evaluation_spec, model_digest, training_spec
+from wardround.protocol.specs import attempt_spec, evaluation_layout, model_digest
 from wardround.study.manifest import Mechanism, Study
 from wardround_server.grid import HospitalGrid
 from wardround_server.optimisers import OptimiserState, step
@@ -74,7 +74,7 @@ class Run:
         """One attempt: either the model steps, or whoever is missing is named and left out."""
         progress = state.progress
         cohort = self._cohort(session, lost, progress.round)
-        spec = training_spec(
+        spec = attempt_spec(
             self.study,
             run=self.record.run,
             session=session.name,
@@ -110,10 +110,11 @@ class Run:
         except QuorumMissed as error:
             self.record.show(note=f"no evaluation: {error}")
             return  # The model is trained; the report says that nobody evaluated it.
-        spec = evaluation_spec(
+        spec = attempt_spec(
             self.study,
             run=self.record.run,
             session=session.name,
+            round_number=self.study.rounds.count,
             attempt=1,
             cohort=cohort,
             directory_digest=session.directory.digest,

@@ -12,7 +12,7 @@ from wardround.masking.round_spec import Purpose, RoundSpec
 from wardround.study.manifest import Study, StudyPlan
 
 
-def training_spec(
+def attempt_spec(
     study: Study,
     *,
     run: str,
@@ -23,9 +23,17 @@ def training_spec(
     directory_digest: str,
     model: npt.NDArray[np.float32],
 ) -> RoundSpec:
-    """The spec of a training attempt: one lane per parameter, scaled to the study's bound."""
+    """The spec of an attempt. Rounds 0 to count - 1 train, round `count` evaluates.
+
+    Training has one lane per parameter, scaled to the study's bound; evaluation has whole counts.
+    Raises ProtocolViolation for a round that the study does not have.
+    """
+    last = study.rounds.count
+    if round_number > last:
+        raise ProtocolViolation(f"round spec: round {round_number}, the study ends with {last}")
+    trains = round_number < last
     return RoundSpec(
-        purpose=Purpose.TRAIN,
+        purpose=Purpose.TRAIN if trains else Purpose.EVALUATE,
         run=run,
         session=session,
         study_digest=study.digest,
@@ -34,36 +42,8 @@ def training_spec(
         cohort=cohort,
         directory_digest=directory_digest,
         model_digest=model_digest(model),
-        lanes=model.size,
-        scale=choose_scale(study.training.update_bound, len(cohort)),
-        limit=largest_limit(len(cohort)),
-        minimum=study.masking.minimum_hospitals,
-    )
-
-
-def evaluation_spec(
-    study: Study,
-    *,
-    run: str,
-    session: str,
-    attempt: int,
-    cohort: tuple[str, ...],
-    directory_digest: str,
-    model: npt.NDArray[np.float32],
-) -> RoundSpec:
-    """The spec of an evaluation attempt: whole counts, after the last training round."""
-    return RoundSpec(
-        purpose=Purpose.EVALUATE,
-        run=run,
-        session=session,
-        study_digest=study.digest,
-        round=study.rounds.count,
-        attempt=attempt,
-        cohort=cohort,
-        directory_digest=directory_digest,
-        model_digest=model_digest(model),
-        lanes=evaluation_layout(study).lanes,
-        scale=1.0,
+        lanes=model.size if trains else evaluation_layout(study).lanes,
+        scale=choose_scale(study.training.update_bound, len(cohort)) if trains else 1.0,
         limit=largest_limit(len(cohort)),
         minimum=study.masking.minimum_hospitals,
     )
@@ -77,31 +57,16 @@ def evaluation_layout(study: StudyPlan) -> CountsLayout:
 
 def check_spec(spec: RoundSpec, study: Study, model: npt.NDArray[np.float32]) -> None:
     """Refuse a spec that is not the study's own. Raises ProtocolViolation naming the field."""
-    if spec.purpose is Purpose.TRAIN:
-        if spec.round >= study.rounds.count:
-            raise ProtocolViolation(
-                f"round spec: round {spec.round}, the study has {study.rounds.count}"
-            )
-        due = training_spec(
-            study,
-            run=spec.run,
-            session=spec.session,
-            round_number=spec.round,
-            attempt=spec.attempt,
-            cohort=spec.cohort,
-            directory_digest=spec.directory_digest,
-            model=model,
-        )
-    else:
-        due = evaluation_spec(
-            study,
-            run=spec.run,
-            session=spec.session,
-            attempt=spec.attempt,
-            cohort=spec.cohort,
-            directory_digest=spec.directory_digest,
-            model=model,
-        )
+    due = attempt_spec(
+        study,
+        run=spec.run,
+        session=spec.session,
+        round_number=spec.round,
+        attempt=spec.attempt,
+        cohort=spec.cohort,
+        directory_digest=spec.directory_digest,
+        model=model,
+    )
     came = spec.to_json()
     for name, value in due.to_json().items():
         if came[name] != value:
