@@ -60,12 +60,12 @@ class Run:
         lost: Lost = {}
         while state.progress.round < self.study.rounds.count:
             started_s = time.perf_counter()
-            session, lost = self._with_returned(post, session, lost)
+            session, lost = self._with_returned(post, session, self._with_gone(session, lost))
             state, gone = self._round(post, session, state, lost)
             lost |= gone
             write_checkpoint(self.checkpoint_file, state)
             self.record.took(time.perf_counter() - started_s)
-        self._evaluate(post, session, state, lost)
+        self._evaluate(post, session, state, self._with_gone(session, lost))
         return state.model, session
 
     def _round(
@@ -146,6 +146,13 @@ class Run:
         """Hospitals that are there and, by their node, still the process that joined."""
         there = frozenset(session.directory.names) & self.grid.connected()
         return frozenset(n for n in there if self.grid.node_of(n) == session.nodes[n])
+
+    def _with_gone(self, session: Session, lost: Lost) -> Lost:
+        """Name whoever went away between two attempts: nobody was waiting for it then."""
+        gone = frozenset(session.directory.names) - self._members(session) - lost.keys()
+        for name in sorted(gone):
+            self.record.left_out(name, Absence.DISCONNECTED.value)
+        return {**lost, **dict.fromkeys(gone, Absence.DISCONNECTED)}
 
     def _with_returned(self, post: Post, session: Session, lost: Lost) -> tuple[Session, Lost]:
         """Open a new session when a hospital of the roster has come back."""
