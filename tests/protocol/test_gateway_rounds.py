@@ -315,9 +315,11 @@ def test_large_uploads_do_not_hold_up_small_requests(running, members):
             thread.start()
             sent = grid.push_messages(messages(grid, NAMES[1:], pack("ask", {}, vector)))
             assert len(collect(grid, sent, 60)) == 3
+            answered_meanwhile = len(waits)
         stop.set()
         thread.join()
         client.close()
         probe.close()
-    assert max(waits) < 1.0, max(waits)
+    # A gateway that worked on one upload at a time would have answered one between two of them.
+    assert answered_meanwhile > 6
     print(f"slowest heartbeat {max(waits):.3f} s, median {sorted(waits)[len(waits) // 2]:.4f} s")

@@ -10,11 +10,10 @@ from tests.support.hospitals import study_json
 from wardround.errors import ProtocolViolation
 from wardround.masking.quantise import choose_scale, dequantise, largest_limit, quantise
 from wardround.protocol.specs import (
+    attempt_spec,
     check_spec,
     evaluation_layout,
-    evaluation_spec,
     model_digest,
-    training_spec,
 )
 from wardround.study.files import checked
 from wardround.study.manifest import Study
@@ -37,7 +36,7 @@ def study(**changes):
 
 
 def test_a_training_spec_has_a_lane_per_parameter_and_carries_the_studys_bound():
-    spec = training_spec(study(), round_number=1, **COMMON)
+    spec = attempt_spec(study(), round_number=1, **COMMON)
     assert (spec.lanes, spec.round, spec.minimum) == (3, 1, 2)
     assert spec.limit == largest_limit(3)
     assert spec.scale == choose_scale(64.0, 3)
@@ -47,7 +46,7 @@ def test_a_training_spec_has_a_lane_per_parameter_and_carries_the_studys_bound()
 
 
 def test_an_evaluation_spec_has_the_lanes_of_the_counts_and_comes_after_the_last_round():
-    spec = evaluation_spec(study(), **COMMON)
+    spec = attempt_spec(study(), round_number=2, **COMMON)
     assert (spec.round, spec.scale) == (2, 1.0)
     assert spec.lanes == evaluation_layout(study()).lanes
 
@@ -71,27 +70,30 @@ DIFFERENT = {
 @pytest.mark.parametrize("purpose", ["train", "evaluate"])
 @pytest.mark.parametrize("name", DIFFERENT)
 def test_a_field_that_the_study_says_otherwise_is_named(purpose, name):
-    made = (
-        training_spec(study(), round_number=0, **COMMON)
-        if purpose == "train"
-        else evaluation_spec(study(), **COMMON)
-    )
+    made = attempt_spec(study(), round_number=0 if purpose == "train" else 2, **COMMON)
+    assert made.purpose == purpose
     check_spec(made, study(), MODEL)
     with pytest.raises(ProtocolViolation, match=f"round spec: {name} is not what the study says"):
         check_spec(replace(made, **{name: DIFFERENT[name]}), study(), MODEL)
 
 
 def test_a_round_that_the_study_does_not_have_is_refused():
-    last = training_spec(study(), round_number=1, **COMMON)
+    last = attempt_spec(study(), round_number=1, **COMMON)
     check_spec(last, study(), MODEL)
-    with pytest.raises(ProtocolViolation, match="round 2, the study has 2"):
-        check_spec(replace(last, round=2), study(), MODEL)
-    with pytest.raises(ProtocolViolation, match="round is not what the study says"):
-        check_spec(replace(evaluation_spec(study(), **COMMON), round=1), study(), MODEL)
+    with pytest.raises(ProtocolViolation, match="round 3, the study ends with 2"):
+        check_spec(replace(last, round=3), study(), MODEL)
+
+
+def test_training_after_the_last_round_and_evaluation_before_it_are_refused():
+    training = attempt_spec(study(), round_number=1, **COMMON)
+    evaluation = attempt_spec(study(), round_number=2, **COMMON)
+    for spec in (replace(training, round=2), replace(evaluation, round=1)):
+        with pytest.raises(ProtocolViolation, match="purpose is not what the study says"):
+            check_spec(spec, study(), MODEL)
 
 
 def test_a_cohort_from_outside_the_roster_is_refused():
-    spec = training_spec(study(), round_number=0, **COMMON | {"cohort": ("a", "stranger")})
+    spec = attempt_spec(study(), round_number=0, **COMMON | {"cohort": ("a", "stranger")})
     with pytest.raises(ProtocolViolation, match="not within the study's roster"):
         check_spec(spec, study(), MODEL)
 
@@ -99,4 +101,4 @@ def test_a_cohort_from_outside_the_roster_is_refused():
 def test_a_cohort_below_the_studys_minimum_cannot_be_built():
     small = study(masking__minimum_hospitals=3, rounds__quorum=3)
     with pytest.raises(ProtocolViolation, match="a cohort of 2 came, the minimum is 3"):
-        training_spec(small, round_number=0, **COMMON | {"cohort": ("a", "b")})
+        attempt_spec(small, round_number=0, **COMMON | {"cohort": ("a", "b")})
