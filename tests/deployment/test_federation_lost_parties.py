@@ -82,7 +82,7 @@ def coordinator_killed(ward: Federation) -> Played:
 @pytest.fixture(scope="module")
 def hospitals_killed(ward: Federation, coordinator_killed: Played) -> Played:
     """`alpha` dies after its answer, for good; `beta` before it, and is started again."""
-    study = submitted(ward, "hospitals-killed", "rounds.count=60")
+    study = submitted(ward, "hospitals-killed", "rounds.count=25")
     ward.until_training(study, rounds=2)
     with ward.stopped("hospital-gamma"):  # the others have answered, the round stays open
         time.sleep(1)

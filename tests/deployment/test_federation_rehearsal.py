@@ -261,7 +261,7 @@ def test_a_rehearsal_whose_hospital_is_killed_ends_with_exit_code_8_and_a_verifi
     tmp_path: Path,
 ) -> None:
     names = ["alpha", "beta", "gamma", "delta"]
-    with rehearsing(tmp_path, names, rounds=40) as (process, out):
+    with rehearsing(tmp_path, names, rounds=15) as (process, out):
         until_training(out)
         (victim,) = living_with(str(out / "hospitals" / "beta"))
         os.kill(victim, signal.SIGKILL)
