@@ -14,7 +14,7 @@ from wardround.audit.verify import verify_bundle
 from wardround.cli.audit import app
 from wardround.errors import BadInput, VerificationFailed
 
-HEAVY = ("torch", "flwr", "pandas", "opacus")
+HEAVY = ("torch", "flwr", "pandas", "opacus", "typst")
 LONGEST_S = 5.0
 
 CHILD = """

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from wardround.audit.check_authentic import Pins
 from wardround.audit.html import render_html
+from wardround.audit.pdf import can_render_pdf, render_pdf
 from wardround.audit.verdicts import Verdicts
 from wardround.audit.verify import verify_bundle
 from wardround.canonical import Json
@@ -119,6 +120,8 @@ def _summary(rehearsal: Rehearsal, study: Study, result: Json, seconds: float) -
     report = json.loads((rehearsal.out / "report.json").read_text())
     verdicts = _verify(rehearsal, study)
     write_durably(rehearsal.out / "report.html", render_html(report, verdicts).encode())
+    if can_render_pdf():
+        write_durably(rehearsal.out / "report.pdf", render_pdf(report, verdicts))
     run = (rehearsal.coordinator / "studies" / study.digest / "run-id").read_text()
     return {
         "study": study.name,
@@ -130,6 +133,7 @@ def _summary(rehearsal: Rehearsal, study: Study, result: Json, seconds: float) -
         "metrics": {**_pooled(report), "per_hospital": _per_hospital(rehearsal, study, run)},
         "verified": verdicts.ok,
         "report": str(rehearsal.out / "report.html"),
+        **({"report_pdf": str(rehearsal.out / "report.pdf")} if can_render_pdf() else {}),
         "bundle": str(rehearsal.out / "bundle.zip"),
         "model": str(rehearsal.out / "model.safetensors"),
         "exit_code": result["exit_code"],

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable
 from functools import lru_cache
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -30,7 +31,7 @@ QUESTIONS = {
 }
 _MARKS = {"sent": "", "missed": "✕", "rejected": "!", "not asked": "", "unknown": "·"}
 _DASH = "\N{EN DASH}"
-_LETTERS = {
+LETTERS = {
     Origin.RECOMPUTED: "R",
     Origin.LOGGED: "L",
     Origin.DECLARED: "D",
@@ -45,34 +46,35 @@ def render_html(report: Json, verdicts: Verdicts | None = None) -> str:
     `verdicts` are what this reader's own verification said; without them the page says that it
     was not verified, since no page can vouch for itself. Raises BadInput when `report` is none.
     """
+    return _environment().get_template("report.html.j2").render(facts(report, verdicts))
+
+
+def facts(report: Json, verdicts: Verdicts | None) -> dict[str, Any]:
+    """What a page shows: the typed report as `r`, and beside it what has to be worked out.
+
+    HTML and PDF are made of the same facts. Raises BadInput when `report` is none.
+    """
     try:
         checked = Report.model_validate(report)
     except ValueError as error:
         raise BadInput(f"report: not a wardround.report/1 ({type(error).__name__})") from error
     metrics = checked.evaluation.metrics
-    return (
-        _environment()
-        .get_template("report.html.j2")
-        .render(
-            r=checked,
-            bare=checked.guarantee.kind is GuaranteeClass.NONE,
-            verdicts=_chips(verdicts),
-            failures=[str(f) for v in verdicts.four for f in v.failures] if verdicts else [],
-            verified=None if verdicts is None else verdicts.ok,
-            pinned=verdicts is not None and COORDINATOR in verdicts.pinned,
-            same_everywhere=len({entry.epsilon.value for entry in checked.guarantee.hospitals})
-            == 1,
-            icons=icon_array(checked.guarantee.odds_percent.value),
-            columns=[
-                _column(index, facts, checked) for index, facts in enumerate(attempts(checked))
-            ],
-            roc=roc_plot(metrics["roc"]) if metrics and metrics["roc"] else None,
-            calibration=calibration_plot(metrics["calibration"]) if metrics else None,
-            metrics=_metric_rows(metrics) if metrics else [],
-            few_columns=len(checked.participation.attempts) <= _FEW_COLUMNS,
-            counted=_count_hazards(checked),
-        )
-    )
+    return {
+        "r": checked,
+        "bare": checked.guarantee.kind is GuaranteeClass.NONE,
+        "verdicts": _chips(verdicts),
+        "failures": [str(f) for v in verdicts.four for f in v.failures] if verdicts else [],
+        "verified": None if verdicts is None else verdicts.ok,
+        "pinned": verdicts is not None and COORDINATOR in verdicts.pinned,
+        "same_everywhere": len({entry.epsilon.value for entry in checked.guarantee.hospitals}) == 1,
+        "icons": icon_array(checked.guarantee.odds_percent.value),
+        "columns": [_column(index, each, checked) for index, each in enumerate(attempts(checked))],
+        "roc": roc_plot(metrics["roc"]) if metrics and metrics["roc"] else None,
+        "calibration": calibration_plot(metrics["calibration"]) if metrics else None,
+        "metrics": _metric_rows(metrics) if metrics else [],
+        "few_columns": len(checked.participation.attempts) <= _FEW_COLUMNS,
+        "counted": _count_hazards(checked),
+    }
 
 
 def attempts(report: Report) -> tuple[AttemptFacts, ...]:
@@ -108,7 +110,7 @@ def epsilon_text(value: float | None) -> str:
 def tag(origin: Origin) -> Markup:
     """The small letter beside a number that says where it comes from."""
     return Markup('<abbr class="o o-{}" title="{}">{}</abbr>').format(
-        origin.name.lower(), origin.value, _LETTERS[origin]
+        origin.name.lower(), origin.value, LETTERS[origin]
     )
 
 
@@ -159,7 +161,7 @@ def _environment() -> Environment:
         "tag": tag,
         "mark": mark,
         "origin_tag": lambda name: tag(Origin[name]),
-        "by_status": _worst_first,
+        "by_status": worst_first,
     }
     return environment
 
@@ -233,7 +235,8 @@ def _interval(low: float | None, high: float | None, *, as_share: bool) -> str:
     return f"{low:.3f} to {high:.3f}"
 
 
-def _worst_first(hazards: Iterable[Hazard]) -> list[Hazard]:
+def worst_first(hazards: Iterable[Hazard]) -> list[Hazard]:
+    """What failed, then what should be known, then what passed."""
     order = (Status.FAIL, Status.REMARK, Status.PASS)
     return sorted(hazards, key=lambda hazard: order.index(hazard.status))
 

@@ -63,6 +63,10 @@ def report(
     out: Annotated[Path, typer.Option("--out", help="Directory for report.html and report.json.")],
     coordinator_key: CoordinatorKey = "",
     roster: RosterFile = None,
+    *,
+    pdf: Annotated[
+        bool, typer.Option("--pdf", help="report.pdf too: needs wardround[pdf].")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Verify a bundle and write its report with the verdicts on top; exit code 7 if it fails."""
@@ -70,6 +74,7 @@ def report(
     from wardround.audit.check_recomputed import REPORT_LIMIT_BYTES
     from wardround.audit.container import read_file, unpack
     from wardround.audit.html import render_html
+    from wardround.audit.pdf import render_pdf
     from wardround.audit.verify import verify_bytes
     from wardround.canonical import parse_json
     from wardround.durable import write_durably
@@ -79,12 +84,17 @@ def report(
     found = unpack(content).get(REPORT)
     if found is None:
         raise VerificationFailed(f"bundle {bundle.name}: it holds no {REPORT}")
-    page = render_html(parse_json(found, what=REPORT, limit_bytes=REPORT_LIMIT_BYTES), verdicts)
+    value = parse_json(found, what=REPORT, limit_bytes=REPORT_LIMIT_BYTES)
+    written = {"report.html": render_html(value, verdicts).encode(), REPORT: found}
+    answer: dict[str, object] = {"report": str(out / "report.html"), "ok": verdicts.ok}
+    if pdf:
+        written["report.pdf"] = render_pdf(value, verdicts)
+        answer["report_pdf"] = str(out / "report.pdf")
     out.mkdir(parents=True, exist_ok=True)
-    write_durably(out / "report.html", page.encode())
-    write_durably(out / REPORT, found)
-    answer = {"report": str(out / "report.html"), "ok": verdicts.ok}
-    typer.echo(json.dumps(answer) if as_json else f"{answer['report']}")
+    for name, its_bytes in written.items():
+        write_durably(out / name, its_bytes)
+    paths = [str(answer[key]) for key in ("report", "report_pdf") if key in answer]
+    typer.echo(json.dumps(answer) if as_json else "\n".join(paths))
     if not verdicts.ok:
         raise typer.Exit(VerificationFailed.exit_code)
 
