@@ -175,7 +175,8 @@ class StudyLoop:
             report = write_bundle(self.folder.path / "bundle.zip", evidence, identity=identity)
             self._write_outputs(study, record.run, model, report)
             record.show(state="done")
-        everybody = len(completed) == len(study.roster)
+        # Without an evaluation the run did not end as planned either (decision 0003).
+        everybody = len(completed) == len(study.roster) and report["evaluation"]["place"]
         return {
             "exit_code": 0 if everybody else EXIT_FEWER_HOSPITALS,
             "hospitals_planned": len(study.roster),

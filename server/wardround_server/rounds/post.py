@@ -9,13 +9,14 @@ from dataclasses import dataclass
 
 from flwr.app import Message
 
-from wardround.errors import WardroundError
+from wardround.errors import Unreachable, WardroundError
 from wardround.protocol.envelope import Vector, seal, unseal
 from wardround.protocol.messages import Body, Failed
 from wardround_server.grid import HospitalGrid
 from wardround_server.rounds.attempt import Absence
 
 _WAIT_S = 1.0
+_SEND_TRIES = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +59,10 @@ class Post:
         is given up is withdrawn, so that a late answer is refused.
         """
         end = time.monotonic() + deadline_s
-        there = [name for name in hospitals if name in self.grid.connected()]
+        waiting = self._send(hospitals, body, vector, message_type, deadline_s)
         for name in hospitals:
-            if name not in there:
+            if name not in waiting.values():
                 yield Silence(name, Absence.DISCONNECTED)
-        waiting = self._send(there, body, vector, message_type, deadline_s)
         while waiting:
             for reply in self.grid.pull_messages(list(waiting)):
                 yield self._read(waiting.pop(reply.metadata.reply_to_message_id), reply)
@@ -81,14 +81,21 @@ class Post:
         message_type: str,
         deadline_s: float,
     ) -> dict[str, str]:
+        """Send to those who are there; return who is asked, by the message's id."""
         content = seal(body, vector)
-        messages = [
-            self.grid.create_message(
-                content, message_type, self.grid.node_of(name), "", ttl=2 * deadline_s
-            )
-            for name in hospitals
-        ]
-        return dict(zip(self.grid.push_messages(messages), hospitals, strict=True))
+        for _ in range(_SEND_TRIES):
+            there = [name for name in hospitals if name in self.grid.connected()]
+            try:
+                messages = [
+                    self.grid.create_message(
+                        content, message_type, self.grid.node_of(name), "", ttl=2 * deadline_s
+                    )
+                    for name in there
+                ]
+                return dict(zip(self.grid.push_messages(messages), there, strict=True))
+            except Unreachable:  # one of them left just now; nothing was sent
+                continue
+        raise Unreachable("hospitals come and go faster than a message can be sent to them")
 
     def _given_up(self, waiting: Sequence[str], *, late: bool) -> dict[str, Absence]:
         lost = self.grid.lost(waiting)

@@ -6,6 +6,7 @@ from itertools import groupby
 from wardround.audit.attempts import Attempt, Presence
 from wardround.audit.bodies import (
     AttemptVoid,
+    EvaluationClosed,
     HospitalJoined,
     HospitalMissed,
     HospitalRefused,
@@ -32,7 +33,7 @@ def participation_of(evidence: Evidence, attempts: tuple[Attempt, ...]) -> Parti
     absent = tuple(_absent(evidence, attempts))
     completed = completed_hospitals(evidence, attempts)
     closed = sum(attempt.trains and attempt.counted for attempt in attempts)
-    lost = sorted({*planned} - {*completed} | {*_left_at_the_end(evidence)})
+    lost = sorted({*planned} - {*completed} | {*_left_outside_attempts(evidence)})
     whole = closed == evidence.study.rounds.count and _ended(evidence)
     return Participation(
         verdict="stopped early" if not whole else "somebody was missing" if lost else "everybody",
@@ -84,26 +85,29 @@ def outcome_of(attempt: Attempt) -> str:
 def _absent(evidence: Evidence, attempts: tuple[Attempt, ...]) -> Iterator[Absent]:
     joined = {record.body.hospital for record in evidence.coordinator.of(HospitalJoined)}
     refused = {r.body.hospital: r.body.code for r in evidence.coordinator.of(HospitalRefused)}
-    outside = _left_at_the_end(evidence)
+    outside = _left_outside_attempts(evidence)
     for name in evidence.study.names():
         if name not in joined:
-            reason = outside.get(name, "no answer was recorded")
+            _, reason = outside.get(name, (0, "no answer was recorded"))
             if name in refused:
                 reason = f"refused: {refused[name]}"
             yield Absent(hospital=name, since="never joined", reason=reason)
             continue
         yield from _absences(name, attempts)
         if name in outside:
-            yield Absent(hospital=name, since="at the end", reason=outside[name])
+            seq, reason = outside[name]
+            ended = any(record.seq < seq for record in evidence.coordinator.of(RunClosed))
+            since = "at the end" if ended else "between two rounds"
+            yield Absent(hospital=name, since=since, reason=reason)
 
 
-def _left_at_the_end(evidence: Evidence) -> dict[str, str]:
-    """Hospitals whose last word is that they were missed outside an attempt, and why."""
-    last: dict[str, str] = {}
+def _left_outside_attempts(evidence: Evidence) -> dict[str, tuple[int, str]]:
+    """Hospitals whose last word is that they were missed outside an attempt: where, and why."""
+    last: dict[str, tuple[int, str]] = {}
     for record in evidence.coordinator.records:
         body = record.body
         if isinstance(body, HospitalMissed) and body.transcript is None:
-            last[body.hospital] = body.reason
+            last[body.hospital] = (record.seq, body.reason)
         elif isinstance(body, HospitalJoined | UpdateReceived):
             last.pop(body.hospital, None)
     return last
@@ -171,7 +175,9 @@ def _headline(
         ended = f"{closed} of {rounds} rounds were closed"
         return f"The run stopped early: {ended}; {len(completed)} of {planned} hospitals were there"
     if not lost:
-        return f"All {planned} hospitals took part in all {rounds} rounds and in the evaluation"
+        evaluated = any(evidence.coordinator.of(EvaluationClosed))
+        rest = "and in the evaluation" if evaluated else "but the model was not evaluated"
+        return f"All {planned} hospitals took part in all {rounds} rounds {rest}"
     shown = ", ".join(lost[:_ENOUGH]) + (f" and {len(lost) - _ENOUGH} more" * (len(lost) > _ENOUGH))
     if set(lost) <= set(completed):
         return f"{shown} took part in every round, and handed over no log at the end"
