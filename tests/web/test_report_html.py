@@ -146,6 +146,7 @@ def test_a_failed_verification_is_written_on_the_page():
     html = render_html(value, verdicts)
     assert "Recomputed: NO" in html
     assert "report-differs" in html
+    assert "CLAIMED, NOT PROVEN: FORMAL DP" in html
 
 
 def test_nothing_of_a_study_becomes_markup():

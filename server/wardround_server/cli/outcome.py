@@ -70,4 +70,6 @@ def _tell(outcome: Json, console: Console) -> None:
             highlight=False,
         )
     console.print(f"report   {outcome['report']}", highlight=False, soft_wrap=True)
+    if "report_pdf" in outcome:
+        console.print(f"         {outcome['report_pdf']}", highlight=False, soft_wrap=True)
     console.print(f"bundle   {outcome['bundle']}  (verified)", highlight=False, soft_wrap=True)
