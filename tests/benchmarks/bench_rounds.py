@@ -30,6 +30,7 @@ from wardround.errors import WardroundError
 from wardround.models.networks import build
 from wardround.study.files import read_study_plan
 from wardround.times import read_times
+from wardround_server.rehearsal.interrupt import Interruption
 from wardround_server.rehearsal.run import rehearse
 from wardround_server.rehearsal.script import Rehearsal
 
@@ -83,7 +84,7 @@ def measure_wardround(folder: Path, *, hospitals: int, rounds: int) -> tuple[int
     rehearsal = Rehearsal(study_folder=folder / "study", data=folder / "data", out=folder / "run")
     plan = read_study_plan(rehearsal.study_folder / "study.toml", [])
     parameters = sum(parameter.numel() for parameter in build(plan).parameters())
-    rehearse(rehearsal, console=Console(stderr=True))
+    rehearse(rehearsal, console=Console(stderr=True), interruption=Interruption())
     (coordinator,) = rehearsal.coordinator.glob("studies/*/times.jsonl")
     own = {
         name: read_times(rehearsal.hospital(name) / "times.jsonl")

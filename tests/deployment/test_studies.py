@@ -155,7 +155,7 @@ def test_the_breast_study_reaches_its_auroc_within_epsilon_3(demo: Path) -> None
 
 
 needs_heart = pytest.mark.skipif(
-    not HEART_DATA.is_dir(), reason="the UCI heart-disease files are not on this machine"
+    not HEART_DATA.is_dir(), reason="skipped: ../shared/data not present"
 )
 
 

@@ -1,7 +1,6 @@
 """How a rehearsal ends on the terminal: a summary for people, and one JSON object as last line."""
 
 import json
-import signal
 from pathlib import Path
 
 from rich.console import Console
@@ -10,6 +9,7 @@ from wardround.audit.container import pack, read_file, unpack
 from wardround.audit.verify import verify_bundle
 from wardround.canonical import Json
 from wardround.errors import VerificationFailed
+from wardround_server.rehearsal.interrupt import Interruption
 from wardround_server.rehearsal.run import rehearse
 from wardround_server.rehearsal.script import Rehearsal
 
@@ -18,9 +18,8 @@ _TAMPERED_MEMBER = "logs/coordinator.jsonl"
 
 def play(rehearsal: Rehearsal, *, as_json: bool) -> int:
     """Rehearse, print the outcome, return the exit code (0, or 8 with somebody missing)."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     console = Console(stderr=as_json)
-    outcome = rehearse(rehearsal, console=console)
+    outcome = rehearse(rehearsal, console=console, interruption=Interruption())
     code = int(outcome.pop("exit_code"))
     if not outcome["verified"]:
         raise VerificationFailed("the bundle of this run does not verify: `wardround audit verify`")

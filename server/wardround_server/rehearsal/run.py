@@ -18,8 +18,9 @@ from wardround.audit.verify import verify_bundle
 from wardround.canonical import Json
 from wardround.durable import write_durably
 from wardround.errors import BadInput, Refused, RefusedByBudget, WardroundError
-from wardround.study.manifest import Study
+from wardround.study.manifest import Mechanism, Study
 from wardround_server.home import CoordinatorHome
+from wardround_server.rehearsal.interrupt import Interruption
 from wardround_server.rehearsal.processes import Processes
 from wardround_server.rehearsal.script import Rehearsal, Stage, read_status
 from wardround_server.rehearsal.view import (
@@ -49,6 +50,7 @@ class Watch:
     rehearsal: Rehearsal
     processes: Processes
     study: Study
+    interruption: Interruption
     _trains_since: float | None = None
 
     @property
@@ -60,6 +62,7 @@ class Watch:
         """Show the run until it has a result. Raises WardroundError when the coordinator dies."""
         with view:
             while True:
+                self.interruption.check()
                 view.show(self.snapshot())
                 result = read_status(self.folder / "result.json")
                 if result:
@@ -76,12 +79,13 @@ class Watch:
         if status.get("state") == "train" and self._trains_since is None:
             self._trains_since = time.monotonic()
         since = self._trains_since or time.monotonic()
+        private = self.study.privacy.mechanism is not Mechanism.NONE
         hospitals = [
             HospitalState(
                 name,
                 self.processes.alive(f"hospital-{name}"),
                 read_status(self.rehearsal.hospital(name) / "status.json"),
-                self.study.privacy.epsilon if self.study.noise_multiplier() else None,
+                self.study.privacy.epsilon if private else None,
             )
             for name in self.study.names()
         ]
@@ -94,7 +98,7 @@ class Watch:
         )
 
 
-def rehearse(rehearsal: Rehearsal, *, console: Console) -> Json:
+def rehearse(rehearsal: Rehearsal, *, console: Console, interruption: Interruption) -> Json:
     """Play the whole federation. Returns the JSON of the command line, `exit_code` included.
 
     Raises what a party raised: BadInput for data, study or policy (then nothing is left in the
@@ -107,7 +111,7 @@ def rehearse(rehearsal: Rehearsal, *, console: Console) -> Json:
     with _new_folder(rehearsal.out), Processes(rehearsal.out / "logs") as processes:
         stage = Stage(rehearsal, processes, lambda line: console.print(line, highlight=False))
         study = stage.open(plan)
-        watch = Watch(rehearsal, processes, study)
+        watch = Watch(rehearsal, processes, study, interruption)
         result = watch.until_done(LiveView(console) if console.is_terminal else PlainView(console))
     if "error" in result:
         raise _error_of(result)
