@@ -11,7 +11,6 @@ from tests.support.hospitals import NAMES, Ward
 from tests.support.memory_grid import flower_message
 
 from wardround.masking.run_key import RunKey, sign_run_key
-from wardround.privacy.mechanism import SampledGaussian
 from wardround.protocol.envelope import seal, unseal
 from wardround.protocol.messages import Failed, Refusal, RefusalCode, Update
 from wardround.randomness import system_randomness
@@ -384,24 +383,3 @@ def _sealed(talk):
 
 def _unsealed(content):
     return unseal(content, lanes=100)
-
-
-def test_what_another_study_takes_of_the_dataset_in_mid_run_counts_against_the_budget(ward):
-    talk = ward.talk().open()
-    session = ward[HARBOUR].hospital.sessions["ab" * 16]
-    session.ledger.reserve(
-        study_digest="f" * 64,
-        run="cd" * 16,
-        purpose="train",
-        transcript="e" * 64,
-        mechanism=SampledGaussian(0.6, 0.9, 20),
-        units=100,
-        split="another split of the same patients",
-    )
-    assert refused(talk, talk.work(talk.spec()), talk.model) is RefusalCode.BUDGET
-
-
-def test_a_budget_that_the_policy_lowers_in_mid_run_holds_at_once(ward):
-    talk = ward.talk().open()
-    ward[HARBOUR].set_policy(epsilon_budget="0.5")
-    assert refused(talk, talk.work(talk.spec()), talk.model) is RefusalCode.BUDGET

@@ -11,13 +11,12 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
 import numpy as np
-from tests.support.federation_study import NAMES, new_identity, study_of
+from tests.support.federation_study import NAMES, counts_of_hospital, new_identity, study_of
 from tests.support.masked_hospitals import seeded
 
 from wardround.audit.bundle import LogExport, RunEvidence
 from wardround.audit.countersign import Countersignature, countersign
 from wardround.canonical import Json
-from wardround.evaluation.histograms import CountsLayout, CountsMode, count_patients
 from wardround.evidence.checkpoint import checkpoint_of, sign_checkpoint
 from wardround.evidence.entry import Entry, head_of
 from wardround.evidence.export import write_export
@@ -30,6 +29,7 @@ from wardround.masking.run_key import RunKey, sign_run_key
 from wardround.masking.update import mask, update_digest
 from wardround.privacy.accounting import epsilon_spent, gaussian_count_noise, noise_for
 from wardround.privacy.mechanism import SampledGaussian
+from wardround.protocol.specs import evaluation_layout
 from wardround.study.files import sign_study
 from wardround.study.manifest import Study
 
@@ -251,7 +251,7 @@ def _spec(
         cohort=cohort,
         directory_digest=fed.directory.digest,
         model_digest=model,
-        lanes=PARAMETERS if trains else layout_of(fed.study).lanes,
+        lanes=PARAMETERS if trains else evaluation_layout(fed.study).lanes,
         scale=choose_scale(bound, len(cohort)) if trains else 1.0,
         limit=largest_limit(len(cohort)),
         minimum=fed.study.masking.minimum_hospitals,
@@ -343,27 +343,6 @@ def _charge(fed: Federation, name: str, engine: Json) -> None:
             engine["noise_multiplier"], engine["sampling_rate"], engine["steps"]
         )
         fed.releases.setdefault(name, []).append(release)
-
-
-def layout_of(study: Study) -> CountsLayout:
-    """How this study's counts lie in the vector."""
-    return CountsLayout(mode=CountsMode(study.evaluation.counts), bins=study.evaluation.bins)
-
-
-def counts_of_hospital(study: Study, name: str) -> Lanes:
-    """Held-out patients of one hospital, with scores that separate the classes fairly well."""
-    random = np.random.default_rng(int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]))
-    patients = 40 + 25 * (len(name) % 4)
-    labels = (random.random(patients) < 0.4).astype(np.int64)
-    scores = 1 / (1 + np.exp(-(random.normal(size=patients) + 1.7 * (2 * labels - 1))))
-    raw = count_patients(labels, scores, layout_of(study))
-    if study.evaluation.counts == "exact":
-        return raw.exact().to_lanes()
-    assert study.evaluation.epsilon is not None
-    assert study.privacy.delta is not None
-    spread = gaussian_count_noise(study.evaluation.epsilon, study.privacy.delta)
-    noise = np.rint(random.normal(scale=spread, size=layout_of(study).lanes)).astype(np.int64)
-    return raw.noised(noise).to_lanes()
 
 
 def _update(name: str, spec: RoundSpec) -> Lanes:

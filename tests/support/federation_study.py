@@ -1,12 +1,18 @@
 """The small real study that the evidence in memory is about, and its parties' keys."""
 
+import hashlib
 from collections.abc import Mapping
 
+import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tests.support.masked_hospitals import seeded
 
 from wardround.canonical import Json
+from wardround.evaluation.histograms import count_patients
 from wardround.identity import Identity
+from wardround.masking.quantise import Lanes
+from wardround.privacy.accounting import gaussian_count_noise
+from wardround.protocol.specs import evaluation_layout
 from wardround.study.files import checked
 from wardround.study.manifest import Study
 
@@ -66,3 +72,21 @@ def study_of(
     for table, keys in (changes or {}).items():
         value[table] = {**value[table], **keys}
     return checked(Study, value, what="test study")
+
+
+def counts_of_hospital(study: Study, name: str) -> Lanes:
+    """Held-out patients of one hospital, with scores that separate the classes fairly well."""
+    random = np.random.default_rng(int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]))
+    patients = 40 + 25 * (len(name) % 4)
+    labels = (random.random(patients) < 0.4).astype(np.int64)
+    scores = 1 / (1 + np.exp(-(random.normal(size=patients) + 1.7 * (2 * labels - 1))))
+    raw = count_patients(labels, scores, evaluation_layout(study))
+    if study.evaluation.counts == "exact":
+        return raw.exact().to_lanes()
+    assert study.evaluation.epsilon is not None
+    assert study.privacy.delta is not None
+    spread = gaussian_count_noise(study.evaluation.epsilon, study.privacy.delta)
+    noise = np.rint(random.normal(scale=spread, size=evaluation_layout(study).lanes)).astype(
+        np.int64
+    )
+    return raw.noised(noise).to_lanes()
