@@ -4,13 +4,14 @@ A message names the thing, what came and what was due. It never holds a record's
 a token, since messages reach logs and terminals.
 """
 
-from typing import ClassVar
-
 
 class WardroundError(Exception):
-    """Anything that Wardround itself refuses or fails at."""
+    """Anything that Wardround itself refuses or fails at.
 
-    exit_code: ClassVar[int] = 1
+    An instance that passes on how another process ended may have that one's exit code.
+    """
+
+    exit_code: int = 1
 
 
 class Unreachable(WardroundError):

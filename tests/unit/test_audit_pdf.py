@@ -107,7 +107,7 @@ def test_sections_a_to_i_follow_with_every_hazard_and_every_digest_in_full(kind:
 
 def test_epsilon_is_printed_rounded_up_with_the_odds():
     guarantee, first = report("dp")["guarantee"], words(pdf("dp"), page=0)
-    shown = float(re.search(r"ε ([0-9.]+)", first)[1])  # type: ignore[index]
+    shown = float(re.findall(r"ε ([0-9.]+)", first)[0])
     assert guarantee["epsilon"]["value"] <= shown < guarantee["epsilon"]["value"] + 0.011
     assert f"50 → {guarantee['odds_percent']['value']:.0f} of 100" in first
 

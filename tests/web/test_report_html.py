@@ -96,7 +96,7 @@ def test_epsilon_is_printed_rounded_up_with_the_odds():
     value = json.loads(report("dp"))
     html = page("dp")
     epsilon = value["guarantee"]["epsilon"]["value"]
-    shown = float(re.search(r"<i>ε</i> ([0-9.]+)<", html)[1])  # type: ignore[index]
+    shown = float(re.findall(r"<i>ε</i> ([0-9.]+)<", html)[0])
     assert epsilon <= shown < epsilon + 0.011
     assert f"50 → {value['guarantee']['odds_percent']['value']:.0f}" in re.sub(r"\s+", " ", html)
 

@@ -129,7 +129,7 @@ class CommandFailed(WardroundError):
     def __init__(self, party: str, words: Sequence[str], code: int, stderr: bytes) -> None:
         text = stderr.decode(errors="replace").strip().removeprefix("wardround: ")
         super().__init__(f"{party}: wardround {words[0]} {words[1]}: {text or f'exit {code}'}")
-        self.exit_code = code if code > 0 else 1  # type: ignore[misc]  # the child's, not the class's
+        self.exit_code = code if code > 0 else 1
 
 
 def _end_with_parent() -> None:

@@ -40,7 +40,7 @@ class RunFailed(WardroundError):
 
     def __init__(self, message: str, *, exit_code: int) -> None:
         super().__init__(message)
-        self.exit_code = exit_code  # type: ignore[misc]  # the coordinator's, not the class's
+        self.exit_code = exit_code
 
 
 @dataclass(slots=True)

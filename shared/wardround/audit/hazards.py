@@ -262,10 +262,10 @@ def _budget_was_not_reset(case: Case) -> Finding:
 
 def _tuning(_: Case) -> Finding:
     text = (
-        "That no other setting was tried on these patients without being charged is declared by "
-        "the study's contact; a single run's evidence cannot show it."
+        "Whether other settings were tried on these patients without being charged cannot be seen "
+        "in the evidence of one run, and nobody declares it."
     )
-    return Finding(Status.REMARK, Origin.DECLARED, text)
+    return Finding(Status.REMARK, Origin.NOT_AVAILABLE, text)
 
 
 def _two_hospitals(_: Case) -> Finding:
