@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from wardround.errors import RefusedByBudget
 from wardround.privacy.accounting import epsilon_spent
@@ -149,6 +149,5 @@ def _factor_that_fits(after: Callable[[float], float], budget_epsilon: float) ->
 
 def _louder(plan: Gaussians, factor: float) -> Gaussians:
     return [
-        SampledGaussian(release.noise_multiplier * factor, release.sampling_rate, release.steps)
-        for release in plan
+        replace(release, noise_multiplier=release.noise_multiplier * factor) for release in plan
     ]

@@ -34,6 +34,7 @@ class GaussianBody(BaseModel):
     noise_multiplier: float
     sampling_rate: float
     steps: int
+    truncation: float = 0.0
 
 
 class ReservedBody(BaseModel):
@@ -87,13 +88,14 @@ class Release:
 
 
 def worst_of(first: Mechanism, second: Mechanism) -> Mechanism:
-    """A mechanism that is no more private than either: least noise, highest rate, most steps."""
+    """A mechanism that is no more private than either: least noise, highest rate, and so on."""
     if isinstance(first, Exact) or isinstance(second, Exact):
         return Exact()
     return SampledGaussian(
         min(first.noise_multiplier, second.noise_multiplier),
         max(first.sampling_rate, second.sampling_rate),
         max(first.steps, second.steps),
+        max(first.truncation, second.truncation),
     )
 
 
@@ -105,6 +107,7 @@ def encode_mechanism(mechanism: Mechanism) -> GaussianBody | Literal["exact"]:
         noise_multiplier=mechanism.noise_multiplier,
         sampling_rate=mechanism.sampling_rate,
         steps=mechanism.steps,
+        truncation=mechanism.truncation,
     )
 
 
@@ -145,4 +148,4 @@ def _release(body: ReservedBody, time: str, sent: tuple[Engine, str] | None) -> 
 def _mechanism(body: GaussianBody | Literal["exact"]) -> Mechanism:
     if body == "exact":
         return Exact()
-    return SampledGaussian(body.noise_multiplier, body.sampling_rate, body.steps)
+    return SampledGaussian(body.noise_multiplier, body.sampling_rate, body.steps, body.truncation)

@@ -151,6 +151,7 @@ class Gaussian(Frozen):
     noise_multiplier: Annotated[float, Field(gt=0)]
     sampling_rate: Annotated[float, Field(gt=0, le=1)]
     steps: Annotated[int, Field(ge=1, le=10**9)]
+    truncation: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
 
 class ReleaseReserved(Body):

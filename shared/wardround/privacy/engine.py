@@ -85,7 +85,7 @@ def parse_engine(value: Json) -> Engine:
     """Read an `engine` object from a log or a message. Raises BadInput, naming the field.
 
     >>> parse_engine({"mechanism": "gaussian", "noise_multiplier": 4}).released
-    SampledGaussian(noise_multiplier=4.0, sampling_rate=1.0, steps=1)
+    SampledGaussian(noise_multiplier=4.0, sampling_rate=1.0, steps=1, truncation=0.0)
     """
     mechanism = value.get("mechanism")
     kind = _KINDS.get(mechanism) if isinstance(mechanism, str) else None

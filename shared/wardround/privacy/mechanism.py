@@ -16,16 +16,19 @@ class SampledGaussian:
     """`steps` Gaussian releases, each over a fresh Poisson sample of the privacy units.
 
     `noise_multiplier` is the standard deviation over the L2 sensitivity, `sampling_rate` the
-    probability that a unit takes part in a step (1.0: all of them, always). Raises BadInput for
-    what is no such mechanism. (Abadi et al. 2016; Mironov et al. 2019)
+    probability that a unit takes part in a step (1.0: all of them, always). `truncation` bounds,
+    for each step, the probability that a Poisson sample was larger than a batch may be and was
+    cut; it is charged as total variation. Raises BadInput for what is no such mechanism.
+    (Abadi et al. 2016; Mironov et al. 2019)
 
     >>> SampledGaussian(1.1, 0.05, 200)
-    SampledGaussian(noise_multiplier=1.1, sampling_rate=0.05, steps=200)
+    SampledGaussian(noise_multiplier=1.1, sampling_rate=0.05, steps=200, truncation=0.0)
     """
 
     noise_multiplier: float
     sampling_rate: float
     steps: int
+    truncation: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0.0 < self.noise_multiplier < math.inf:
@@ -34,6 +37,8 @@ class SampledGaussian:
             raise BadInput(f"sampling rate: {self.sampling_rate} came, above 0 up to 1 was due")
         if not 1 <= self.steps <= MOST_STEPS:
             raise BadInput(f"steps: {self.steps} came, 1 to {MOST_STEPS} were due")
+        if not 0.0 <= self.truncation < 1.0:
+            raise BadInput(f"truncation: {self.truncation} came, 0 up to below 1 was due")
 
 
 @dataclass(frozen=True, slots=True)
