@@ -12,10 +12,13 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, StringConstraints, model_validator
 
 from wardround.canonical import Json, canonical_bytes, digest
+from wardround.privacy.engine import Clipping
 from wardround.privacy.mechanism import SampledGaussian
+from wardround.privacy.truncation import truncation_bound
 from wardround.study.contract import Contract, Frozen, Text
 
 MAX_NOISED_BINS = 64  # beyond it the noise leaves nothing of an AUROC (decision 0004)
+MOST_TRUNCATION = 1e-3  # beyond it delta could not hold even one step's truncation
 COORDINATOR = "coordinator"  # the actor of the coordinator's evidence log
 HospitalName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 Fingerprint = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -48,9 +51,10 @@ class Task(Frozen):
 
 
 class Mechanism(StrEnum):
-    """How an update is protected before it is masked (privacy.md)."""
+    """How an update is protected before it is masked (decision 0006)."""
 
     LOCAL = "local"
+    DISTRIBUTED = "distributed"
     NONE = "none"
 
 
@@ -58,7 +62,12 @@ class Privacy(Frozen):
     """What sets the guarantee. Every number is public: none may come from the data.
 
     `epsilon` is a ceiling over the whole run, spare attempts included, for (epsilon, delta)-DP
-    with add/remove neighbours that differ in one `unit`.
+    with add/remove neighbours that differ in one `unit`. `colluders` is how many hospitals may
+    pool what they know with the coordinator before mechanism distributed gives less than that.
+    A batch of more than `batch_most` of the at most `patients_most` patients of a hospital is
+    cut, and the probability of it is charged. Clipping adaptive moves the clip norm towards the
+    `adaptive_quantile` of the gradients' norms, by counts with noise `adaptive_count_noise`
+    (Andrew et al. 2021).
     """
 
     unit: Literal["patient", "record"] = "patient"
@@ -68,6 +77,12 @@ class Privacy(Frozen):
     clip_norm_l2: Positive
     sampling_rate: Probability
     records_per_patient: Annotated[int, Field(ge=1, le=1000)] = 1
+    colluders: Annotated[int, Field(ge=0, le=998)] = 1
+    clipping: Clipping = "flat"
+    patients_most: Annotated[int, Field(ge=1, le=10**9)] | None = None
+    batch_most: Annotated[int, Field(ge=1, le=10**9)] | None = None
+    adaptive_quantile: Probability | None = None
+    adaptive_count_noise: Positive | None = None
 
     @model_validator(mode="after")
     def _epsilon_unless_none(self) -> Self:
@@ -75,6 +90,42 @@ class Privacy(Frozen):
         if due and (self.epsilon is None or self.delta is None):
             raise ValueError("privacy: `epsilon` and `delta` are due unless mechanism is none")
         return self
+
+    @model_validator(mode="after")
+    def _adaptive_is_whole(self) -> Self:
+        adaptive = self.clipping == "adaptive"
+        if any(
+            (value is not None) != adaptive
+            for value in (self.adaptive_quantile, self.adaptive_count_noise)
+        ):
+            raise ValueError(
+                "privacy: `adaptive_quantile` and `adaptive_count_noise` belong to clipping = "
+                "adaptive, and only there"
+            )
+        if adaptive and self.mechanism is not Mechanism.LOCAL:
+            raise ValueError(
+                f"privacy: clipping = adaptive with mechanism {self.mechanism}: only mechanism "
+                "local noises the count that moves the clip norm"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _truncation_is_whole(self) -> Self:
+        if (self.patients_most is None) != (self.batch_most is None):
+            raise ValueError("privacy: `patients_most` and `batch_most` go together, or neither")
+        if self.truncation >= MOST_TRUNCATION:
+            raise ValueError(
+                f"privacy: batch_most {self.batch_most} is too near {self.sampling_rate:g} x "
+                f"patients_most {self.patients_most}: a batch would be cut too often to account for"
+            )
+        return self
+
+    @property
+    def truncation(self) -> float:
+        """The probability, at most, that the sample of a step is larger than `batch_most`."""
+        if self.patients_most is None or self.batch_most is None:
+            return 0.0
+        return truncation_bound(self.patients_most, self.sampling_rate, self.batch_most)
 
 
 class ServerOptimiser(Frozen):
@@ -178,6 +229,28 @@ class StudyPlan(Frozen):
             )
         if self.evaluation.counts == "noised" and self.privacy.delta is None:
             raise ValueError("study: noised evaluation counts need `privacy.delta`")
+        return self
+
+    @model_validator(mode="after")
+    def _distributed_is_one_step(self) -> Self:
+        privacy, training = self.privacy, self.training
+        if privacy.mechanism is not Mechanism.DISTRIBUTED:
+            return self
+        if training.local_steps != 1:
+            raise ValueError(
+                f"study: training.local_steps {training.local_steps} came, mechanism distributed "
+                "takes 1: a share of the noise covers one step, and no step on top of it"
+            )
+        if training.momentum or training.weight_decay:
+            raise ValueError(
+                "study: training.momentum and training.weight_decay are 0 with mechanism "
+                "distributed: its step starts anew in each round (training.server may have both)"
+            )
+        if privacy.colluders >= self.masking.minimum_hospitals:
+            raise ValueError(
+                f"study: privacy.colluders {privacy.colluders} of masking.minimum_hospitals "
+                f"{self.masking.minimum_hospitals}: at least one hospital's noise has to remain"
+            )
         return self
 
     @property
