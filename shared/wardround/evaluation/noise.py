@@ -7,7 +7,8 @@ import numpy as np
 
 from wardround.errors import BadInput
 from wardround.evaluation.histograms import Counts
-from wardround.randomness import Randomness, uniform
+from wardround.noise import gaussian
+from wardround.randomness import Randomness
 
 _ROUNDING_VARIANCE = 1 / 12
 
@@ -17,15 +18,13 @@ def gaussian_cells(cells: int, noise_multiplier: float, randomness: Randomness) 
 
     A count is an integer, so count + rounded noise = rounded (count + noise): rounding only
     post-processes the Gaussian mechanism that the accountant charges, and leaves no low bits of a
-    float to read. Box-Muller on 53-bit uniforms cuts the tail at 8.5 standard deviations, a mass of
-    1e-17, far below any delta. Raises BadInput for a noise multiplier that is not positive.
+    float to read. The tail is cut at 8.5 standard deviations, a mass of 1e-17, far below any
+    delta. Raises BadInput for a noise multiplier that is not positive.
     """
     if not 0 < noise_multiplier < math.inf:
         raise BadInput(f"evaluation noise: a positive multiplier was due, {noise_multiplier} came")
-    radius = np.sqrt(-2 * np.log1p(-uniform(cells, randomness)))
-    angle = 2 * math.pi * uniform(cells, randomness)
-    noise: Counts = np.rint(noise_multiplier * radius * np.cos(angle)).astype(np.int64)
-    return noise
+    noise = gaussian(cells, scale=noise_multiplier, randomness=randomness)
+    return np.rint(noise).astype(np.int64)
 
 
 def pooled_cell_sd(noise_multipliers: Iterable[float]) -> float:
