@@ -1,0 +1,112 @@
+"""What a layer call leaves behind, and how per-patient gradients come out of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+
+class Use(Protocol):
+    """One use of parameters in a forward pass, after the backward pass has come by.
+
+    A patient's gradient is the SUM over the patient's records: the loss was weighted so that
+    this is the mean. Everything is in float32, in float64 for a model of float64.
+    """
+
+    @property
+    def parameters(self) -> tuple[nn.Parameter, ...]:
+        """The trainable parameters that were used, each once; frozen ones are left out."""
+        ...
+
+    def squared_norms(self) -> Tensor:
+        """[patients] float64: squared L2 norm over all `parameters`, within 5e-7 of exact.
+
+        A norm that overflows, or of a gradient that is not finite, is inf or NaN.
+        """
+        ...
+
+    def weighted_sum(self, factors: Tensor) -> tuple[Tensor, ...]:
+        """For each parameter: the sum over patients of factor times gradient, in its shape.
+
+        `factors` is [patients], in the dtype of the sums. Called after `squared_norms`, which
+        may keep what it formed; every gradient is finite.
+        """
+        ...
+
+    def gradients(self) -> tuple[Tensor, ...]:
+        """For each parameter: [patients, *its shape], formed in full (shared parameters)."""
+        ...
+
+
+def exact_enough(values: Tensor) -> Tensor:
+    """The same values in float32 at least: sums in bfloat16 would lose the clip norm."""
+    return values if values.dtype in {torch.float32, torch.float64} else values.float()
+
+
+ROW = 4096
+
+
+def squared_rows(gradients: Tensor) -> Tensor:
+    """[patients, ...] -> [patients] float64: squared norm of each row.
+
+    Short runs are summed in the values' own precision, the runs in float64.
+    """
+    rows = gradients.reshape(len(gradients), -1)
+    values = rows.shape[1]
+    whole = values - values % ROW
+    squares: Tensor = torch.linalg.vecdot(rows[:, whole:], rows[:, whole:]).double()
+    if whole:
+        runs = rows[:, :whole].reshape(len(rows), -1, ROW)
+        squares = squares + torch.linalg.vecdot(runs, runs).sum(dim=1, dtype=torch.float64)
+    return squares
+
+
+@dataclass(frozen=True, slots=True)
+class FormedUse:
+    """A use whose per-patient gradients exist in full: [patients, *shape] for each parameter."""
+
+    parameters: tuple[nn.Parameter, ...]
+    formed: tuple[Tensor, ...] = field(repr=False)
+
+    def squared_norms(self) -> Tensor:
+        """Sum over the parameters."""
+        return torch.stack([squared_rows(gradients) for gradients in self.formed]).sum(dim=0)
+
+    def weighted_sum(self, factors: Tensor) -> tuple[Tensor, ...]:
+        """One matrix-vector product a parameter."""
+        return tuple(
+            (factors @ formed.reshape(len(formed), -1)).reshape(formed.shape[1:])
+            for formed in self.formed
+        )
+
+    def gradients(self) -> tuple[Tensor, ...]:
+        """What there is."""
+        return self.formed
+
+
+def unshared(uses: Sequence[Use]) -> list[Use]:
+    """Add up the gradients of parameters that several uses share, before any norm is taken.
+
+    Uses that share a parameter, directly or over others, become one FormedUse.
+    """
+    groups: list[list[Use]] = []
+    for use in uses:
+        own = {id(parameter) for parameter in use.parameters}
+        touching = [
+            group for group in groups if any(own & {id(p) for p in u.parameters} for u in group)
+        ]
+        groups = [group for group in groups if group not in touching]
+        groups.append([*(u for group in touching for u in group), use])
+    return [group[0] if len(group) == 1 else _added(group) for group in groups]
+
+
+def _added(uses: Sequence[Use]) -> FormedUse:
+    sums: dict[int, tuple[nn.Parameter, Tensor]] = {}
+    for use in uses:
+        for parameter, gradients in zip(use.parameters, use.gradients(), strict=True):
+            key = id(parameter)
+            sums[key] = (parameter, sums[key][1] + gradients if key in sums else gradients)
+    parameters, formed = zip(*sums.values(), strict=True)
+    return FormedUse(parameters, formed)
