@@ -18,8 +18,14 @@ DEFAULT_POLICY = """\
 epsilon_budget = 10.0
 delta_max = 1e-4
 
-# "local": noise is added here, before anything leaves. "none" would allow studies without any.
-mechanisms = ["local"]
+# "local": noise is added here, before anything leaves, and nobody has to be trusted.
+# "distributed": every hospital adds a share of the noise, and their sum carries all of it.
+# "none" would allow studies without any noise.
+mechanisms = ["local", "distributed"]
+
+# With "distributed": a study has to hold even if so many hospitals, or more, pool what they know
+# with the coordinator.
+least_colluders = 1
 
 # The fewest hospitals whose masked sum may be opened.
 minimum_hospitals = 3
@@ -39,6 +45,7 @@ class Policy(Frozen):
     epsilon_budget: Annotated[float, Field(gt=0, le=1000)]
     delta_max: Annotated[float, Field(gt=0, lt=0.01)]
     mechanisms: tuple[Mechanism, ...]
+    least_colluders: Annotated[int, Field(ge=0)] = 1
     minimum_hospitals: Annotated[int, Field(ge=2)] = 3
     allow_exact_evaluation: bool = False
     allow_record_unit: bool = False
@@ -61,6 +68,12 @@ def check_study(policy: Policy, study: StudyPlan) -> None:
     if privacy.mechanism not in policy.mechanisms:
         allowed = ", ".join(policy.mechanisms)
         faults.append(f"privacy.mechanism {privacy.mechanism}: the policy allows {allowed}")
+    shared = privacy.mechanism is Mechanism.DISTRIBUTED
+    if shared and privacy.colluders < policy.least_colluders:
+        faults.append(
+            f"privacy.colluders {privacy.colluders}: the policy needs noise that holds against "
+            f"{policy.least_colluders}"
+        )
     if privacy.delta is not None and privacy.delta > policy.delta_max:
         faults.append(f"privacy.delta {privacy.delta:g}: the policy allows {policy.delta_max:g}")
     if privacy.unit != "patient" and not policy.allow_record_unit:

@@ -3,16 +3,33 @@
 from collections.abc import Sequence
 
 from wardround.errors import BadInput
+from wardround.protocol.specs import check_training
 from wardround.study.files import checked
-from wardround.study.manifest import Study, StudyPlan
+from wardround.study.manifest import Mechanism, Study, StudyPlan
 
 
 def with_roster(plan: StudyPlan, hospitals: Sequence[str]) -> Study:
-    """The study with its roster. Raises BadInput for a malformed or repeated entry."""
+    """The study with its roster.
+
+    Raises BadInput for a malformed or repeated entry, and for a study whose noise does not fit
+    into the lanes of a sum over this roster.
+    """
     roster = []
     for entry in hospitals:
         name, equals, fingerprint = entry.partition("=")
         if not equals:
             raise BadInput(f"--hospital {entry}: NAME=FINGERPRINT is due")
         roster.append({"name": name, "fingerprint": fingerprint})
-    return checked(Study, {**plan.to_json(), "roster": roster}, what="roster")
+    study = checked(Study, {**plan.to_json(), "roster": roster}, what="roster")
+    check_noise_fits(study, most_hospitals=len(roster))
+    return study
+
+
+def check_noise_fits(plan: StudyPlan, *, most_hospitals: int) -> None:
+    """Raise BadInput when a sum over an allowed cohort could not hold the shares of its noise."""
+    if plan.privacy.mechanism is not Mechanism.DISTRIBUTED:
+        return
+    from wardround.models.networks import build  # noqa: PLC0415  # loads torch
+
+    lanes = sum(parameter.numel() for parameter in build(plan).parameters())
+    check_training(plan, most_hospitals=most_hospitals, lanes=lanes)

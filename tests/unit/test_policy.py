@@ -25,6 +25,7 @@ def test_the_default_policy_is_cautious_and_allows_a_study_with_noise(tmp_path):
     assert (default.epsilon_budget, default.minimum_hospitals) == (10.0, 3)
     assert not default.allow_record_unit
     check_study(default, plan())
+    check_study(default, plan(privacy__mechanism="distributed"))
 
 
 @pytest.mark.parametrize(
@@ -33,12 +34,31 @@ def test_the_default_policy_is_cautious_and_allows_a_study_with_noise(tmp_path):
         ({"privacy__mechanism": "none"}, r"privacy\.mechanism none: the policy allows local"),
         ({"privacy__delta": 2e-4}, r"privacy\.delta 0\.0002: the policy allows 0\.0001"),
         ({"privacy__unit": "record"}, r"privacy\.unit record"),
+        (
+            {"privacy__mechanism": "distributed", "privacy__colluders": 0},
+            r"privacy\.colluders 0: the policy needs noise that holds against 1",
+        ),
         ({"masking__minimum_hospitals": 2}, r"minimum_hospitals 2: the policy needs 3"),
     ],
 )
 def test_what_the_default_policy_does_not_allow_is_named(tmp_path, changes, says):
     with pytest.raises(RefusedByPolicy, match=says):
         check_study(policy(tmp_path), plan(**changes))
+
+
+def test_only_noise_in_the_sum_is_asked_how_many_may_collude(tmp_path):
+    stern = DEFAULT_POLICY.replace("least_colluders = 1", "least_colluders = 2")
+    check_study(policy(tmp_path, stern), plan(privacy__colluders=0))
+    with pytest.raises(RefusedByPolicy, match=r"privacy\.colluders 1: .* against 2"):
+        check_study(policy(tmp_path, stern), plan(privacy__mechanism="distributed"))
+    held = plan(privacy__mechanism="distributed", privacy__colluders=2)
+    check_study(policy(tmp_path, stern), held)
+
+
+def test_a_policy_may_leave_noise_in_the_sum_out(tmp_path):
+    local_only = DEFAULT_POLICY.replace('["local", "distributed"]', '["local"]')
+    with pytest.raises(RefusedByPolicy, match="mechanism distributed: the policy allows local"):
+        check_study(policy(tmp_path, local_only), plan(privacy__mechanism="distributed"))
 
 
 def test_a_policy_that_wants_noised_counts_refuses_exact_ones(tmp_path):
@@ -63,7 +83,7 @@ def test_all_reasons_are_told_together(tmp_path):
         ("epsilon_budgt = 1", "unknown key `epsilon_budgt`; the nearest known one is"),
         ("epsilon_budget = 0", "greater than 0"),
         ("epsilon_budget = nan", "finite|greater"),
-        ('mechanisms = ["central"]', "Input should be 'local' or 'none'"),
+        ('mechanisms = ["central"]', "Input should be 'local', 'distributed' or 'none'"),
         ("minimum_hospitals = 1", "greater than or equal to 2"),
         ("", "key `epsilon_budget` is missing"),
     ],
@@ -79,8 +99,9 @@ def test_the_digest_changes_with_every_line_of_the_policy(tmp_path):
     changed = [
         DEFAULT_POLICY,
         DEFAULT_POLICY.replace("10.0", "9.0"),
-        DEFAULT_POLICY.replace('["local"]', '["local", "none"]'),
+        DEFAULT_POLICY.replace('"distributed"]', '"none"]'),
+        DEFAULT_POLICY.replace("least_colluders = 1", "least_colluders = 2"),
         DEFAULT_POLICY.replace("allow_record_unit = false", "allow_record_unit = true"),
     ]
-    assert len({policy(tmp_path, text).digest() for text in changed}) == 4
+    assert len({policy(tmp_path, text).digest() for text in changed}) == 5
     assert policy(tmp_path).digest() == policy(tmp_path, DEFAULT_POLICY + "\n# note").digest()

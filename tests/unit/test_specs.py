@@ -1,19 +1,23 @@
 """The one spec that a study allows: both sides build it, and any other is named by its field."""
 
 import hashlib
+import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from tests.support.hospitals import study_json
 
-from wardround.errors import ProtocolViolation
+from wardround.errors import BadInput, ProtocolViolation
 from wardround.masking.quantise import choose_scale, dequantise, largest_limit, quantise
+from wardround.privacy.noise_shares import noise_tail
 from wardround.protocol.specs import (
     attempt_spec,
     check_spec,
+    check_training,
     evaluation_layout,
     model_digest,
+    training_share,
 )
 from wardround.study.files import checked
 from wardround.study.manifest import Study
@@ -43,6 +47,70 @@ def test_a_training_spec_has_a_lane_per_parameter_and_carries_the_studys_bound()
     bound = np.array([64.0, -64.0, 0.0])
     carried = quantise(bound, scale=spec.scale, limit=spec.limit)
     np.testing.assert_array_equal(dequantise(carried, scale=spec.scale), bound)
+
+
+def distributed(**changes):
+    return study(privacy__mechanism="distributed", **changes)
+
+
+def test_with_noise_in_the_sum_the_scale_holds_the_step_and_the_noise_on_top():
+    one = distributed()
+    spec = attempt_spec(one, round_number=0, **COMMON)
+    share = training_share(one, 3, 3)
+    assert (spec.scale, spec.limit) == (share.scale, share.limit)
+    # 2 x learning rate 1 x clip norm 1 is twice the expected batch, every gradient on one lane.
+    assert 2.0 * spec.scale + share.tail <= spec.limit
+    assert 2.0 * 2.0 * spec.scale + noise_tail(4 * share.variance) > spec.limit
+
+
+def test_a_smaller_update_bound_leaves_more_bits_to_the_noise():
+    wide, narrow = (
+        training_share(distributed(training__update_bound=bound), 3, 3) for bound in (64.0, 0.05)
+    )
+    assert narrow.scale > wide.scale
+    assert narrow.variance > wide.variance
+
+
+def test_all_hospitals_but_the_colluders_make_up_the_noise_that_epsilon_needs():
+    one = distributed(privacy__colluders=1)
+    for hospitals in (2, 3):
+        share = training_share(one, hospitals, 3)
+        assert share.honest == hospitals - 1
+        noise = math.sqrt(share.honest * share.variance) / share.sensitivity_lanes
+        assert noise == pytest.approx(one.noise_multiplier(), rel=1e-6)
+        assert noise >= one.noise_multiplier() * (1 - 1e-15)
+
+
+def test_the_sensitivity_counts_one_patient_and_the_rounding_of_every_lane():
+    share = training_share(distributed(), 3, 100)
+    one_patient = 1.0 * 1.0 / 15.0 * share.scale
+    assert share.sensitivity_lanes == pytest.approx(one_patient * (1 + 1e-6) + 10.0, rel=1e-12)
+
+
+def test_noise_too_small_for_the_accountant_is_refused_when_the_study_is_checked():
+    crowded = distributed(training__expected_batch=1e6)
+    with pytest.raises(BadInput, match=r"deviation is \d+ lanes for 2 hospitals.*1024 are due"):
+        check_training(crowded, most_hospitals=2, lanes=3)
+    with pytest.raises(BadInput, match=r"lanes for 3 hospitals"):
+        attempt_spec(crowded, round_number=0, **COMMON)
+    check_training(distributed(), most_hospitals=3, lanes=3)
+
+
+def test_every_cohort_that_the_study_allows_is_checked():
+    narrow = distributed(training__expected_batch=2.0**10 * 15)
+    fits = [n for n in range(2, 200) if not _refused(narrow, n)]
+    assert fits == list(range(2, fits[-1] + 1))
+    check_training(narrow, most_hospitals=fits[-1], lanes=3)
+    with pytest.raises(BadInput, match=f"for {fits[-1] + 1} hospitals"):
+        check_training(narrow, most_hospitals=fits[-1] + 1, lanes=3)
+
+
+def _refused(plan, hospitals):
+    try:
+        training_share(plan, hospitals, 3)
+    except BadInput:
+        return True
+    return False
 
 
 def test_an_evaluation_spec_has_the_lanes_of_the_counts_and_comes_after_the_last_round():

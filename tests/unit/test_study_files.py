@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from pydantic import BaseModel
+from scipy.stats import binom
 from tests.support.hospitals import STUDY_TOML, study_json
 
 from wardround.canonical import canonical_bytes
@@ -80,6 +81,14 @@ COLUMN = {"name": "x", "kind": "continuous", "description": "x", "range": [0, 1]
 IMAGE = {**COLUMN, "name": "scan", "kind": "image", "shape": [1, 32, 32]}
 
 
+DISTRIBUTED = {"privacy__mechanism": "distributed"}
+ADAPTIVE = {
+    "privacy__clipping": "adaptive",
+    "privacy__adaptive_quantile": 0.5,
+    "privacy__adaptive_count_noise": 5.0,
+}
+
+
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
@@ -95,6 +104,29 @@ IMAGE = {**COLUMN, "name": "scan", "kind": "image", "shape": [1, 32, 32]}
         ({"privacy__sampling_rate": 1.0}, "less than 1"),
         ({"privacy__sampling_rate": 0}, "greater than 0"),
         ({"privacy__unit": "visit"}, "patient"),
+        ({"privacy__patients_most": 100}, "`patients_most` and `batch_most` go together"),
+        ({"privacy__batch_most": 100}, "`patients_most` and `batch_most` go together"),
+        (
+            {"privacy__patients_most": 100, "privacy__batch_most": 55},
+            r"batch_most 55 is too near 0\.5 x patients_most 100",
+        ),
+        ({"privacy__clipping": "none"}, "'flat', 'per-layer' or 'adaptive'"),
+        ({"privacy__clipping": "adaptive"}, "belong to clipping = adaptive"),
+        ({"privacy__adaptive_quantile": 0.5}, "belong to clipping = adaptive"),
+        (ADAPTIVE | {"privacy__adaptive_count_noise": None}, "belong to clipping = adaptive"),
+        (ADAPTIVE | {"privacy__mechanism": "none"}, "adaptive with mechanism none"),
+        (ADAPTIVE | DISTRIBUTED, "adaptive with mechanism distributed"),
+        (
+            DISTRIBUTED | {"training__local_steps": 2},
+            r"training\.local_steps 2 came, mechanism distributed takes 1",
+        ),
+        (DISTRIBUTED | {"training__momentum": 0.9}, r"training\.momentum and .* are 0"),
+        (DISTRIBUTED | {"training__weight_decay": 0.1}, r"training\.momentum and .* are 0"),
+        (
+            DISTRIBUTED | {"privacy__colluders": 2},
+            r"privacy\.colluders 2 of masking\.minimum_hospitals 2: at least one",
+        ),
+        ({"privacy__colluders": -1}, "greater than or equal to 0"),
         ({"training__momentum": 1.0}, "less than 1"),
         ({"training__local_steps": 0}, "greater than or equal to 1"),
         ({"training__server": {"name": "adam"}}, "fedavg"),
@@ -139,6 +171,30 @@ IMAGE = {**COLUMN, "name": "scan", "kind": "image", "shape": [1, 32, 32]}
 def test_each_rule_of_a_study_refuses_what_breaks_it(changes, says):
     with pytest.raises(BadInput, match=says):
         plan(**changes)
+
+
+def test_noise_in_the_sum_and_the_ways_to_clip_are_a_studys_to_choose():
+    shared = plan(**DISTRIBUTED, privacy__clipping="per-layer", training__local_steps=1).privacy
+    assert (shared.colluders, shared.clipping, shared.truncation) == (1, "per-layer", 0.0)
+    assert plan(**ADAPTIVE).privacy.adaptive_quantile == 0.5
+
+
+def test_a_physical_maximum_is_charged_with_the_chance_that_it_cuts():
+    sizes = {"privacy__patients_most": 1000, "privacy__sampling_rate": 0.05}
+    cut = plan(**sizes, privacy__batch_most=110)
+    exact = binom.sf(110, 1000, 0.05)
+    assert exact < cut.privacy.truncation < 20 * exact
+    assert cut.release_of_one_attempt().truncation == cut.privacy.truncation
+    whole = plan(**sizes, privacy__batch_most=1000)
+    assert whole.privacy.truncation == whole.release_of_one_attempt().truncation == 0.0
+
+
+def test_a_roster_over_which_the_noise_does_not_fit_is_refused_before_it_is_signed():
+    crowded = plan(**DISTRIBUTED, training__expected_batch=1e6)
+    entries = [f"a={'1' * 64}", f"b={'2' * 64}"]
+    with pytest.raises(BadInput, match="noise share: its deviation is"):
+        with_roster(crowded, entries)
+    assert with_roster(plan(**DISTRIBUTED), entries).privacy.mechanism == "distributed"
 
 
 @pytest.mark.parametrize(

@@ -32,8 +32,10 @@ def schema(*, as_json: AsJson = False) -> None:
 def check(study: StudyFile, overrides: Overrides = None, *, as_json: AsJson = False) -> None:
     """Check study.toml, and say what its privacy settings come to."""
     from wardround.study.files import read_study_plan
+    from wardround_server.roster import check_noise_fits
 
     plan = read_study_plan(study, overrides or [])
+    check_noise_fits(plan, most_hospitals=plan.rounds.quorum)
     facts = {
         "study": plan.name,
         "features": len(plan.contract.features()),

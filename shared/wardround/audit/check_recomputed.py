@@ -12,13 +12,15 @@ from wardround.audit.bundle import REPORT
 from wardround.audit.derive import charges_of, derive_report
 from wardround.audit.evidence import Evidence, ending, hospital_place
 from wardround.audit.guarantee import Charge, planned_mechanism
+from wardround.audit.shares import share_faults
 from wardround.audit.verdicts import Failure
 from wardround.canonical import Json, canonical_bytes, parse_canonical
 from wardround.errors import BadInput
+from wardround.masking.round_spec import RoundSpec
 from wardround.masking.update import update_digest
-from wardround.privacy.engine import GaussianEvaluation, TrainingEngine
+from wardround.privacy.engine import DistributedEngine, GaussianEvaluation, Trained
 from wardround.privacy.mechanism import Exact, SampledGaussian
-from wardround.study.manifest import Mechanism, Study
+from wardround.study.manifest import Mechanism, Privacy, Study
 
 # Two computers differ in the last bits of a convolution; a report prints four decimals.
 TOLERANCE = 2e-4
@@ -51,8 +53,9 @@ def check_numbers(
     """Engines, epsilons, budgets and counts."""
     charges = charges_of(evidence, attempts, releases)
     least = LeastNoise.of(evidence.study)
+    specs = {attempt.transcript: attempt.spec for attempt in attempts}
     for name, found in sorted(releases.items()):
-        yield from _engines(evidence.study, found, least)
+        yield from _engines(evidence.study, found, least, specs)
         yield from _epsilons(evidence, name, charges[name])
     for attempt in attempts:
         yield from _sum_of_counts(attempt)
@@ -76,36 +79,65 @@ def check_report(evidence: Evidence, report: bytes) -> Iterator[Failure]:
             yield Failure("report-differs", REPORT, None, reason)
 
 
-def _engines(study: Study, releases: tuple[Release, ...], least: LeastNoise) -> Iterator[Failure]:
+def _engines(
+    study: Study,
+    releases: tuple[Release, ...],
+    least: LeastNoise,
+    specs: Mapping[str, RoundSpec],
+) -> Iterator[Failure]:
     for release in releases:
         if release.sent is None or release.engine is None:
             continue
-        for reason in _weaker(study, release, least):
+        reasons = list(_weaker(study, release, least))
+        spec = specs.get(release.transcript)
+        if isinstance(release.engine, DistributedEngine) and spec is not None:
+            reasons += share_faults(study, spec, release.engine)
+        for reason in reasons:
             yield Failure("engine-weaker", release.sent.log, release.sent.seq, reason)
 
 
 def _weaker(study: Study, release: Release, least: LeastNoise) -> Iterator[str]:
     engine, privacy = release.engine, study.privacy
-    if isinstance(engine, TrainingEngine) != release.trains:
+    if isinstance(engine, Trained) != release.trains:
         yield "its engine is of another purpose than the release"
         return
-    if not isinstance(engine, TrainingEngine):
+    if not isinstance(engine, Trained):
         noise = engine.noise_multiplier if isinstance(engine, GaussianEvaluation) else 0.0
         if noise < least.counts - NOISE_TOLERANCE:
             yield f"counts left with noise {noise:g}, the study needs {least.counts:g}"
         return
-    if privacy.mechanism is not Mechanism.NONE and engine.mechanism == "none":
-        yield "an update left without noise, the study asks for it"
+    yield from _other_mechanism(privacy, engine)
     for name, did, most in (
         ("sampling rate", engine.sampling_rate, privacy.sampling_rate),
         ("steps", engine.steps, study.training.local_steps),
         ("records per patient", engine.records_per_patient, privacy.records_per_patient),
-        ("clip norm", engine.clip_norm_l2 or 0.0, privacy.clip_norm_l2),
+        ("clip norm", _clip_norm_l2(engine), privacy.clip_norm_l2),
     ):
         if did > most:
             yield f"{name} was {did:g}, the study allows {most:g}"
     if engine.noise_multiplier < least.training - NOISE_TOLERANCE:
         yield f"noise multiplier was {engine.noise_multiplier:g}, it needs {least.training:g}"
+
+
+def _other_mechanism(privacy: Privacy, engine: Trained) -> Iterator[str]:
+    if privacy.mechanism is Mechanism.NONE:
+        return
+    if engine.mechanism == "none":
+        yield "an update left without noise, the study asks for it"
+    elif engine.mechanism != privacy.mechanism.value:
+        yield f"its mechanism was {engine.mechanism}, the study says {privacy.mechanism}"
+    if engine.clipping != privacy.clipping:
+        yield f"clipping was {engine.clipping}, the study says {privacy.clipping}"
+    if engine.truncation < privacy.truncation:
+        yield (
+            f"it counts batches as cut with probability {engine.truncation:g}, the study's sizes "
+            f"give {privacy.truncation:g}"
+        )
+
+
+def _clip_norm_l2(engine: Trained) -> float:
+    """The clip norm that a study limits: an adaptive one moves, and the noise moves with it."""
+    return 0.0 if engine.clipping == "adaptive" else engine.clip_norm_l2 or 0.0
 
 
 def _epsilons(evidence: Evidence, name: str, charge: Charge) -> Iterator[Failure]:

@@ -7,7 +7,8 @@ from wardround.audit.bodies import HospitalJoined, RoundClosed, RunClosed, Study
 from wardround.audit.evidence import COORDINATOR, Evidence
 from wardround.audit.verdicts import Failure
 from wardround.evaluation.histograms import CountsLayout, CountsMode
-from wardround.masking.quantise import choose_scale, largest_limit
+from wardround.masking.quantise import largest_limit
+from wardround.protocol.specs import training_scale
 
 
 def check_rounds(evidence: Evidence, attempts: tuple[Attempt, ...]) -> Iterator[Failure]:
@@ -27,7 +28,7 @@ def _spec_is_the_studys(evidence: Evidence, attempt: Attempt) -> Iterator[Failur
         for record in evidence.coordinator.of(HospitalJoined)
         if record.body.session == spec.session and record.seq < attempt.opened.seq
     }
-    scale = choose_scale(study.training.update_bound, len(spec.cohort)) if attempt.trains else 1.0
+    scale = training_scale(study, len(spec.cohort), spec.lanes) if attempt.trains else 1.0
     for ok, reason in (
         (spec.study_digest == study.digest, "it is for another study"),
         (spec.run == evidence.run, "it is for another run"),

@@ -25,7 +25,7 @@ from wardround.privacy.accounting import (
     epsilon_spent,
     gaussian_count_noise,
 )
-from wardround.privacy.engine import TrainingEngine
+from wardround.privacy.engine import Trained
 from wardround.privacy.mechanism import Exact, Mechanism, SampledGaussian
 from wardround.study import manifest
 from wardround.study.manifest import Study
@@ -75,7 +75,7 @@ def charge_of_log(study: Study, releases: Iterable[Release]) -> Charge:
     """Everything that a hospital reserved counts as spent, sent or not."""
     found = tuple(releases)
     engines = [release.engine for release in found]
-    trained = [engine for engine in engines if isinstance(engine, TrainingEngine)]
+    trained = [engine for engine in engines if isinstance(engine, Trained)]
     return Charge(
         training=tuple(_charged(study, release) for release in found if release.trains),
         evaluation=tuple(_charged(study, release) for release in found if not release.trains),
@@ -180,6 +180,7 @@ def _charged(study: Study, release: Release) -> Mechanism:
         min(reserved.noise_multiplier, done.noise_multiplier),
         max(reserved.sampling_rate, done.sampling_rate),
         max(reserved.steps, done.steps),
+        max(reserved.truncation, done.truncation),
     )
 
 
@@ -273,7 +274,7 @@ def _headline(kind: GuaranteeClass, study: Study) -> str:
 def _scope(kind: GuaranteeClass, study: Study, evidence: Evidence) -> tuple[str, ...]:
     lines = []
     if kind is GuaranteeClass.FORMAL_DP:
-        lines.append("Holds against everybody who sees the updates, the coordinator included.")
+        lines.append(_trust(study))
     if study.evaluation.counts == "exact":
         lines.append(
             "The pooled counts of held-out patients were opened exactly: no epsilon covers them."
@@ -286,6 +287,22 @@ def _scope(kind: GuaranteeClass, study: Study, evidence: Evidence) -> tuple[str,
         names = ", ".join(evidence.without_log)
         lines.append(f"For {names} the study's numbers stand in: {_NO_LOG}.")
     return tuple(lines)
+
+
+def _trust(study: Study) -> str:
+    """Against whom the guarantee holds."""
+    if study.privacy.mechanism is not manifest.Mechanism.DISTRIBUTED:
+        return "Holds against everybody who sees the updates, the coordinator included."
+    colluders = study.privacy.colluders
+    if not colluders:
+        return (
+            "Holds as long as no hospital pools what it knows with the coordinator, not even its "
+            "own noise: against that the guarantee is weaker."
+        )
+    return (
+        f"Holds as long as no more than {colluders} of the hospitals pool what they know with the "
+        "coordinator; against more the guarantee is weaker."
+    )
 
 
 def _unit_in_words(study: Study, kind: GuaranteeClass) -> str:
@@ -305,6 +322,12 @@ def _unit_in_words(study: Study, kind: GuaranteeClass) -> str:
 def _mechanism_in_words(study: Study) -> str:
     if study.privacy.mechanism is manifest.Mechanism.NONE:
         return "no noise; updates were masked, so that the coordinator opened only their sum"
+    if study.privacy.mechanism is manifest.Mechanism.DISTRIBUTED:
+        return (
+            "each hospital samples patients at random, clips each patient's influence, adds a "
+            "share of discrete Gaussian noise and masks it: only the sum is opened, and the "
+            "shares in it make up the noise; the hospitals are trusted to add theirs"
+        )
     return (
         "each hospital samples patients at random, clips each patient's influence, adds Gaussian "
         "noise to its own update and masks it: nobody has to be trusted"

@@ -17,7 +17,8 @@ from wardround.audit.report_model import (
     Place,
     Status,
 )
-from wardround.privacy.engine import TrainingEngine
+from wardround.audit.shares import share_faults
+from wardround.privacy.engine import DistributedEngine, Trained
 from wardround.study.manifest import Mechanism, Model
 
 _MOST_PLACES = 20
@@ -40,13 +41,13 @@ class Case:
         return self.evidence.study.privacy.mechanism is not Mechanism.NONE
 
     @property
-    def trained(self) -> list[tuple[Release, TrainingEngine]]:
+    def trained(self) -> list[tuple[Release, Trained]]:
         """Every training release that was sent, with what its engine did."""
         return [
             (release, release.engine)
             for _, found in sorted(self.releases.items())
             for release in found
-            if isinstance(release.engine, TrainingEngine)
+            if isinstance(release.engine, Trained)
         ]
 
 
@@ -106,7 +107,7 @@ def _contribution_is_bounded(case: Case) -> Finding:
         release
         for release, engine in case.trained
         if engine.records_per_patient > privacy.records_per_patient
-        or (engine.clip_norm_l2 or 0.0) > privacy.clip_norm_l2
+        or (engine.clipping != "adaptive" and (engine.clip_norm_l2 or 0.0) > privacy.clip_norm_l2)
         or (case.has_noise and engine.clip_norm_l2 is None)
     ]
     if loose:
@@ -115,7 +116,10 @@ def _contribution_is_bounded(case: Case) -> Finding:
     if not case.has_noise:
         text = "Without noise a clip norm bounds nothing that could be promised."
         return Finding(Status.REMARK, Origin.DECLARED, text)
-    text = f"One clip per {privacy.unit} at L2 norm {privacy.clip_norm_l2:g} in every update."
+    where = f"at L2 norm {privacy.clip_norm_l2:g}"
+    if privacy.clipping == "adaptive":
+        where = f"at an L2 norm that begins at {privacy.clip_norm_l2:g} and moves by noised counts"
+    text = f"One clip per {privacy.unit} {where} in every update."
     return Finding(Status.PASS, Origin.LOGGED, text)
 
 
@@ -173,6 +177,32 @@ def _every_release_is_charged(case: Case) -> Finding:
     if not wasted and not unsent:
         text = "Every release became part of a sum, and every one is counted."
     return Finding(Status.PASS, Origin.RECOMPUTED, text, tuple(r.reserved for r in wasted))
+
+
+def _shares_add_up(case: Case) -> Finding:
+    study = case.evidence.study
+    if study.privacy.mechanism is not Mechanism.DISTRIBUTED:
+        text = "No update counts on noise that others add."
+        return Finding(Status.PASS, Origin.DECLARED, text)
+    specs = {attempt.transcript: attempt.spec for attempt in case.attempts}
+    shared = [
+        (release, engine, specs[release.transcript])
+        for release, engine in case.trained
+        if isinstance(engine, DistributedEngine) and release.transcript in specs
+    ]
+    short = [release for release, engine, spec in shared if any(share_faults(study, spec, engine))]
+    if short:
+        text = (
+            f"{len(short)} updates carried a smaller share of the noise than their cohort needs: "
+            "they counted on more honest hospitals, or on less influence of one patient."
+        )
+        return Finding(Status.FAIL, Origin.RECOMPUTED, text, _sent(short))
+    text = (
+        f"All {len(shared)} shares in the hospitals' logs are large enough that a sum has its "
+        f"noise without those of {study.privacy.colluders} of its hospitals; that each was added "
+        "rests on the hospitals."
+    )
+    return Finding(Status.PASS, Origin.RECOMPUTED, text)
 
 
 def _no_second_look(case: Case) -> Finding:
@@ -311,6 +341,7 @@ QUESTIONS: tuple[tuple[str, str, Question], ...] = (
     ("sampler", "The sampler is not the accountant's", _sampler_is_the_accountants),
     ("relation", "The neighbour relation is not the accountant's", _relation),
     ("charged", "Failed or repeated rounds are not charged", _every_release_is_charged),
+    ("noise-share", "The shares of noise in a sum are too small", _shares_add_up),
     ("second-look", "Two sums of one round open an update", _no_second_look),
     ("small-sum", "A sum of too few hospitals", _sums_are_of_many),
     ("metrics", "Metrics left without noise", _metrics_are_noised),

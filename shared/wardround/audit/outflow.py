@@ -87,7 +87,14 @@ def _not_added(
     return recomputed(sum(r.sent is not None and r.transcript not in opened for r in releases))
 
 
+_NOISE = {
+    Mechanism.LOCAL: "clipped, noised",
+    Mechanism.DISTRIBUTED: "clipped, with a share of the sum's noise",
+    Mechanism.NONE: "NOT noised",
+}
+
+
 def _form(study: Study) -> str:
-    noise = "NOT noised" if study.privacy.mechanism is Mechanism.NONE else "clipped, noised"
+    noise = _NOISE[study.privacy.mechanism]
     counts = "exact" if study.evaluation.counts == "exact" else "noised"
     return f"updates: {noise}, masked · evaluation counts: {counts}, masked"

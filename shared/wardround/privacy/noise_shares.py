@@ -11,6 +11,7 @@ from typing import Final
 from wardround.errors import BadInput
 from wardround.masking.quantise import choose_scale, largest_limit
 from wardround.masking.round_spec import SMALLEST_SCALE
+from wardround.noise import MOST_VARIANCE
 
 TAIL_DEVIATIONS: Final = 14  # a Gaussian is beyond it with probability 1.6e-44
 LEAST_DEVIATION_LANES: Final = 2**10
@@ -101,6 +102,7 @@ def noise_share(
         variance = share_variance(noise_multiplier, sensitivity_lanes=moved, honest=honest)
         deviation = math.sqrt(variance)
         fits = math.ceil(change * scale) + noise_tail(variance) <= limit
+        fits = fits and variance <= MOST_VARIANCE
         if fits and deviation >= LEAST_DEVIATION_LANES:
             return NoiseShare(
                 scale=scale, limit=limit, sensitivity_lanes=moved, honest=honest, variance=variance

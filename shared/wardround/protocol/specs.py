@@ -9,7 +9,8 @@ from wardround.errors import ProtocolViolation
 from wardround.evaluation.histograms import CountsLayout, CountsMode
 from wardround.masking.quantise import choose_scale, largest_limit
 from wardround.masking.round_spec import Purpose, RoundSpec
-from wardround.study.manifest import Study, StudyPlan
+from wardround.privacy.noise_shares import NoiseShare, StepScale, noise_share
+from wardround.study.manifest import Mechanism, Study, StudyPlan
 
 
 def attempt_spec(
@@ -25,8 +26,9 @@ def attempt_spec(
 ) -> RoundSpec:
     """The spec of an attempt. Rounds 0 to count - 1 train, round `count` evaluates.
 
-    Training has one lane per parameter, scaled to the study's bound; evaluation has whole counts.
-    Raises ProtocolViolation for a round that the study does not have.
+    Training has one lane per parameter; evaluation has whole counts.
+    Raises ProtocolViolation for a round that the study does not have, BadInput for a study whose
+    noise does not fit into the lanes.
     """
     last = study.rounds.count
     if round_number > last:
@@ -43,10 +45,48 @@ def attempt_spec(
         directory_digest=directory_digest,
         model_digest=model_digest(model),
         lanes=model.size if trains else evaluation_layout(study).lanes,
-        scale=choose_scale(study.training.update_bound, len(cohort)) if trains else 1.0,
+        scale=training_scale(study, len(cohort), model.size) if trains else 1.0,
         limit=largest_limit(len(cohort)),
         minimum=study.masking.minimum_hospitals,
     )
+
+
+def training_scale(study: StudyPlan, hospitals: int, lanes: int) -> float:
+    """What a parameter's change is multiplied by before it is rounded to a lane.
+
+    It fits the study's bound, and with mechanism distributed the noise on top of the step.
+    """
+    if study.privacy.mechanism is Mechanism.DISTRIBUTED:
+        return training_share(study, hospitals, lanes).scale
+    return choose_scale(study.training.update_bound, hospitals)
+
+
+def training_share(study: StudyPlan, hospitals: int, lanes: int) -> NoiseShare:
+    """Each hospital's share of the noise in a sum of `hospitals`, with mechanism distributed.
+
+    Raises BadInput when the lanes cannot hold the study's step together with noise that the
+    accountant may take for a Gaussian.
+    """
+    step = StepScale(
+        learning_rate=study.training.learning_rate,
+        clip_norm_l2=study.privacy.clip_norm_l2,
+        expected_batch=study.training.expected_batch,
+    )
+    return noise_share(
+        study.noise_multiplier(),
+        step,
+        most_change=study.training.update_bound,
+        hospitals=hospitals,
+        colluders=study.privacy.colluders,
+        lanes=lanes,
+    )
+
+
+def check_training(study: StudyPlan, *, most_hospitals: int, lanes: int) -> None:
+    """Raise BadInput when the study's noise cannot be had for some cohort that it allows."""
+    study.noise_multiplier()
+    for hospitals in range(study.rounds.quorum, max(study.rounds.quorum, most_hospitals) + 1):
+        training_scale(study, hospitals, lanes)
 
 
 def evaluation_layout(study: StudyPlan) -> CountsLayout:

@@ -279,6 +279,7 @@ class StudyPlan(Frozen):
             noise_multiplier=self.noise_multiplier(),
             sampling_rate=self.privacy.sampling_rate,
             steps=self.training.local_steps,
+            truncation=self.privacy.truncation,
         )
 
     def to_json(self) -> Json:
