@@ -1,0 +1,1 @@
+"""Statistics of patients as one differentially private release per hospital, secure-summed."""
