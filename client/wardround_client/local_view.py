@@ -15,7 +15,7 @@ from wardround.study.manifest import Study
 from wardround_client.home import HospitalHome
 from wardround_client.round import held_out_scores
 from wardround_client.session import RunSession
-from wardround_client.training.local import PatientRecords
+from wardround_client.training.plan import PatientRecords
 
 _LEAST_SCORE = 1e-7
 _BINS = 1000

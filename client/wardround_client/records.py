@@ -8,7 +8,7 @@ from wardround_client.approval import ApprovedStudy
 from wardround_client.data.encoding import EncodedRecords, encode
 from wardround_client.data.reading import read_records
 from wardround_client.data.split import split
-from wardround_client.training.local import PatientRecords
+from wardround_client.training.plan import PatientRecords
 
 
 @dataclass(frozen=True, slots=True)

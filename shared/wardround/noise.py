@@ -103,8 +103,10 @@ def _proposals(count: int, variance: int, randomness: Randomness) -> npt.NDArray
     negative = (drawn[0] & np.uint64(1)).astype(np.bool_)
     accepted = even & (_unit(drawn[2]) < np.exp(-exponent))
     accepted &= ~(negative & (magnitude == 0.0))  # zero has one sign only
-    signed = np.where(negative, -magnitude, magnitude)
-    return signed[accepted].astype(np.int64)
+    drawn_values: npt.NDArray[np.int64] = np.where(negative, -magnitude, magnitude)[
+        accepted
+    ].astype(np.int64)
+    return drawn_values
 
 
 def _unit(drawn: npt.NDArray[np.uint64]) -> npt.NDArray[np.float64]:

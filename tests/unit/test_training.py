@@ -13,14 +13,10 @@ from wardround.errors import BadInput, WardroundError
 from wardround.models.networks import binary_loss, parameters_of
 from wardround.privacy.mechanism import Exact, SampledGaussian
 from wardround.randomness import system_randomness
-from wardround_client.training.local import (
-    PatientRecords,
-    StepSizes,
-    TrainingPlan,
-    commitment,
-    train,
-)
+from wardround_client.training.local import train
 from wardround_client.training.per_patient import clipped_sum
+from wardround_client.training.plan import PatientRecords, StepSizes, TrainingPlan
+from wardround_client.training.report import commitment
 from wardround_client.training.sampling import choose_records, sample_patients
 from wardround_client.training.stages import (
     ClearUpdate,

@@ -1,32 +1,55 @@
-"""Gaussian noise straight from the operating system's randomness: there is no state to replay."""
+"""The noise of training, and a probe of it that shows how much there really was."""
 
 import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
 from wardround.errors import BadInput
-from wardround.randomness import Randomness, uniform
+from wardround.noise import discrete_gaussian, gaussian
 
-# Pairs drawn at once: bounds the memory whatever the model's size.
-_PAIRS_AT_ONCE = 1 << 18
+__all__ = ["PROBE_VALUES", "NoiseProbe", "discrete_gaussian", "gaussian"]
+
+# How many values more than there are coordinates every noising call draws, for the audit.
+PROBE_VALUES = 512
 
 
-def gaussian(count: int, *, scale: float, randomness: Randomness) -> npt.NDArray[np.float32]:
-    """Draw `count` independent N(0, scale^2) values, computed in float64.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoiseProbe:
+    """Noise that was drawn with that of the release and never left: its size against the claim.
 
-    The tail reaches 8.57 standard deviations (53-bit uniforms). Nothing is cached: two calls
-    share no byte of randomness. (Box and Muller 1958)
+    When the noise is what is claimed, `sum_of_squares_over_variance` is chi-squared with `count`
+    degrees of freedom. It tells nothing of a patient.
     """
-    if count < 0 or not 0.0 < scale < math.inf:
-        raise BadInput(f"noise: {count} values of scale {scale}; a finite scale above 0 was due")
-    values = np.empty(count, dtype=np.float32)
-    for start in range(0, count, 2 * _PAIRS_AT_ONCE):
-        part = values[start : start + 2 * _PAIRS_AT_ONCE]
-        pairs = (len(part) + 1) // 2
-        # 1 - u lies in (0, 1]: its logarithm is finite.
-        radius = scale * np.sqrt(-2.0 * np.log(1.0 - uniform(pairs, randomness)))
-        angle = 2.0 * math.pi * uniform(pairs, randomness)
-        part[:pairs] = radius * np.cos(angle)
-        part[pairs:] = (radius * np.sin(angle))[: len(part) - pairs]
-    return values
+
+    count: int
+    sum_of_squares_over_variance: float = field(repr=False)
+
+    @classmethod
+    def of(cls, values: npt.NDArray[np.floating | np.integer], *, variance: float) -> "NoiseProbe":
+        """Measure noise values against the variance that is claimed for them."""
+        if not 0.0 < variance < math.inf:
+            raise BadInput(f"noise probe: variance {variance} came, more than 0 was due")
+        # Divided first: lanes squared would pass the end of int64.
+        scaled = values.astype(np.float64) / math.sqrt(variance)
+        return cls(count=len(values), sum_of_squares_over_variance=float(scaled @ scaled))
+
+    @classmethod
+    def together(cls, probes: Iterable["NoiseProbe"]) -> "NoiseProbe":
+        """The probes of several steps as one.
+
+        >>> one = NoiseProbe.of(np.array([2, -2]), variance=4.0)
+        >>> NoiseProbe.together([one, one]) == NoiseProbe(
+        ...     count=4, sum_of_squares_over_variance=4.0
+        ... )
+        True
+        """
+        all_of_them = tuple(probes)
+        return cls(
+            count=sum(probe.count for probe in all_of_them),
+            sum_of_squares_over_variance=math.fsum(
+                probe.sum_of_squares_over_variance for probe in all_of_them
+            ),
+        )

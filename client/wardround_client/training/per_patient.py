@@ -96,14 +96,20 @@ def _sum_in_parts(
         raise BadInput(f"clip norm: {clip_norm_l2} came, more than 0 was due")
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     total = torch.zeros(sum(parameter.numel() for parameter in trainable))
-    without_gradient = 0
+    without_gradient = within_clip = 0
     for part in _parts(records[2], records_at_once):
         features, labels, patients = (tensor[part] for tensor in records)
         gradients = _per_patient(model, trainable, features, labels, patients - patients[0], loss)
         factors = _clip_factors(gradients, clip_norm_l2)
         without_gradient += int((factors == 0).sum())
+        within_clip += int((factors == 1).sum())
         total += torch.cat([_weighted_sum(factors, gradient) for gradient in gradients])
-    return ClippedSum(values=total, clip_norm_l2=clip_norm_l2, without_gradient=without_gradient)
+    return ClippedSum(
+        values=total,
+        clip_norm_l2=clip_norm_l2,
+        without_gradient=without_gradient,
+        within_clip=within_clip,
+    )
 
 
 def _parts(patient_of_record: Tensor, records_at_once: int) -> Iterator[slice]:

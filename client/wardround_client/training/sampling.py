@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wardround.errors import BadInput
-from wardround.randomness import Randomness, uniform
+from wardround.randomness import Randomness, uniform, words
 
 Indices = npt.NDArray[np.int64]
 
@@ -29,6 +29,22 @@ def sample_patients(patients: int, *, rate: float, randomness: Randomness) -> In
     if patients < 0 or not 0.0 < rate <= 1.0:
         raise BadInput(f"sampling: {patients} patients at rate {rate}; above 0 up to 1 was due")
     return np.flatnonzero(uniform(patients, randomness) < rate).astype(np.int64)
+
+
+def at_most(sampled: Indices, most: int, *, randomness: Randomness) -> Indices:
+    """A uniformly random subset of `most` of those sampled; all of them when they are not more.
+
+    No sampler with a ceiling is Poisson. What it differs by is how often it cuts, and that is
+    accounted as the plan's `truncation`.
+
+    >>> from wardround.randomness import system_randomness
+    >>> at_most(np.array([2, 3, 5]), 3, randomness=system_randomness).tolist()
+    [2, 3, 5]
+    """
+    if len(sampled) <= most:
+        return sampled
+    order = np.argsort(words(len(sampled), randomness), kind="stable")
+    return np.sort(sampled[order[:most]])
 
 
 def choose_records(
