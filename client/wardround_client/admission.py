@@ -17,6 +17,7 @@ from wardround.study.manifest import Mechanism, Study
 from wardround_client.approval import ApprovedStudy, approved_study, keep_study
 from wardround_client.home import HospitalHome
 from wardround_client.ledger import Ledger
+from wardround_client.plans import training_plan
 from wardround_client.policy import check_study
 from wardround_client.records import load_records
 from wardround_client.refusal import StudyRefused, refusing
@@ -77,6 +78,8 @@ class Admission:
         keys = self.identity_keys(question, approved.study)
         with refusing(RefusalCode.DATA):
             records = load_records(approved)
+            plan = training_plan(approved.study, hospitals=len(approved.study.names()))
+            plan.refuse_too_many(records.train.patients)
         return RunSession(
             approved=approved,
             run=question.run,

@@ -18,18 +18,16 @@ from wardround.errors import RefusedByPolicy
 from wardround.evaluation.histograms import CountsMode, count_patients, patient_scores
 from wardround.evaluation.noise import gaussian_cells
 from wardround.identity import Identity
-from wardround.masking.quantise import Lanes, quantise
+from wardround.masking.quantise import Lanes
 from wardround.masking.round_spec import Purpose, RoundSpec
 from wardround.masking.update import mask
 from wardround.models.networks import binary_loss, build, load_parameters
-from wardround.privacy.accounting import gaussian_count_noise
 from wardround.privacy.engine import Engine, ExactEvaluation, GaussianEvaluation
-from wardround.privacy.mechanism import Exact, Mechanism, SampledGaussian
+from wardround.privacy.mechanism import Mechanism
 from wardround.protocol.envelope import vector_due
 from wardround.protocol.messages import RefusalCode, Update, Work
 from wardround.protocol.specs import check_spec, evaluation_layout
 from wardround.randomness import Randomness
-from wardround.study import manifest
 from wardround.study.manifest import Study
 from wardround.times import AttemptTimes
 from wardround_client.admission import (
@@ -40,11 +38,20 @@ from wardround_client.approval import is_approved
 from wardround_client.home import HospitalHome
 from wardround_client.ledger import ReservationId
 from wardround_client.ledger.releases import encode_mechanism
+from wardround_client.plans import (
+    evaluation_noise,
+    planned_release,
+    step_sizes,
+    training_plan,
+)
 from wardround_client.policy import check_study
 from wardround_client.refusal import StudyRefused, refusing
 from wardround_client.remaining import attempts_used, evaluation_left, split_name
 from wardround_client.session import AttemptRecord, RunSession
-from wardround_client.training.local import PatientRecords, StepSizes, TrainingPlan, train
+from wardround_client.training.distributed import one_step
+from wardround_client.training.local import train
+from wardround_client.training.plan import PatientRecords
+from wardround_client.training.stages import ClearUpdate, NoisedLanes, NoisedUpdate, lanes_of
 
 Model = npt.NDArray[np.float32]
 Masked = npt.NDArray[np.uint32]
@@ -152,7 +159,7 @@ class RoundWorker:
         study, purpose = session.study, spec.purpose
         training = purpose is Purpose.TRAIN
         records = session.records.train if training else session.records.held_out
-        mechanism = training_plan(study).release if training else _evaluation_release(study)
+        mechanism = planned_release(study, spec)
         transcript = spec.transcript().hex()
         reservation = session.ledger.reserve(
             study_digest=study.digest,
@@ -180,17 +187,31 @@ class RoundWorker:
         if spec.purpose is Purpose.EVALUATE:
             lanes, engine = self._evaluate(session, spec, network)
             return Computed(lanes, engine, time.perf_counter() - started_s)
-        update, report = train(
-            network,
-            session.records.train,
-            binary_loss,
-            training_plan(session.study),
-            step_sizes(session.study),
-            randomness=self.randomness,
-        )
-        seconds = time.perf_counter() - started_s
-        lanes = quantise(update.values, scale=spec.scale, limit=spec.limit)
-        return Computed(lanes, report.engine, seconds)
+        lanes, engine = self._train(session, spec, network)
+        return Computed(lanes, engine, time.perf_counter() - started_s)
+
+    def _train(
+        self, session: RunSession, spec: RoundSpec, network: nn.Module
+    ) -> tuple[Lanes, Engine]:
+        study, patients = session.study, session.records.train
+        plan, sizes = training_plan(study, hospitals=len(spec.cohort)), step_sizes(study)
+        update: NoisedUpdate | ClearUpdate | NoisedLanes
+        if plan.mechanism == "distributed":
+            update, report = one_step(
+                network,
+                patients,
+                binary_loss,
+                plan,
+                sizes,
+                scale=spec.scale,
+                limit=spec.limit,
+                randomness=self.randomness,
+            )
+        else:
+            update, report = train(
+                network, patients, binary_loss, plan, sizes, randomness=self.randomness
+            )
+        return lanes_of(update, scale=spec.scale, limit=spec.limit), report.engine
 
     def _evaluate(
         self, session: RunSession, spec: RoundSpec, network: nn.Module
@@ -201,7 +222,7 @@ class RoundWorker:
         counts = count_patients(labels, scores, layout)
         if layout.mode is CountsMode.EXACT:
             return counts.exact().to_lanes(), ExactEvaluation()
-        multiplier = _evaluation_noise(study)
+        multiplier = evaluation_noise(study)
         noised = counts.noised(gaussian_cells(layout.lanes, multiplier, self.randomness))
         lanes = np.clip(noised.to_lanes(), -spec.limit, spec.limit).astype(np.int32)
         return lanes, GaussianEvaluation(noise_multiplier=multiplier)
@@ -218,44 +239,6 @@ def held_out_scores(
         scores = torch.sigmoid(network(held_out.features).squeeze(-1)).double().numpy()
     patients = np.repeat(np.arange(held_out.patients), np.diff(held_out.offsets))
     return patient_scores(patients.tolist(), held_out.labels.numpy(), scores)
-
-
-def training_plan(study: Study) -> TrainingPlan:
-    """What sets the guarantee of one attempt; computed here, never taken from a message."""
-    privacy = study.privacy
-    private = privacy.mechanism is not manifest.Mechanism.NONE
-    return TrainingPlan(
-        mechanism="local" if private else "none",
-        noise_multiplier=study.noise_multiplier(),
-        clip_norm_l2=privacy.clip_norm_l2,
-        sampling_rate=privacy.sampling_rate,
-        records_per_patient=privacy.records_per_patient,
-        local_steps=study.training.local_steps,
-    )
-
-
-def step_sizes(study: Study) -> StepSizes:
-    """How far the local steps go."""
-    training = study.training
-    return StepSizes(
-        learning_rate=training.learning_rate,
-        expected_batch=training.expected_batch,
-        momentum=training.momentum,
-        weight_decay=training.weight_decay,
-    )
-
-
-def _evaluation_noise(study: Study) -> float:
-    plan, delta = study.evaluation, study.privacy.delta
-    if plan.epsilon is None or delta is None:
-        raise StudyRefused(RefusalCode.SPEC, "evaluation: noised counts need epsilon and delta")
-    return gaussian_count_noise(plan.epsilon, delta)
-
-
-def _evaluation_release(study: Study) -> Mechanism:
-    if study.evaluation.counts == "exact":
-        return Exact()
-    return SampledGaussian(_evaluation_noise(study), 1.0, 1)
 
 
 def _entry_of(mechanism: Mechanism) -> Json | str:

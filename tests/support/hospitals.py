@@ -113,7 +113,7 @@ source = "male"
 POLICY_TOML = """
 epsilon_budget = {budget}
 delta_max = 1e-3
-mechanisms = ["local", "none"]
+mechanisms = ["local", "distributed", "none"]
 minimum_hospitals = 2
 allow_exact_evaluation = true
 """
