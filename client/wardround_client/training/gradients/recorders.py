@@ -2,9 +2,13 @@
 
 from torch import nn
 
-from wardround_client.training.gradients import linear
+from wardround_client.training.gradients import attention, embedding, linear, recurrent
 from wardround_client.training.gradients.tape import Recorder
 
 RECORDERS: dict[type[nn.Module], Recorder] = {
     nn.Linear: linear.record,
+    nn.Embedding: embedding.record,
+    nn.GRU: recurrent.record_gru,
+    nn.LSTM: recurrent.record_lstm,
+    nn.MultiheadAttention: attention.record,
 }
