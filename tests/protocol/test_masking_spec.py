@@ -31,7 +31,7 @@ def directory_of(entries: list[SignedRunKey], federation: MaskedFleet) -> Direct
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"purpose": "probe"}, "purpose is not one of train, evaluate"),
+        ({"purpose": "probe"}, "purpose is not one of statistics, train, evaluate"),
         ({"purpose": None}, "purpose is not one of"),
         ({"run": "AA" * 16}, "run: 32 lower-case hex digits due"),
         ({"study_digest": "aa"}, "study_digest: 64 lower-case hex digits due, 2 characters came"),

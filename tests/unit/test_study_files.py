@@ -72,7 +72,7 @@ def test_an_unknown_key_inside_a_list_is_named_with_its_place():
 
 def test_all_faults_are_told_together():
     with pytest.raises(BadInput) as caught:
-        plan(title=None, privacy__delta=2.0, rounds__count=0, extra=1)
+        plan(title=None, privacy__delta=2.0, rounds__count=-1, extra=1)
     for part in ("`title` is missing", "`privacy.delta`", "`rounds.count`", "unknown key `extra`"):
         assert part in str(caught.value)
 

@@ -108,6 +108,15 @@ class RoundClosed(Body):
     model_after: Digest
 
 
+class StatisticsClosed(Body):
+    """The noised sums of a statistics round were opened."""
+
+    TYPE = "statistics-closed"
+    transcript: Digest
+    sum_digest: Digest
+    sums: Annotated[tuple[int, ...], Field(max_length=100_000, strict=False)]
+
+
 class EvaluationClosed(Body):
     """Pooled counts were opened."""
 
@@ -160,7 +169,7 @@ class ReleaseReserved(Body):
     TYPE = "release-reserved"
     release: str | int
     transcript: Digest
-    purpose: Literal["train", "evaluate"]
+    purpose: Literal["statistics", "train", "evaluate"]
     mechanism: Gaussian | Word
 
 
@@ -215,6 +224,7 @@ COORDINATOR_TYPES: dict[str, type[Body]] = {
         HospitalMissed,
         AttemptVoid,
         RoundClosed,
+        StatisticsClosed,
         EvaluationClosed,
         RunClosed,
         CheckpointWitnessed,

@@ -23,6 +23,7 @@ _COUNTER_MAX: Final = 2**31 - 1
 class Purpose(StrEnum):
     """What the summed vector is."""
 
+    STATISTICS = "statistics"
     TRAIN = "train"
     EVALUATE = "evaluate"
 
@@ -52,7 +53,7 @@ class RoundSpec:
 
     def __post_init__(self) -> None:
         if not isinstance(self.purpose, Purpose):
-            raise ProtocolViolation("round spec: purpose is not one of train, evaluate")
+            raise ProtocolViolation("round spec: purpose is not one of statistics, train, evaluate")
         for name, size_bytes in (
             ("run", 16),
             ("session", 16),
@@ -106,7 +107,7 @@ class RoundSpec:
         names = [field.name for field in dataclasses.fields(cls)]
         fields = exact_fields(value, names, what="round spec")
         if fields["purpose"] not in list(Purpose):
-            raise ProtocolViolation("round spec: purpose is not one of train, evaluate")
+            raise ProtocolViolation("round spec: purpose is not one of statistics, train, evaluate")
         if not isinstance(fields["cohort"], list):
             raise ProtocolViolation("round spec: cohort is not a list of names")
         scale = fields["scale"]

@@ -121,10 +121,21 @@ class GaussianEvaluation(_Wire):
 
 
 class StatisticsEngine(_Wire):
-    """Statistics of all patients with Gaussian noise, scaled to L2 sensitivity 1."""
+    """Statistics of all patients, in lanes, with discrete Gaussian noise.
+
+    As in DistributedEngine: a variance, what one patient changes (L2), and how many hospitals
+    of the cohort count as honest; 1 where each hospital's vector is private by itself.
+    """
 
     mechanism: Literal["statistics-gaussian"] = "statistics-gaussian"
-    noise_multiplier: _Above0
+    share_variance: Annotated[int, Field(ge=1, le=_JSON_INTEGER)]
+    sensitivity_lanes: _Above0
+    honest: Annotated[int, Field(ge=1, le=1000)]
+
+    @property
+    def noise_multiplier(self) -> float:
+        """Deviation of the guaranteed noise over the sensitivity."""
+        return math.sqrt(self.honest * self.share_variance) / self.sensitivity_lanes
 
     @property
     def released(self) -> Mechanism:

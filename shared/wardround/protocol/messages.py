@@ -78,11 +78,16 @@ class Refusal(Frozen):
 
 
 class Work(Frozen):
-    """Coordinator -> hospital, with the model as float32: train or evaluate under this spec."""
+    """Coordinator -> hospital, with the model as float32: train or evaluate under this spec.
+
+    Or count: with purpose statistics. `statistics` are the released sums by which the study
+    standardises, in every round that trains or evaluates then, and null otherwise.
+    """
 
     spec: Json
     directory: Annotated[tuple[Json, ...], Field(max_length=1000)]
     checkpoint: Note
+    statistics: Json | None = None
 
 
 class Update(Frozen):

@@ -1,6 +1,7 @@
 """The one RoundSpec that a study allows for an attempt; both sides build it and compare."""
 
 import hashlib
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +11,9 @@ from wardround.evaluation.histograms import CountsLayout, CountsMode
 from wardround.masking.quantise import choose_scale, largest_limit
 from wardround.masking.round_spec import Purpose, RoundSpec
 from wardround.privacy.noise_shares import NoiseShare, StepScale, noise_share
+from wardround.statistics.layout import StatisticsLayout
+from wardround.statistics.noise import deviation_of_sum, statistics_share
+from wardround.statistics.released import ReleasedStatistics
 from wardround.study.manifest import Mechanism, Study, StudyPlan
 
 
@@ -26,12 +30,13 @@ def attempt_spec(
 ) -> RoundSpec:
     """The spec of an attempt. Rounds 0 to count - 1 train, round `count` evaluates.
 
-    Training has one lane per parameter; evaluation has whole counts.
+    Training has one lane per parameter; evaluation has whole counts. A study that standardises
+    binds it to the released statistics (`standardised_spec`).
     Raises ProtocolViolation for a round that the study does not have, BadInput for a study whose
     noise does not fit into the lanes.
     """
     last = study.rounds.count
-    if round_number > last:
+    if round_number > last or not last:
         raise ProtocolViolation(f"round spec: round {round_number}, the study ends with {last}")
     trains = round_number < last
     return RoundSpec(
@@ -49,6 +54,87 @@ def attempt_spec(
         limit=largest_limit(len(cohort)),
         minimum=study.masking.minimum_hospitals,
     )
+
+
+def standardised_spec(
+    spec: RoundSpec,
+    study: Study,
+    model: npt.NDArray[np.float32],
+    released: ReleasedStatistics | None,
+) -> RoundSpec:
+    """The spec of training or evaluation, bound to the statistics by which features are scaled.
+
+    Raises ProtocolViolation unless they are there exactly when the study standardises.
+    """
+    if (released is not None) != standardises(study):
+        raise ProtocolViolation("round spec: released statistics come when the study standardises")
+    return replace(spec, model_digest=model_digest(model, released))
+
+
+def statistics_spec(
+    study: Study,
+    *,
+    run: str,
+    session: str,
+    attempt: int,
+    cohort: tuple[str, ...],
+    directory_digest: str,
+    model: npt.NDArray[np.float32],
+) -> RoundSpec:
+    """The spec of a statistics attempt, which comes before training round 0 and has number 0.
+
+    `model` is the one that the study starts with. Raises ProtocolViolation when the study asks
+    for no statistics.
+    """
+    layout = statistics_layout(study)
+    return RoundSpec(
+        purpose=Purpose.STATISTICS,
+        run=run,
+        session=session,
+        study_digest=study.digest,
+        round=0,
+        attempt=attempt,
+        cohort=cohort,
+        directory_digest=directory_digest,
+        model_digest=model_digest(model),
+        lanes=layout.lanes,
+        scale=1.0,
+        limit=largest_limit(len(cohort)),
+        minimum=study.masking.minimum_hospitals,
+    )
+
+
+def standardises(study: StudyPlan) -> bool:
+    """Whether training and evaluation use features that released statistics scale."""
+    return study.statistics is not None and study.statistics.standardise
+
+
+def statistics_layout(study: StudyPlan) -> StatisticsLayout:
+    """How the study's statistics are laid out in the vector that travels."""
+    if study.statistics is None:
+        raise ProtocolViolation(f"statistics: study {study.name} asks for none")
+    return StatisticsLayout.of(study.contract, study.statistics)
+
+
+def statistics_share_of(study: StudyPlan, hospitals: int) -> NoiseShare:
+    """Each hospital's noise in its statistics, for a cohort of so many.
+
+    Mechanism distributed counts on the shares of all but the study's colluders; otherwise each
+    hospital's vector is private by itself. Raises BadInput when the lanes cannot hold it.
+    """
+    shared = study.privacy.mechanism is Mechanism.DISTRIBUTED
+    return statistics_share(
+        study.statistics_noise(),
+        statistics_layout(study),
+        hospitals=hospitals,
+        honest=hospitals - study.privacy.colluders if shared else 1,
+    )
+
+
+def statistics_noise_lanes(study: StudyPlan, released: ReleasedStatistics) -> float:
+    """Standard deviation of the noise in each released sum, in lanes."""
+    share = statistics_share_of(study, released.hospitals)
+    return deviation_of_sum(share, released.hospitals)
 
 
 def training_scale(study: StudyPlan, hospitals: int, lanes: int) -> float:
@@ -86,7 +172,10 @@ def check_training(study: StudyPlan, *, most_hospitals: int, lanes: int) -> None
     """Raise BadInput when the study's noise cannot be had for some cohort that it allows."""
     study.noise_multiplier()
     for hospitals in range(study.rounds.quorum, max(study.rounds.quorum, most_hospitals) + 1):
-        training_scale(study, hospitals, lanes)
+        if study.rounds.count:
+            training_scale(study, hospitals, lanes)
+        if study.statistics is not None:
+            statistics_share_of(study, hospitals)
 
 
 def evaluation_layout(study: StudyPlan) -> CountsLayout:
@@ -95,8 +184,40 @@ def evaluation_layout(study: StudyPlan) -> CountsLayout:
     return CountsLayout(mode=CountsMode(plan.counts), bins=plan.bins)
 
 
-def check_spec(spec: RoundSpec, study: Study, model: npt.NDArray[np.float32]) -> None:
+def check_spec(
+    spec: RoundSpec,
+    study: Study,
+    model: npt.NDArray[np.float32],
+    released: ReleasedStatistics | None = None,
+) -> None:
     """Refuse a spec that is not the study's own. Raises ProtocolViolation naming the field."""
+    due = _spec_due(spec, study, model, released)
+    came = spec.to_json()
+    for name, value in due.to_json().items():
+        if came[name] != value:
+            raise ProtocolViolation(f"round spec: {name} is not what the study says")
+    if not set(spec.cohort) <= set(study.names()):
+        raise ProtocolViolation("round spec: the cohort is not within the study's roster")
+
+
+def _spec_due(
+    spec: RoundSpec,
+    study: Study,
+    model: npt.NDArray[np.float32],
+    released: ReleasedStatistics | None,
+) -> RoundSpec:
+    if spec.purpose is Purpose.STATISTICS:
+        if released is not None:
+            raise ProtocolViolation("round spec: released statistics came before they were asked")
+        return statistics_spec(
+            study,
+            run=spec.run,
+            session=spec.session,
+            attempt=spec.attempt,
+            cohort=spec.cohort,
+            directory_digest=spec.directory_digest,
+            model=model,
+        )
     due = attempt_spec(
         study,
         run=spec.run,
@@ -107,14 +228,15 @@ def check_spec(spec: RoundSpec, study: Study, model: npt.NDArray[np.float32]) ->
         directory_digest=spec.directory_digest,
         model=model,
     )
-    came = spec.to_json()
-    for name, value in due.to_json().items():
-        if came[name] != value:
-            raise ProtocolViolation(f"round spec: {name} is not what the study says")
-    if not set(spec.cohort) <= set(study.names()):
-        raise ProtocolViolation("round spec: the cohort is not within the study's roster")
+    return standardised_spec(due, study, model, released)
 
 
-def model_digest(model: npt.NDArray[np.float32]) -> str:
-    """SHA-256 over the parameters as little-endian float32, 64 hex digits."""
-    return hashlib.sha256(np.ascontiguousarray(model, dtype="<f4").tobytes()).hexdigest()
+def model_digest(model: npt.NDArray[np.float32], released: ReleasedStatistics | None = None) -> str:
+    """SHA-256 over the parameters as little-endian float32, 64 hex digits.
+
+    Where the study standardises, the 32 bytes of the released statistics' digest follow: hospitals
+    that scale differently would train different models, and their masks do not cancel then.
+    """
+    parameters = np.ascontiguousarray(model, dtype="<f4").tobytes()
+    scaled = b"" if released is None else bytes.fromhex(released.digest)
+    return hashlib.sha256(parameters + scaled).hexdigest()

@@ -15,6 +15,7 @@ from wardround.canonical import Json, canonical_bytes, digest
 from wardround.privacy.engine import Clipping
 from wardround.privacy.mechanism import SampledGaussian
 from wardround.privacy.truncation import truncation_bound
+from wardround.statistics.plan import StatisticsPlan
 from wardround.study.contract import Contract, Frozen, Text
 
 MAX_NOISED_BINS = 64  # beyond it the noise leaves nothing of an AUROC (decision 0004)
@@ -156,9 +157,12 @@ class Training(Frozen):
 
 
 class Rounds(Frozen):
-    """How many rounds, how many of the roster, how long."""
+    """How many rounds, how many of the roster, how long.
 
-    count: Annotated[int, Field(ge=1, le=10_000)]
+    `count` is 0 in a study that only asks for statistics: nothing is trained or evaluated then.
+    """
+
+    count: Annotated[int, Field(ge=0, le=10_000)]
     spare_attempts: Annotated[int, Field(ge=0, le=100)] = 2
     quorum: Annotated[int, Field(ge=2, le=1000)]
     deadline_s: Annotated[float, Field(gt=0, le=604_800)] = 600.0
@@ -217,6 +221,7 @@ class StudyPlan(Frozen):
     rounds: Rounds
     masking: Masking = Masking()
     evaluation: Evaluation
+    statistics: StatisticsPlan | None = None
 
     @model_validator(mode="after")
     def _parts_agree(self) -> Self:
@@ -229,6 +234,22 @@ class StudyPlan(Frozen):
             )
         if self.evaluation.counts == "noised" and self.privacy.delta is None:
             raise ValueError("study: noised evaluation counts need `privacy.delta`")
+        return self
+
+    @model_validator(mode="after")
+    def _statistics_fit(self) -> Self:
+        plan = self.statistics
+        if plan is None:
+            if not self.rounds.count:
+                raise ValueError("study: rounds.count 0 belongs to a study with [statistics]")
+            return self
+        faults = list(plan.faults(self.contract))
+        if self.privacy.delta is None:
+            faults.append("statistics: `privacy.delta` is due")
+        if plan.standardise and not self.rounds.count:
+            faults.append("statistics: `standardise` without a round of training")
+        if faults:
+            raise ValueError("; ".join(faults))
         return self
 
     @model_validator(mode="after")
@@ -256,6 +277,8 @@ class StudyPlan(Frozen):
     @property
     def attempts(self) -> int:
         """Training attempts that the guarantee covers: planned rounds and spare ones."""
+        if not self.rounds.count:
+            return 0
         spare = 0 if self.privacy.mechanism is Mechanism.NONE else self.rounds.spare_attempts
         return self.rounds.count + spare
 
@@ -263,7 +286,7 @@ class StudyPlan(Frozen):
         """Noise per step in units of the clip norm; hospital and coordinator compute the same."""
         from wardround.privacy.accounting import noise_for  # noqa: PLC0415  # loads SciPy
 
-        private = self.privacy.mechanism is not Mechanism.NONE
+        private = self.privacy.mechanism is not Mechanism.NONE and self.attempts
         if not private or self.privacy.epsilon is None or self.privacy.delta is None:
             return 0.0
         return noise_for(
@@ -281,6 +304,26 @@ class StudyPlan(Frozen):
             steps=self.training.local_steps,
             truncation=self.privacy.truncation,
         )
+
+    def statistics_noise(self) -> float:
+        """Noise multiplier of one release of statistics; epsilon covers all its attempts.
+
+        Raises ValueError when the study asks for none.
+        """
+        from wardround.privacy.accounting import noise_for  # noqa: PLC0415  # loads SciPy
+
+        if self.statistics is None or self.privacy.delta is None:
+            raise ValueError(f"study {self.name}: it asks for no statistics")
+        return noise_for(
+            self.statistics.epsilon,
+            delta=self.privacy.delta,
+            sampling_rate=1.0,
+            steps=self.statistics.attempts,
+        )
+
+    def release_of_statistics(self) -> SampledGaussian:
+        """What one statistics attempt costs: every patient takes part."""
+        return SampledGaussian(self.statistics_noise(), 1.0, 1)
 
     def to_json(self) -> Json:
         """The manifest as a JSON value."""
