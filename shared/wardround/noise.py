@@ -62,7 +62,7 @@ def discrete_gaussian(
     Rejection from a discrete Laplace distribution, whole proposals at a time. How often one is
     rejected therefore says nothing of the values that are kept, and no loop runs longer for a
     larger value. `variance` is the parameter sigma^2, 1 to 2^50; it is the variance of what is
-    drawn as well, to 2e-7 of itself at 1 and to 1e-30 from 4 on.
+    drawn as well, to 3e-7 of itself at 1 and to 1e-14 from 2 on.
 
     Precision: uniforms have 64 bits, exponentials and logarithms are float64. A value x comes with
     probability p(x) (1 + r) + a where |r| < 2^-44 and the a of all values together are below
