@@ -23,15 +23,16 @@ from wardround.evidence.export import write_export
 from wardround.identity import Identity
 from wardround.masking.directory import Directory
 from wardround.masking.pairs import PairSecrets
-from wardround.masking.quantise import Lanes, choose_scale, largest_limit
+from wardround.masking.quantise import Lanes, largest_limit
 from wardround.masking.round_spec import Purpose, RoundSpec
 from wardround.masking.run_key import RunKey, sign_run_key
 from wardround.masking.update import mask, update_digest
 from wardround.privacy.accounting import epsilon_spent, gaussian_count_noise, noise_for
+from wardround.privacy.engine import Trained, parse_engine
 from wardround.privacy.mechanism import SampledGaussian
-from wardround.protocol.specs import evaluation_layout
+from wardround.protocol.specs import evaluation_layout, training_scale, training_share
 from wardround.study.files import sign_study
-from wardround.study.manifest import Study
+from wardround.study.manifest import Mechanism, Study
 
 __all__ = ["NAMES", "Federation", "Party", "federation", "new_identity", "study_of"]
 
@@ -239,7 +240,6 @@ def _spec(
     model: str,
 ) -> RoundSpec:
     trains = purpose is Purpose.TRAIN
-    bound = fed.study.training.update_bound
     assert fed.directory is not None
     return RoundSpec(
         purpose=purpose,
@@ -252,7 +252,7 @@ def _spec(
         directory_digest=fed.directory.digest,
         model_digest=model,
         lanes=PARAMETERS if trains else evaluation_layout(fed.study).lanes,
-        scale=choose_scale(bound, len(cohort)) if trains else 1.0,
+        scale=training_scale(fed.study, len(cohort), PARAMETERS) if trains else 1.0,
         limit=largest_limit(len(cohort)),
         minimum=fed.study.masking.minimum_hospitals,
     )
@@ -287,7 +287,7 @@ def _answer(fed: Federation, name: str, spec: RoundSpec) -> tuple[np.ndarray, Js
     trains = spec.purpose is Purpose.TRAIN
     release = hashlib.sha256(f"{name}/{transcript}".encode()).hexdigest()[:32]
     _witness(fed, name)
-    engine = engine_of(fed.study, trains=trains, name=name)
+    engine = engine_of(fed.study, spec, name)
     reserved = {
         "release": release,
         "transcript": transcript,
@@ -318,31 +318,37 @@ def _answer(fed: Federation, name: str, spec: RoundSpec) -> tuple[np.ndarray, Js
     }
 
 
-def engine_of(study: Study, *, trains: bool, name: str) -> Json:
+def engine_of(study: Study, spec: RoundSpec, name: str) -> Json:
     """What an honest engine logs."""
-    if not trains:
+    if spec.purpose is Purpose.EVALUATE:
         if study.evaluation.epsilon is None:
             return {"mechanism": "exact"}
         assert study.privacy.delta is not None
         noise = gaussian_count_noise(study.evaluation.epsilon, study.privacy.delta)
         return {"mechanism": "gaussian", "noise_multiplier": noise}
-    return {
-        "mechanism": study.privacy.mechanism.value,
-        "noise_multiplier": _noise(study),
+    mechanism = study.privacy.mechanism
+    done: Json = {
+        "mechanism": mechanism.value,
         "clip_norm_l2": study.privacy.clip_norm_l2,
         "sampling_rate": study.privacy.sampling_rate,
-        "steps": study.training.local_steps,
         "records_per_patient": study.privacy.records_per_patient,
         "batches_commitment": hashlib.sha256(f"salt/{name}".encode()).hexdigest(),
+        "truncation": study.privacy.truncation,
+    }
+    if mechanism is not Mechanism.DISTRIBUTED:
+        return done | {"noise_multiplier": _noise(study), "steps": study.training.local_steps}
+    share = training_share(study, len(spec.cohort), spec.lanes)
+    return done | {
+        "share_variance": share.variance,
+        "sensitivity_lanes": share.sensitivity_lanes,
+        "honest": share.honest,
     }
 
 
 def _charge(fed: Federation, name: str, engine: Json) -> None:
-    if engine["mechanism"] == "local":
-        release = SampledGaussian(
-            engine["noise_multiplier"], engine["sampling_rate"], engine["steps"]
-        )
-        fed.releases.setdefault(name, []).append(release)
+    done = parse_engine(engine)
+    if isinstance(done, Trained) and isinstance(done.released, SampledGaussian):
+        fed.releases.setdefault(name, []).append(done.released)
 
 
 def _update(name: str, spec: RoundSpec) -> Lanes:

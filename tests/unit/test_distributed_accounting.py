@@ -241,8 +241,3 @@ def test_what_was_done_is_charged_as_the_noise_of_the_honest_shares():
 def test_a_report_of_a_share_that_is_none_is_refused(changes, says):
     with pytest.raises(BadInput, match=f"engine: {says}"):
         parse_engine(ENGINE | changes)
-
-
-def test_statistics_are_charged_as_one_release_over_all_patients():
-    engine = parse_engine({"mechanism": "statistics-gaussian", "noise_multiplier": 3.0})
-    assert engine.released == SampledGaussian(3.0, 1.0, 1)

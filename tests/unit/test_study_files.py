@@ -11,6 +11,7 @@ from tests.support.hospitals import STUDY_TOML, study_json
 from wardround.canonical import canonical_bytes
 from wardround.errors import BadInput, BadSignature
 from wardround.identity import Identity
+from wardround.privacy.accounting import epsilon_spent
 from wardround.study.files import (
     STUDY_PURPOSE,
     TOML_LIMIT_BYTES,
@@ -185,8 +186,20 @@ def test_a_physical_maximum_is_charged_with_the_chance_that_it_cuts():
     exact = binom.sf(110, 1000, 0.05)
     assert exact < cut.privacy.truncation < 20 * exact
     assert cut.release_of_one_attempt().truncation == cut.privacy.truncation
+    assert cut.noise_multiplier() >= plan(privacy__sampling_rate=0.05).noise_multiplier()
     whole = plan(**sizes, privacy__batch_most=1000)
     assert whole.privacy.truncation == whole.release_of_one_attempt().truncation == 0.0
+
+
+def test_cut_batches_leave_less_of_delta_to_the_noise():
+    sizes = {"privacy__patients_most": 1000, "privacy__sampling_rate": 0.05}
+    cut = plan(**sizes, privacy__batch_most=90)
+    assert cut.delta_of_noise is not None
+    assert 0 < cut.delta_of_noise < 0.999 * cut.privacy.delta
+    spent = [cut.release_of_one_attempt()] * cut.attempts
+    assert epsilon_spent(spent, delta=1e-4) == pytest.approx(3.0, abs=2e-3)
+    with pytest.raises(BadInput, match=r"privacy\.delta 0\.0001 is less than the batches"):
+        plan(**sizes, privacy__batch_most=83)
 
 
 def test_a_roster_over_which_the_noise_does_not_fit_is_refused_before_it_is_signed():

@@ -26,7 +26,9 @@ from wardround.study.manifest import Mechanism, Privacy, Study
 TOLERANCE = 2e-4
 NOISE_TOLERANCE = 1e-9
 REPORT_LIMIT_BYTES = 64 << 20
-_ACCOUNTANT = re.compile(r"dp-accounting [0-9A-Za-z.+]{1,30} PLD, pessimistic, grid 0\.001")
+_ACCOUNTANT = re.compile(
+    r"dp-accounting [0-9A-Za-z.+]{1,30} PLD, pessimistic, grid 0\.001( or finer)?"
+)
 _MOST_DIFFERENCES = 5
 
 Releases = dict[str, tuple[Release, ...]]

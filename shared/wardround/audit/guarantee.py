@@ -197,7 +197,16 @@ def _kind(study: Study, charges: Mapping[str, Charge]) -> GuaranteeClass:
     if study.privacy.mechanism is manifest.Mechanism.NONE:
         return GuaranteeClass.NONE
     noised = all(noise > 0 for charge in charges.values() for noise in charge.noises)
-    return GuaranteeClass.FORMAL_DP if noised else GuaranteeClass.NONE
+    formal = noised and _bounded(study, charges)
+    return GuaranteeClass.FORMAL_DP if formal else GuaranteeClass.NONE
+
+
+def _bounded(study: Study, charges: Mapping[str, Charge]) -> bool:
+    """Whether an epsilon exists: noise of nearly nothing, or batches cut too often, have none."""
+    delta = study.privacy.delta
+    return delta is not None and all(
+        math.isfinite(charge.epsilons(delta)[0]) for charge in charges.values()
+    )
 
 
 def _hospital(evidence: Evidence, name: str, charge: Charge) -> HospitalGuarantee:
@@ -233,11 +242,17 @@ def _epsilons(study: Study, charge: Charge) -> tuple[Figure, Figure]:
         return not_available(reason), not_available(reason)
     origin = Origin.DECLARED if charge.declared else Origin.RECOMPUTED
     note = f"{_NO_LOG}: the study's noise is taken" if charge.declared else ""
-    by_pld, by_rdp = (rounded_up(epsilon) for epsilon in charge.epsilons(delta))
+    by_pld, by_rdp = charge.epsilons(delta)
     return (
-        Figure(value=by_pld, origin=origin, note=note),
-        Figure(value=by_rdp, origin=origin, note="second accountant, an upper bound"),
+        _epsilon(by_pld, origin, note),
+        _epsilon(by_rdp, origin, "second accountant, an upper bound"),
     )
+
+
+def _epsilon(epsilon: float, origin: Origin, note: str) -> Figure:
+    if not math.isfinite(epsilon):
+        return not_available("the noise bounds no epsilon")
+    return Figure(value=rounded_up(epsilon), origin=origin, note=note)
 
 
 def _noise(charge: Charge) -> Figure:
@@ -268,7 +283,7 @@ def _headline(kind: GuaranteeClass, study: Study) -> str:
         return "Formal differential privacy for every patient whose records trained the model"
     if study.privacy.mechanism is manifest.Mechanism.NONE:
         return "Masking only: updates were hidden in sums, and nothing protects a patient in a sum"
-    return "The study promised noise, and the logs show an update that left without it"
+    return "The study promised noise, and the logs show an update that left without enough of it"
 
 
 def _scope(kind: GuaranteeClass, study: Study, evidence: Evidence) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ Its digest (SHA-256 over RFC 8785 bytes) is what a hospital approves. A change o
 another study.
 """
 
+import math
 from datetime import date
 from enum import StrEnum
 from functools import lru_cache
@@ -274,6 +275,27 @@ class StudyPlan(Frozen):
             )
         return self
 
+    @model_validator(mode="after")
+    def _cut_batches_leave_delta(self) -> Self:
+        if self.delta_of_noise is not None and self.delta_of_noise <= 0:
+            raise ValueError(
+                f"study: privacy.delta {self.privacy.delta:g} is less than the batches that are "
+                f"cut to privacy.batch_most {self.privacy.batch_most} cost alone over all attempts"
+            )
+        return self
+
+    @property
+    def delta_of_noise(self) -> float | None:
+        """What delta leaves to the noise, after the chance that a batch is cut is charged.
+
+        Each cut is a total variation, so it costs (1 + exp(epsilon)) times its probability.
+        """
+        privacy = self.privacy
+        if privacy.delta is None or privacy.epsilon is None or not privacy.truncation:
+            return privacy.delta
+        cut = self.attempts * self.training.local_steps * privacy.truncation
+        return privacy.delta - (1.0 + math.exp(privacy.epsilon)) * cut
+
     @property
     def attempts(self) -> int:
         """Training attempts that the guarantee covers: planned rounds and spare ones."""
@@ -287,11 +309,11 @@ class StudyPlan(Frozen):
         from wardround.privacy.accounting import noise_for  # noqa: PLC0415  # loads SciPy
 
         private = self.privacy.mechanism is not Mechanism.NONE and self.attempts
-        if not private or self.privacy.epsilon is None or self.privacy.delta is None:
+        if not private or self.privacy.epsilon is None or self.delta_of_noise is None:
             return 0.0
         return noise_for(
             self.privacy.epsilon,
-            delta=self.privacy.delta,
+            delta=self.delta_of_noise,
             sampling_rate=self.privacy.sampling_rate,
             steps=self.attempts * self.training.local_steps,
         )
