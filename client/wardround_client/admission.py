@@ -21,7 +21,12 @@ from wardround_client.plans import training_plan
 from wardround_client.policy import check_study
 from wardround_client.records import load_records
 from wardround_client.refusal import StudyRefused, refusing
-from wardround_client.remaining import evaluation_left, split_name, training_left
+from wardround_client.remaining import (
+    evaluation_left,
+    split_name,
+    statistics_left,
+    training_left,
+)
 from wardround_client.session import RunSession
 from wardround_client.witness import StudyEvidence
 
@@ -78,8 +83,9 @@ class Admission:
         keys = self.identity_keys(question, approved.study)
         with refusing(RefusalCode.DATA):
             records = load_records(approved)
-            plan = training_plan(approved.study, hospitals=len(approved.study.names()))
-            plan.refuse_too_many(records.train.patients)
+            if approved.study.attempts:
+                plan = training_plan(approved.study, hospitals=len(approved.study.names()))
+                plan.refuse_too_many(records.train.patients)
         return RunSession(
             approved=approved,
             run=question.run,
@@ -150,6 +156,7 @@ def check_budget(home: HospitalHome, approved: ApprovedStudy, ledger: Ledger) ->
         ledger.check_fits(
             training_left(study, releases),
             evaluation=evaluation_left(study, releases),
+            statistics=statistics_left(study, releases),
             split=split_name(approved.description.dataset, study.evaluation.held_out),
             budget_epsilon=policy.epsilon_budget,
             delta=study.privacy.delta,
@@ -160,7 +167,7 @@ def check_budget(home: HospitalHome, approved: ApprovedStudy, ledger: Ledger) ->
         ) from error
     if not noised:
         return None
-    whole = [study.release_of_one_attempt()] * study.attempts
+    whole = [*training_left(study, ()), *statistics_left(study, ())]
     return epsilon_spent(whole, delta=study.privacy.delta)
 
 

@@ -14,12 +14,14 @@ from wardround.identity import Identity
 from wardround.models.networks import build
 from wardround.protocol.envelope import Vector, vector_due
 from wardround.protocol.messages import Close, Closed, RefusalCode
-from wardround.protocol.specs import model_digest
+from wardround.protocol.specs import model_digest, standardises, statistics_layout
+from wardround.statistics.released import ReleasedStatistics
+from wardround.study.manifest import Study
 from wardround_client.home import HospitalHome
 from wardround_client.refusal import refusing
 from wardround_client.session import RunSession
 
-_SUM_OPENED = {"round-closed", "evaluation-closed"}
+_SUM_OPENED = {"statistics-closed", "round-closed", "evaluation-closed"}
 
 
 @dataclass(slots=True)
@@ -42,6 +44,8 @@ class Closer:
             entries = _whole_log(close, checkpoint)
             session.evidence.check_history(entries)
             self._check_own_updates(session, entries)
+            if standardises(session.study):
+                session.standardise(_released(session.study, entries))
             if model is not None:
                 _check_model(session, entries, model)
         session.evidence.append(seen, ("run-ended", self._ended(session, checkpoint)))
@@ -107,8 +111,19 @@ def _check_model(session: RunSession, entries: list[Entry], model: Vector) -> No
     lanes = sum(p.numel() for p in build(session.study).parameters())
     vector_due(model, dtype=np.float32, lanes=lanes, what="final model")
     last = entries[-1].body if entries and entries[-1].type == "run-closed" else {}
-    if last.get("model") != model_digest(model):
+    if last.get("model") != model_digest(model, session.released):
         raise ProtocolViolation("final model: not the one that the coordinator's log ends with")
+
+
+def _released(study: Study, entries: list[Entry]) -> ReleasedStatistics:
+    """The statistics that the log says were opened, in the last such round."""
+    cohorts = {e.body.get("transcript"): _cohort(e) for e in entries if e.type == "round-opened"}
+    opened = [entry.body for entry in entries if entry.type == "statistics-closed"]
+    if not opened:
+        raise ProtocolViolation("coordinator's log: no statistics were opened, the study uses them")
+    cohort = cohorts.get(opened[-1].get("transcript"), [])
+    value = {"hospitals": len(cohort), "sums": opened[-1].get("sums")}
+    return ReleasedStatistics.from_json(value, statistics_layout(study))
 
 
 def _cohort(entry: Entry) -> list[str]:

@@ -21,7 +21,7 @@ from wardround_client.home import HospitalHome
 from wardround_client.ledger import Ledger
 from wardround_client.local_view import held_out_loss, keep_final_model
 from wardround_client.refusal import StudyRefused, refusing
-from wardround_client.remaining import attempts_used
+from wardround_client.remaining import attempts_used, statistics_left
 from wardround_client.round import RoundWorker
 from wardround_client.session import RunSession
 from wardround_client.witness import StudyEvidence
@@ -87,7 +87,7 @@ class Hospital:
         started_s = time.monotonic()
         if started_s >= self._next_look_s or body.spec.get("purpose") == Purpose.EVALUATE.value:
             self._seen |= {
-                "epsilon": _epsilon_after(session.study, used),
+                "epsilon": _epsilon_after(session, used),
                 "loss": held_out_loss(session.study, session.records.held_out, vector),
             }
             ended_s = time.monotonic()
@@ -188,7 +188,12 @@ class Hospital:
         self.home.show({"hospital": self.name, **changes})
 
 
-def _epsilon_after(study: Study, attempts: int) -> float | None:
+def _epsilon_after(session: RunSession, attempts: int) -> float | None:
+    """What a training patient has spent in this study so far: updates and statistics."""
+    study = session.study
     if study.privacy.mechanism is Mechanism.NONE or study.privacy.delta is None:
         return None
-    return epsilon_spent([study.release_of_one_attempt()] * attempts, delta=study.privacy.delta)
+    planned = statistics_left(study, ())
+    counted = len(planned) - len(statistics_left(study, session.ledger.releases()))
+    spent = [study.release_of_one_attempt()] * attempts if attempts else []
+    return epsilon_spent([*spent, *planned[:counted]], delta=study.privacy.delta)

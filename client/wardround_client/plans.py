@@ -52,6 +52,8 @@ def planned_release(study: Study, spec: RoundSpec) -> Mechanism:
     """What the ledger reserves before the round of `spec` is computed."""
     if spec.purpose is Purpose.TRAIN:
         return training_plan(study, hospitals=len(spec.cohort)).release
+    if spec.purpose is Purpose.STATISTICS:
+        return study.release_of_statistics()
     if study.evaluation.counts == "exact":
         return Exact()
     return SampledGaussian(evaluation_noise(study), 1.0, 1)

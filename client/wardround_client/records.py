@@ -1,22 +1,29 @@
 """A hospital's records in memory: training patients and held-out patients of one study."""
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 
+from wardround.protocol.specs import statistics_layout
+from wardround.statistics.scaling import Standardisation
+from wardround.statistics.tally import PatientRows
+from wardround.study.contract import Contract
 from wardround_client.approval import ApprovedStudy
 from wardround_client.data.encoding import EncodedRecords, encode
 from wardround_client.data.reading import read_records
 from wardround_client.data.split import split
+from wardround_client.statistics import patient_rows
 from wardround_client.training.plan import PatientRecords
 
 
 @dataclass(frozen=True, slots=True)
 class StudyRecords:
-    """Both sides of the fixed split."""
+    """Both sides of the fixed split; `rows` are the patients of both, when statistics are asked."""
 
     train: PatientRecords = field(repr=False)
     held_out: PatientRecords = field(repr=False)
+    rows: PatientRows | None = field(default=None, repr=False)
 
 
 def load_records(approved: ApprovedStudy) -> StudyRecords:
@@ -32,7 +39,40 @@ def load_records(approved: ApprovedStudy) -> StudyRecords:
         encoded, dataset=description.dataset, fraction=study.evaluation.held_out
     )
     by_record = study.privacy.unit == "record"
-    return StudyRecords(_tensors(train, by_record=by_record), _tensors(held_out, by_record=False))
+    rows = None
+    if study.statistics is not None:
+        rows = patient_rows(records, statistics_layout(study), by_record=by_record)
+    return StudyRecords(
+        _tensors(train, by_record=by_record), _tensors(held_out, by_record=False), rows
+    )
+
+
+def standardised(
+    records: StudyRecords, scales: Sequence[Standardisation], contract: Contract
+) -> StudyRecords:
+    """The records with every feature of `scales` as (v - centre) / spread; a missing one stays 0.
+
+    The scales are public: they follow from what was released and charged.
+    """
+    return replace(
+        records,
+        train=_scaled(records.train, scales, contract),
+        held_out=_scaled(records.held_out, scales, contract),
+    )
+
+
+def _scaled(
+    records: PatientRecords, scales: Sequence[Standardisation], contract: Contract
+) -> PatientRecords:
+    places = {name: place for place, name in enumerate(contract.features())}
+    features = records.features.clone()
+    for scale in scales:
+        column = features[:, places[scale.column]]
+        column.sub_(scale.centre).div_(scale.spread)
+        indicator = places.get(f"{scale.column} is missing")
+        if indicator is not None:
+            column.masked_fill_(features[:, indicator] > 0.5, 0.0)
+    return replace(records, features=features)
 
 
 def _tensors(encoded: EncodedRecords, *, by_record: bool) -> PatientRecords:

@@ -18,7 +18,7 @@ def attempts_used(study: Study, releases: Iterable[Release]) -> int:
 
 def training_left(study: Study, releases: Iterable[Release]) -> list[SampledGaussian]:
     """The noised training releases that the study's epsilon still covers."""
-    if study.privacy.mechanism is Mechanism.NONE:
+    if study.privacy.mechanism is Mechanism.NONE or not study.attempts:
         return []
     left = max(0, study.attempts - attempts_used(study, releases))
     return [study.release_of_one_attempt()] * left
@@ -27,7 +27,7 @@ def training_left(study: Study, releases: Iterable[Release]) -> list[SampledGaus
 def evaluation_left(study: Study, releases: Iterable[Release]) -> list[SampledGaussian]:
     """The noised evaluation that is still to come; none when counts are exact or it was done."""
     plan = study.evaluation
-    if plan.epsilon is None or study.privacy.delta is None:
+    if plan.epsilon is None or study.privacy.delta is None or not study.rounds.count:
         return []
     done = any(
         release.study_digest == study.digest and release.purpose is Purpose.EVALUATE
@@ -35,6 +35,21 @@ def evaluation_left(study: Study, releases: Iterable[Release]) -> list[SampledGa
     )
     noise = gaussian_count_noise(plan.epsilon, study.privacy.delta)
     return [] if done else [SampledGaussian(noise, 1.0, 1)]
+
+
+def statistics_left(study: Study, releases: Iterable[Release]) -> list[SampledGaussian]:
+    """The statistics attempts that their epsilon still covers; none when the study asks for none.
+
+    Each that was charged counts, in any run of the study.
+    """
+    plan = study.statistics
+    if plan is None:
+        return []
+    used = sum(
+        release.study_digest == study.digest and release.purpose is Purpose.STATISTICS
+        for release in releases
+    )
+    return [study.release_of_statistics()] * max(0, plan.attempts - used)
 
 
 def split_name(dataset: str, held_out: float) -> str:

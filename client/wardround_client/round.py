@@ -26,8 +26,9 @@ from wardround.privacy.engine import Engine, ExactEvaluation, GaussianEvaluation
 from wardround.privacy.mechanism import Mechanism
 from wardround.protocol.envelope import vector_due
 from wardround.protocol.messages import RefusalCode, Update, Work
-from wardround.protocol.specs import check_spec, evaluation_layout
+from wardround.protocol.specs import check_spec, evaluation_layout, statistics_layout
 from wardround.randomness import Randomness
+from wardround.statistics.released import ReleasedStatistics
 from wardround.study.manifest import Study
 from wardround.times import AttemptTimes
 from wardround_client.admission import (
@@ -46,8 +47,14 @@ from wardround_client.plans import (
 )
 from wardround_client.policy import check_study
 from wardround_client.refusal import StudyRefused, refusing
-from wardround_client.remaining import attempts_used, evaluation_left, split_name
+from wardround_client.remaining import (
+    attempts_used,
+    evaluation_left,
+    split_name,
+    statistics_left,
+)
 from wardround_client.session import AttemptRecord, RunSession
+from wardround_client.statistics import noised_statistics
 from wardround_client.training.distributed import one_step
 from wardround_client.training.local import train
 from wardround_client.training.plan import PatientRecords
@@ -126,7 +133,10 @@ class RoundWorker:
             spec = RoundSpec.from_json(work.spec)
             lanes = sum(p.numel() for p in build(session.study).parameters())
             model = vector_due(vector, dtype=np.float32, lanes=lanes, what="model")
-            check_spec(spec, session.study, model)
+            released = _released(session.study, work)
+            check_spec(spec, session.study, model, released)
+            if released is not None:
+                session.standardise(released)
         if not np.isfinite(model).all():
             raise StudyRefused(RefusalCode.SPEC, "model: it has values that are not finite")
         AttemptRecord(self.home, session.study).check(spec)
@@ -143,7 +153,10 @@ class RoundWorker:
         if basis != session.budget_basis:
             check_budget(self.home, session.approved, session.ledger)
             session.budget_basis = basis
-        if spec.purpose is Purpose.EVALUATE:
+        if spec.purpose is Purpose.STATISTICS:
+            if not statistics_left(study, session.ledger.releases()):
+                raise StudyRefused(RefusalCode.BUDGET, "the epsilon of the statistics is spent")
+        elif spec.purpose is Purpose.EVALUATE:
             noised = study.evaluation.counts == "noised"
             if noised and not evaluation_left(study, session.ledger.releases()):
                 raise StudyRefused(RefusalCode.BUDGET, "the evaluation's epsilon is spent")
@@ -157,8 +170,6 @@ class RoundWorker:
     ) -> ReservationId:
         """Charge the release, durably, before a record is touched."""
         study, purpose = session.study, spec.purpose
-        training = purpose is Purpose.TRAIN
-        records = session.records.train if training else session.records.held_out
         mechanism = planned_release(study, spec)
         transcript = spec.transcript().hex()
         reservation = session.ledger.reserve(
@@ -167,7 +178,7 @@ class RoundWorker:
             purpose=purpose.value,
             transcript=transcript,
             mechanism=mechanism,
-            units=records.patients,
+            units=_units(session, purpose),
             split=split_name(session.approved.description.dataset, study.evaluation.held_out),
             unit=study.privacy.unit,
         )
@@ -181,14 +192,28 @@ class RoundWorker:
         return reservation
 
     def _compute(self, session: RunSession, spec: RoundSpec, model: Model) -> Computed:
+        started_s = time.perf_counter()
+        if spec.purpose is Purpose.STATISTICS:
+            lanes, engine = self._statistics(session, spec)
+            return Computed(lanes, engine, time.perf_counter() - started_s)
         network = build(session.study)
         load_parameters(network, torch.from_numpy(model.copy()))
-        started_s = time.perf_counter()
         if spec.purpose is Purpose.EVALUATE:
             lanes, engine = self._evaluate(session, spec, network)
             return Computed(lanes, engine, time.perf_counter() - started_s)
         lanes, engine = self._train(session, spec, network)
         return Computed(lanes, engine, time.perf_counter() - started_s)
+
+    def _statistics(self, session: RunSession, spec: RoundSpec) -> tuple[Lanes, Engine]:
+        if session.records.rows is None:
+            raise StudyRefused(RefusalCode.SPEC, "statistics: the study asks for none")
+        noised, engine = noised_statistics(
+            session.records.rows,
+            session.study,
+            hospitals=len(spec.cohort),
+            randomness=self.randomness,
+        )
+        return noised.lanes, engine
 
     def _train(
         self, session: RunSession, spec: RoundSpec, network: nn.Module
@@ -226,6 +251,19 @@ class RoundWorker:
         noised = counts.noised(gaussian_cells(layout.lanes, multiplier, self.randomness))
         lanes = np.clip(noised.to_lanes(), -spec.limit, spec.limit).astype(np.int32)
         return lanes, GaussianEvaluation(noise_multiplier=multiplier)
+
+
+def _released(study: Study, work: Work) -> ReleasedStatistics | None:
+    if work.statistics is None:
+        return None
+    return ReleasedStatistics.from_json(work.statistics, statistics_layout(study))
+
+
+def _units(session: RunSession, purpose: Purpose) -> int:
+    """How many patients a release looks at; statistics count those of both groups."""
+    train, held_out = session.records.train.patients, session.records.held_out.patients
+    counts = {Purpose.TRAIN: train, Purpose.EVALUATE: held_out}
+    return counts.get(purpose, train + held_out)
 
 
 def held_out_scores(

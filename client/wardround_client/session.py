@@ -12,11 +12,14 @@ from wardround.masking.pairs import PairSecrets
 from wardround.masking.round_spec import Purpose, RoundSpec
 from wardround.masking.run_key import RunKey
 from wardround.protocol.messages import RefusalCode
+from wardround.protocol.specs import statistics_noise_lanes
+from wardround.statistics.released import ReleasedStatistics
+from wardround.statistics.scaling import standardisations
 from wardround.study.manifest import Mechanism, Study
 from wardround_client.approval import ApprovedStudy
 from wardround_client.home import HospitalHome, read_state
 from wardround_client.ledger import Ledger
-from wardround_client.records import StudyRecords
+from wardround_client.records import StudyRecords, standardised
 from wardround_client.refusal import StudyRefused
 from wardround_client.witness import StudyEvidence
 
@@ -34,6 +37,7 @@ class RunSession:
     ledger: Ledger = field(repr=False)
     evidence: StudyEvidence = field(repr=False)
     budget_basis: tuple[str, int]
+    released: ReleasedStatistics | None = field(default=None, repr=False)
     _pairs: PairSecrets | None = field(default=None, repr=False)
 
     @property
@@ -54,6 +58,20 @@ class RunSession:
         elif self._pairs.directory.digest != checked.digest:
             raise ProtocolViolation("directory: a second one came for the same session")
         return self._pairs
+
+    def standardise(self, released: ReleasedStatistics) -> None:
+        """Scale the features by what was released, once; other sums later are refused.
+
+        A coordinator that could change the scale in mid-run, or give each hospital its own, could
+        silence all but one of them in the sum (Pasquini et al. 2022).
+        """
+        if self.released is None:
+            noise = statistics_noise_lanes(self.study, released)
+            scales = standardisations(released, noise)
+            self.records = standardised(self.records, scales, self.study.contract)
+            self.released = released
+        elif self.released.digest != released.digest:
+            raise ProtocolViolation("statistics: other sums came than before in this session")
 
     def close(self) -> None:
         """Forget the secrets of this session."""
@@ -81,17 +99,17 @@ class AttemptRecord:
         state = read_state(self._file)
         if state is None:
             return
-        came, last = (spec.round, spec.attempt), (state["round"], state["attempt"])
+        came, last = (_place(spec), spec.attempt), (state["round"], state["attempt"])
         where = f"round {spec.round}, attempt {spec.attempt}"
         if came <= last:
             answered = f"{where}: round {last[0]}, attempt {last[1]} was answered"
             raise StudyRefused(RefusalCode.REPLAY, answered)
-        if spec.round == last[0] and not self._noised(spec.purpose):
+        if _place(spec) == last[0] and not self._noised(spec.purpose):
             raise StudyRefused(RefusalCode.SECOND_ATTEMPT, f"{where}: no noise covers a second one")
 
     def write(self, spec: RoundSpec) -> None:
         """Remember this attempt; it is on disk when this returns."""
-        content = canonical_bytes({"round": spec.round, "attempt": spec.attempt})
+        content = canonical_bytes({"round": _place(spec), "attempt": spec.attempt})
         write_durably(self._file, content)
 
     @property
@@ -101,4 +119,11 @@ class AttemptRecord:
     def _noised(self, purpose: Purpose) -> bool:
         if purpose is Purpose.EVALUATE:
             return self.study.evaluation.counts == "noised"
+        if purpose is Purpose.STATISTICS:
+            return True
         return self.study.privacy.mechanism is not Mechanism.NONE
+
+
+def _place(spec: RoundSpec) -> int:
+    """Where a round stands in the study: statistics come before training round 0."""
+    return -1 if spec.purpose is Purpose.STATISTICS else spec.round

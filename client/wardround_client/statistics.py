@@ -1,4 +1,4 @@
-"""From a hospital's checked records to one row per patient, which is what statistics count.
+"""A hospital's statistics: from its checked records to one row per patient, and to a release.
 
 A patient with several records has one value per column: of numbers the mean over the records that
 have one, of categories the most frequent (of equally frequent ones the first in the contract). The
@@ -9,10 +9,22 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from wardround.noise import discrete_gaussian
+from wardround.privacy.engine import StatisticsEngine
+from wardround.protocol.specs import statistics_layout, statistics_share_of
+from wardround.randomness import Randomness
 from wardround.statistics.layout import StatisticsLayout
 from wardround.statistics.plan import categories_of
-from wardround.statistics.tally import MISSING, Codes, Floats, PatientRows
+from wardround.statistics.tally import (
+    MISSING,
+    Codes,
+    Floats,
+    NoisedStatistics,
+    PatientRows,
+    tally,
+)
 from wardround.study.contract import Column, ColumnKind
+from wardround.study.manifest import Study
 from wardround_client.data.reading import Records
 
 Places = npt.NDArray[np.intp]
@@ -39,6 +51,20 @@ def patient_rows(records: Records, layout: StatisticsLayout, *, by_record: bool)
         else:
             codes[column.name] = _most_frequent(_codes(values, column), column, places, patients)
     return PatientRows(positive=positive, numbers=numbers, codes=codes)
+
+
+def noised_statistics(
+    rows: PatientRows, study: Study, *, hospitals: int, randomness: Randomness
+) -> tuple[NoisedStatistics, StatisticsEngine]:
+    """One release for a cohort of so many hospitals, and what its engine did."""
+    layout, share = statistics_layout(study), statistics_share_of(study, hospitals)
+    noise = discrete_gaussian(layout.lanes, variance=share.variance, randomness=randomness)
+    engine = StatisticsEngine(
+        share_variance=share.variance,
+        sensitivity_lanes=share.sensitivity_lanes,
+        honest=share.honest,
+    )
+    return tally(rows, layout).noised(noise, share), engine
 
 
 def _means(values: Floats, places: Places, patients: int) -> Floats:

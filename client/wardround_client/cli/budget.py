@@ -96,7 +96,8 @@ def forecast(
 
     home = HospitalHome(directory)
     found = find_study(home, study)
-    if found.privacy.delta is None or not found.noise_multiplier():
+    noised = found.statistics is not None or found.noise_multiplier()
+    if found.privacy.delta is None or not noised:
         raise BadInput(f"study {found.name}: it adds no noise, so there is no epsilon to forecast")
     budget = home.policy().epsilon_budget
     after = _after(dict(_ledgers(directory)).get(dataset), dataset, found, budget)
@@ -110,7 +111,12 @@ def forecast(
 def _after(path: Path | None, dataset: str, study: "Study", budget: float) -> float:
     """The dataset's epsilon once all that is left of `study` is done. Raises RefusedByBudget."""
     from wardround_client.ledger.budget import check_fits
-    from wardround_client.remaining import evaluation_left, split_name, training_left
+    from wardround_client.remaining import (
+        evaluation_left,
+        split_name,
+        statistics_left,
+        training_left,
+    )
 
     releases: tuple[Release, ...] = ()
     if path is not None:
@@ -120,6 +126,7 @@ def _after(path: Path | None, dataset: str, study: "Study", budget: float) -> fl
         releases,
         training_left(study, releases),
         evaluation_left(study, releases),
+        statistics=statistics_left(study, releases),
         split=split_name(dataset, study.evaluation.held_out),
         budget_epsilon=budget,
         delta=study.privacy.delta or 0.0,

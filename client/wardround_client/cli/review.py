@@ -119,9 +119,24 @@ def in_words(study: "Study") -> str:
         f"  epsilon     {epsilon}",
         f"  rounds      {study.rounds.count}, at most {study.attempts} attempts",
         f"  evaluation  {study.evaluation.counts} counts of held-out patients, pooled",
+        f"  statistics  {_statistics_in_words(study)}",
         f"  hospitals   {', '.join(study.names())}",
     ]
     return "\n".join(lines)
+
+
+def _statistics_in_words(study: "Study") -> str:
+    plan = study.statistics
+    if plan is None:
+        return "none"
+    columns = [column.name for column in plan.asked(study.contract)]
+    cohorts = [cohort.name for cohort in plan.cohort]
+    tries = f", at most {plan.attempts} attempts" if plan.attempts > 1 else ""
+    return (
+        f"of all patients, epsilon {plan.epsilon:g} in all{tries}: the label, "
+        f"{', '.join([*columns, *(f'cohort {name}' for name in cohorts)])}"
+        + ("; they also scale the features" if plan.standardise else "")
+    )
 
 
 def _study(home: "HospitalHome", name: str) -> "Study":

@@ -161,20 +161,22 @@ class Ledger:
         plan: Sequence[SampledGaussian],
         *,
         evaluation: Sequence[SampledGaussian] = (),
+        statistics: Sequence[SampledGaussian] = (),
         split: str,
         budget_epsilon: float,
         delta: float,
     ) -> float:
         """Check a whole run against the budget before a record is read.
 
-        `plan` are the training releases, `evaluation` those on held-out patients, `split` as in
-        `reserve`. Returns the dataset's epsilon at the end of the run. Raises RefusedByBudget
-        with the epsilon that would fit.
+        `plan` are the training releases, `evaluation` those on held-out patients, `statistics`
+        those on both, `split` as in `reserve`. Returns the dataset's epsilon at the end of the
+        run. Raises RefusedByBudget with the epsilon that would fit.
         """
         return check_fits(
             self.releases(),
             plan,
             evaluation,
+            statistics=statistics,
             split=split,
             budget_epsilon=budget_epsilon,
             delta=delta,

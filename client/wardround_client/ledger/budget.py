@@ -37,6 +37,7 @@ def epsilon_of(
     delta: float,
     training: Gaussians = (),
     evaluation: Gaussians = (),
+    statistics: Gaussians = (),
     split: str | None = None,
 ) -> float:
     """Epsilon of all noised releases for the worst-off patient, with planned ones on top.
@@ -47,7 +48,7 @@ def epsilon_of(
     all is added up.
     """
     trained, held_out = [*training], [*evaluation]
-    both: list[SampledGaussian] = []
+    both: list[SampledGaussian] = [*statistics]
     splits = set() if split is None else {split}
     for release in releases:
         splits.add(release.split)
@@ -69,6 +70,7 @@ def check_fits(
     training: Gaussians,
     evaluation: Gaussians,
     *,
+    statistics: Gaussians = (),
     split: str,
     budget_epsilon: float,
     delta: float,
@@ -76,19 +78,31 @@ def check_fits(
     """Return the epsilon of the dataset once the plan is done; raise when it is over the budget.
 
     RefusedByBudget carries the epsilon that would fit for the training part (for the evaluation
-    where nothing is trained): the same plan calibrated to it ends within the budget.
+    where nothing is trained, for statistics where there is neither): the same plan calibrated
+    to it ends within the budget.
     """
+    changed = next((part for part in (training, evaluation) if part), statistics)
 
     def after(factor: float) -> float:
-        part = _part_to_change(training, evaluation, factor)
-        return epsilon_of(releases, delta=delta, training=part[0], evaluation=part[1], split=split)
+        parts = [
+            _louder(part, factor) if part is changed else part
+            for part in (training, evaluation, statistics)
+        ]
+        return epsilon_of(
+            releases,
+            delta=delta,
+            training=parts[0],
+            evaluation=parts[1],
+            statistics=parts[2],
+            split=split,
+        )
 
     planned = after(1.0)
     if planned <= budget_epsilon:
         return planned
     spent = epsilon_of(releases, delta=delta, split=split)
     factor = _factor_that_fits(after, budget_epsilon)
-    alone = epsilon_spent(_louder(training or evaluation, factor), delta=delta) if factor else 0.0
+    alone = epsilon_spent(_louder(changed, factor), delta=delta) if factor else 0.0
     fits = math.floor(alone * 1000.0) / 1000.0
     raise RefusedByBudget(
         f"budget: the dataset has spent epsilon {spent:.3f} of {budget_epsilon:g}, this run "
@@ -119,14 +133,6 @@ def runs(releases: Sequence[Release], *, delta: float) -> tuple[RunSpent, ...]:
             )
         )
     return tuple(lines)
-
-
-def _part_to_change(
-    training: Gaussians, evaluation: Gaussians, factor: float
-) -> tuple[Gaussians, Gaussians]:
-    if training:
-        return _louder(training, factor), evaluation
-    return training, _louder(evaluation, factor)
 
 
 def _factor_that_fits(after: Callable[[float], float], budget_epsilon: float) -> float:
