@@ -13,7 +13,7 @@ from wardround.errors import BadInput, WardroundError
 from wardround.masking.quantise import quantise
 from wardround.privacy.noise_shares import StepScale, share_variance
 from wardround.randomness import Randomness
-from wardround_client.training.per_patient import RECORDS_AT_ONCE, PerRecordLoss, per_record
+from wardround_client.training.per_patient import RECORDS_AT_ONCE, PerRecordLoss, per_patient
 from wardround_client.training.plan import PatientRecords, StepSizes, TrainingPlan
 from wardround_client.training.report import SALT_BYTES, EngineReport, StepDone, report_share
 from wardround_client.training.stages import ClippedLanes, ClippedSum, NoisedLanes, add_share
@@ -46,13 +46,14 @@ def one_step(
         raise BadInput("one step: momentum and weight decay are 0 with mechanism distributed")
     plan.refuse_too_many(patients.patients)
     model.train()
-    with per_record(model) as wrapped:
+    with per_patient(model) as engine:
         batch = draw(patients, plan, randomness)
         clipped = clip(
-            wrapped,
+            engine,
             patients,
             batch,
             loss,
+            plan,
             clip_norm_l2=plan.clip_norm_l2,
             records_at_once=RECORDS_AT_ONCE,
         )

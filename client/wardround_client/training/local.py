@@ -10,7 +10,7 @@ from wardround.models.networks import parameters_of
 from wardround.randomness import Randomness
 from wardround_client.training.adaptive import AdaptiveClip
 from wardround_client.training.noise import NoiseProbe
-from wardround_client.training.per_patient import RECORDS_AT_ONCE, PerRecordLoss, per_record
+from wardround_client.training.per_patient import RECORDS_AT_ONCE, PerRecordLoss, per_patient
 from wardround_client.training.plan import PatientRecords, StepSizes, TrainingPlan
 from wardround_client.training.report import SALT_BYTES, EngineReport, StepDone, report_steps
 from wardround_client.training.sampling import Batch
@@ -49,23 +49,19 @@ def train(
     plan.refuse_too_many(patients.patients)
     start = parameters_of(model).clone()
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimiser = torch.optim.SGD(
-        trainable,
-        lr=sizes.learning_rate,
-        momentum=sizes.momentum,
-        weight_decay=sizes.weight_decay,
-    )
+    optimiser = _optimiser(trainable, sizes)
     steps: list[StepDone] = []
     adaptive, clip_norm_l2 = _adaptive_clip(plan, sizes), plan.clip_norm_l2
     model.train()
-    with per_record(model) as wrapped:
+    with per_patient(model) as engine:
         for _ in range(plan.local_steps):
             batch = draw(patients, plan, randomness)
             clipped = clip(
-                wrapped,
+                engine,
                 patients,
                 batch,
                 loss,
+                plan,
                 clip_norm_l2=clip_norm_l2,
                 records_at_once=records_at_once,
             )
@@ -80,6 +76,15 @@ def train(
     if report.engine.mechanism == "local":
         return noised(raw, [step.noise for step in steps]), report
     return without_noise(raw), report
+
+
+def _optimiser(trainable: list[nn.Parameter], sizes: StepSizes) -> torch.optim.Optimizer:
+    return torch.optim.SGD(
+        trainable,
+        lr=sizes.learning_rate,
+        momentum=sizes.momentum,
+        weight_decay=sizes.weight_decay,
+    )
 
 
 def _noise(

@@ -4,7 +4,12 @@ import torch
 from torch import nn
 
 from wardround.randomness import Randomness
-from wardround_client.training.per_patient import PerRecordLoss, clipped_sum
+from wardround_client.training.per_patient import (
+    Clipping,
+    PerPatient,
+    PerRecordLoss,
+    clipped_sum,
+)
 from wardround_client.training.plan import PatientRecords, TrainingPlan
 from wardround_client.training.sampling import Batch, at_most, choose_records, sample_patients
 from wardround_client.training.stages import ClippedSum
@@ -21,15 +26,19 @@ def draw(patients: PatientRecords, plan: TrainingPlan, randomness: Randomness) -
 
 
 def clip(
-    model: nn.Module,
+    model: nn.Module | PerPatient,
     patients: PatientRecords,
     batch: Batch,
     loss: PerRecordLoss,
+    plan: TrainingPlan,
     *,
     clip_norm_l2: float | None,
     records_at_once: int,
 ) -> ClippedSum:
-    """The sum of one clipped gradient for each patient of the batch."""
+    """The sum of one clipped gradient for each patient of the batch.
+
+    Clipped layer by layer where the plan says so; an adaptive clip norm is one over all of them.
+    """
     records = torch.from_numpy(batch.records)
     return clipped_sum(
         model,
@@ -38,5 +47,6 @@ def clip(
         torch.from_numpy(batch.patient_of_record),
         loss,
         clip_norm_l2=clip_norm_l2,
+        clipping=Clipping.PER_LAYER if plan.clipping == "per-layer" else Clipping.FLAT,
         records_at_once=records_at_once,
     )

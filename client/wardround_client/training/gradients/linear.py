@@ -1,49 +1,55 @@
 """Linear layers: the norms come from activations and output gradients alone."""
 
 from dataclasses import dataclass, field
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
+from wardround.errors import BadInput
 from wardround_client.training.gradients.patients import Patients
+from wardround_client.training.gradients.projections import Projection, ProjectionsUse
 from wardround_client.training.gradients.tape import Forward, Tape
-from wardround_client.training.gradients.uses import exact_enough
+from wardround_client.training.gradients.uses import Use, exact_enough, squared_rows
 
 
 def record(tape: Tape, layer: nn.Linear) -> Forward:
     """Watch the output; inputs are [records, ..., features]."""
-    plain = layer.forward
 
     def forward(inputs: Tensor) -> Tensor:
-        output = plain(inputs)
+        output = nn.functional.linear(inputs, layer.weight, layer.bias)
         if tape.recording:
-            tape.watch(output, lambda grad, patients: LinearUse.of(layer, inputs, grad, patients))
+            if inputs.dim() < 2:
+                raise BadInput(f"model: a linear layer got shape {tuple(inputs.shape)}, no records")
+            seen = inputs.detach()
+            tape.watch(output, lambda grad, patients: _use(layer, seen, grad, patients), seen)
         return output
 
     return forward
 
 
+def _use(layer: nn.Linear, inputs: Tensor, grads: Tensor, patients: Patients) -> Use:
+    inputs, grads = exact_enough(inputs), exact_enough(grads)
+    if inputs.dim() == 2 and patients.one_each:
+        return RowUse(layer, inputs, grads)
+    records = len(inputs)
+    projection = Projection(
+        weight=cast("nn.Parameter", layer.weight),
+        bias=cast("nn.Parameter | None", layer.bias),
+        rows=torch.arange(layer.out_features),
+        gradients=grads.reshape(records, -1, grads.shape[-1]),
+        activations=inputs.reshape(records, -1, inputs.shape[-1]),
+    )
+    return ProjectionsUse([projection], patients)
+
+
 @dataclass(frozen=True, slots=True)
-class LinearUse:
-    """Rows of a patient: [records, positions, inputs] and [records, positions, outputs]."""
+class RowUse:
+    """One row a patient: the gradient is an outer product, |g a^T| = |g| |a| (Goodfellow 2015)."""
 
     layer: nn.Linear
     inputs: Tensor = field(repr=False)
     output_gradients: Tensor = field(repr=False)
-    patients: Patients
-
-    @classmethod
-    def of(
-        cls, layer: nn.Linear, inputs: Tensor, output_gradients: Tensor, patients: Patients
-    ) -> "LinearUse":
-        """Flatten the dimensions between records and features."""
-        records = len(inputs)
-        return cls(
-            layer,
-            exact_enough(inputs.detach()).reshape(records, -1, inputs.shape[-1]),
-            exact_enough(output_gradients).reshape(records, -1, output_gradients.shape[-1]),
-            patients,
-        )
 
     @property
     def parameters(self) -> tuple[nn.Parameter, ...]:
@@ -51,35 +57,27 @@ class LinearUse:
         return tuple(p for p in self.layer.parameters() if p.requires_grad)
 
     def squared_norms(self) -> Tensor:
-        """Gram matrices of the rows: |sum_s g_s a_s^T|^2 = sum_st <g_s, g_t> <a_s, a_t>."""
-        inputs, grads = self._rows(torch.float64)
+        """|g|^2 (|a|^2 + 1)."""
         weight, bias = self._trained()
-        alike = torch.zeros((), dtype=torch.float64)
-        if weight:
-            alike = inputs @ inputs.mT
-        if bias:
-            alike = alike + 1
-        return (alike * (grads @ grads.mT)).sum(dim=(1, 2))
+        squares = squared_rows(self.output_gradients)
+        if not weight:
+            return squares
+        inputs = squared_rows(self.inputs)
+        return squares * (inputs + 1) if bias else squares * inputs
 
     def weighted_sum(self, factors: Tensor) -> tuple[Tensor, ...]:
         """One matrix product over all rows."""
-        scaled = self.output_gradients * self.patients.of_records(factors)[:, None, None]
-        rows = scaled.flatten(0, 1)
         weight, bias = self._trained()
-        sums = [rows.mT @ self.inputs.flatten(0, 1)] if weight else []
-        return (*sums, rows.sum(dim=0)) if bias else tuple(sums)
+        scaled = self.output_gradients * factors[:, None]
+        sums = (scaled.mT @ self.inputs,) if weight else ()
+        return (*sums, scaled.sum(dim=0)) if bias else sums
 
     def gradients(self) -> tuple[Tensor, ...]:
         """[patients, outputs, inputs] and [patients, outputs]."""
-        inputs, grads = self._rows(self.inputs.dtype)
         weight, bias = self._trained()
-        formed = [grads.mT @ inputs] if weight else []
-        return (*formed, grads.sum(dim=1)) if bias else tuple(formed)
-
-    def _rows(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        both = (self.inputs, self.output_gradients)
-        inputs, grads = (self.patients.together(t).flatten(1, 2).to(dtype) for t in both)
-        return inputs, grads
+        grads = self.output_gradients
+        formed = (grads[:, :, None] * self.inputs[:, None, :],) if weight else ()
+        return (*formed, grads) if bias else formed
 
     def _trained(self) -> tuple[bool, bool]:
         bias = self.layer.bias

@@ -46,6 +46,11 @@ class Patients:
         """Whether every patient has one record: then a record's row is the patient's row."""
         return len(self.counts) == len(self.patient_of_record)
 
+    @property
+    def most(self) -> int:
+        """The most records that one patient has."""
+        return max(self.counts, default=0)
+
     def summed(self, rows: Tensor) -> Tensor:
         """[records, ...] -> [patients, ...]: the sum over each patient's records."""
         if self.one_each:
@@ -56,7 +61,7 @@ class Patients:
 
     def together(self, rows: Tensor) -> Tensor:
         """[records, ...] -> [patients, most records of one, ...], filled up with zeros."""
-        most = max(self.counts)
+        most = self.most
         if most * self.count == self.records:
             return rows.reshape(self.count, most, *rows.shape[1:])
         padded = rows.new_zeros(self.count * most, *rows.shape[1:])

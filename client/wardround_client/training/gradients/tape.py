@@ -2,9 +2,9 @@
 
 A recorder has two ways to be filled:
 
-- `tape.watch(layer, output, make)`: the layer's own forward made `output`; the backward pass
-  hands its gradient to `make`, which returns the Use. No own backward code, no Python in the
-  backward pass. This does for every layer whose gradients follow from inputs and output gradient.
+- `tape.watch(output, make)`: the layer's own forward made `output`; the backward pass hands its
+  gradient to `make`, which returns the Use. No own backward code, no Python in the backward pass.
+  This does for every layer whose gradients follow from inputs and output gradient.
 - an own autograd.Function that takes `tape.anchor` as an input (so that it runs even where no
   input needs a gradient) and calls `tape.add(use)` in its backward, returning None for the anchor.
 """
@@ -24,6 +24,8 @@ from wardround_client.training.gradients.uses import Use
 Forward = Callable[..., Any]
 MakeUse = Callable[[Tensor, Patients], Use]
 """Gradient of the watched output [records, ...] and the batch's patients -> the use."""
+MakeUseOfAll = Callable[[list[Tensor | None], Patients], Use]
+"""The same for several outputs; None: the loss does not depend on this one."""
 
 
 class Tape:
@@ -32,9 +34,11 @@ class Tape:
     def __init__(self) -> None:
         self.anchor = torch.zeros((), requires_grad=True)
         self._edges: list[GradientEdge] = []
-        self._makes: list[MakeUse] = []
+        self._makes: list[tuple[int, MakeUseOfAll]] = []
+        self._seen: list[tuple[Tensor, int]] = []
         self._added: list[Use] = []
         self._patients: Patients | None = None
+        self._pauses = 0
 
     @property
     def patients(self) -> Patients:
@@ -46,21 +50,30 @@ class Tape:
     @property
     def recording(self) -> bool:
         """Whether a batch is recorded now: outside of one a swapped forward is the plain one."""
-        return self._patients is not None and torch.is_grad_enabled()
+        return self._patients is not None and not self._pauses and torch.is_grad_enabled()
 
-    def watch(self, output: Tensor, make: MakeUse) -> None:
+    def watch(self, output: Tensor, make: MakeUse, *seen: Tensor) -> None:
         """Have the gradient of this output handed to `make` once the backward pass is over.
 
-        Raises BadInput where the first dimension does not count the records: per-patient gradients
-        along another dimension would bound nothing.
+        `seen` is what `make` will read again: a change of it in place is refused. Raises BadInput
+        where the first dimension does not count the records: per-patient gradients along another
+        dimension would bound nothing.
         """
-        if len(output) != self.patients.records:
-            raise BadInput(
-                f"model: a layer's output has shape {tuple(output.shape)}, "
-                f"{self.patients.records} records were due in the first dimension"
-            )
-        self._edges.append(get_gradient_edge(output))
-        self._makes.append(make)
+        self.watch_all([output], lambda grads, own: make(_the_one(grads), own), *seen)
+
+    def watch_all(self, outputs: Sequence[Tensor], make: MakeUseOfAll, *seen: Tensor) -> None:
+        """The same for a layer with several outputs, of which the loss uses one or more."""
+        records = self.patients.records
+        for output in outputs:
+            if not output.dim() or len(output) != records:
+                raise BadInput(
+                    f"model: a layer's output has shape {tuple(output.shape)}, "
+                    f"{records} records were due in the first dimension"
+                )
+            self._edges.append(get_gradient_edge(output))
+        self._makes.append((len(outputs), make))
+        # The counter of changes has no public name; autograd checks it for what it saves.
+        self._seen += [(tensor, tensor._version) for tensor in seen]  # noqa: SLF001 - as said
 
     def add(self, use: Use) -> None:
         """Take a use from a backward of its own."""
@@ -74,7 +87,16 @@ class Tape:
             yield
         finally:
             self._patients = None
-            self._edges, self._makes, self._added = [], [], []
+            self._edges, self._makes, self._seen, self._added = [], [], [], []
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Forwards inside are the plain ones."""
+        self._pauses += 1
+        try:
+            yield
+        finally:
+            self._pauses -= 1
 
     def backward(self, total_loss: Tensor) -> list[Use]:
         """Run the backward pass as far as the watched outputs; return the uses.
@@ -83,15 +105,25 @@ class Tape:
         not depend on gives no use.
         """
         patients = self.patients
-        found: Sequence[Tensor | None] = torch.autograd.grad(
+        found = torch.autograd.grad(
             total_loss, [*self._edges, get_gradient_edge(self.anchor)], allow_unused=True
         )
-        watched = [
-            make(gradient, patients)
-            for make, gradient in zip(self._makes, found, strict=False)
-            if gradient is not None
-        ]
-        return [*watched, *self._added]
+        if any(seen._version != version for seen, version in self._seen):  # noqa: SLF001 - as above
+            raise BadInput("model: a layer's input was changed in place after the layer had it")
+        uses, start = [], 0
+        for count, make in self._makes:
+            own: list[Tensor | None] = list(found[start : start + count])
+            start += count
+            if any(gradient is not None for gradient in own):
+                uses.append(make(own, patients))
+        return [*uses, *self._added]
+
+
+def _the_one(grads: list[Tensor | None]) -> Tensor:
+    (grad,) = grads
+    if grad is None:
+        raise WardroundError("tape: a use without a gradient")
+    return grad
 
 
 Recorder = Callable[[Tape, Any], Forward | None]
@@ -101,10 +133,13 @@ Recorder = Callable[[Tape, Any], Forward | None]
 @contextmanager
 def recording(recorded: Sequence[tuple[nn.Module, Forward]]) -> Iterator[None]:
     """Put the recording forwards there; the layers' own come back at the end."""
+    before = [(layer, layer.__dict__.get("forward")) for layer, _ in recorded]
     for layer, forward in recorded:
         layer.__dict__["forward"] = forward
     try:
         yield
     finally:
-        for layer, _ in recorded:
+        for layer, own in before:
             layer.__dict__.pop("forward", None)
+            if own is not None:
+                layer.__dict__["forward"] = own

@@ -63,6 +63,27 @@ def squared_rows(gradients: Tensor) -> Tensor:
     return squares
 
 
+# Above what rounding in float32 adds to a sum of outer products, beside the sum of their norms.
+ROUNDING = 2e-7
+
+
+def gram_squares(grads: Tensor, acts: Tensor, *, weight: bool = True, bias: bool = False) -> Tensor:
+    """[patients, positions, ...] each -> [patients]: |sum_s g_s a_s^T|^2, nothing formed.
+
+    It is sum_st <g_s, g_t> <a_s, a_t>, in float64. Where terms cancel, the sum that is released
+    still has the rounding of the terms, so a bound of it is added to the norm: the clip holds for
+    values that were made to cancel, too.
+    """
+    grads, acts = grads.double(), acts.double()
+    alike = torch.bmm(acts, acts.mT) if weight else acts.new_zeros(1, 1, 1)
+    if bias:
+        alike = alike + 1
+    gram = torch.bmm(grads, grads.mT)
+    norms = (alike * gram).sum(dim=(1, 2)).clamp_(min=0).sqrt_()
+    sizes = (alike.diagonal(dim1=1, dim2=2) * gram.diagonal(dim1=1, dim2=2)).clamp_(min=0)
+    return norms.add_(sizes.sqrt_().sum(dim=1), alpha=ROUNDING).square_()
+
+
 @dataclass(frozen=True, slots=True)
 class FormedUse:
     """A use whose per-patient gradients exist in full: [patients, *shape] for each parameter."""
@@ -77,7 +98,7 @@ class FormedUse:
     def weighted_sum(self, factors: Tensor) -> tuple[Tensor, ...]:
         """One matrix-vector product a parameter."""
         return tuple(
-            (factors @ formed.reshape(len(formed), -1)).reshape(formed.shape[1:])
+            (factors.to(formed.dtype) @ formed.reshape(len(formed), -1)).reshape(formed.shape[1:])
             for formed in self.formed
         )
 

@@ -1,0 +1,198 @@
+"""Convolutions: per-patient gradients formed from patches and kept, or norms without forming."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from wardround.errors import BadInput
+from wardround_client.training.gradients.patches import Convolution, Geometry
+from wardround_client.training.gradients.patients import Patients
+from wardround_client.training.gradients.tape import Forward, Tape
+from wardround_client.training.gradients.uses import exact_enough, gram_squares, squared_rows
+
+# Patches and gradients of so many bytes at once: what stays in a core's cache in between.
+FORMED_AT_ONCE_BYTES = 3 << 19
+RECORDS_AT_ONCE = 8
+# A layer's per-patient gradients are kept up to here; beyond, the sum is a convolution again.
+KEPT_BYTES = 64 << 20
+
+
+def record(tape: Tape, layer: Convolution) -> Forward:
+    """Watch the output; inputs are [records, channels, ...]."""
+    plain, geometry = layer.forward, Geometry.of(layer)
+
+    def forward(inputs: Tensor) -> Tensor:
+        output = plain(inputs)
+        if tape.recording:
+            if inputs.dim() != 2 + len(geometry.kernel):
+                raise BadInput(f"model: a convolution got shape {tuple(inputs.shape)}, no records")
+            seen = inputs.detach()
+            tape.watch(
+                output,
+                lambda grad, own: ConvolutionUse(layer, geometry, seen, grad, own),
+                seen,
+            )
+        return output
+
+    return forward
+
+
+class ConvolutionUse:
+    """One call of a convolution. Norms come by the cheaper of two ways.
+
+    Either each patient's gradient is formed, patches times output gradients, in parts that fit the
+    cache, and kept for the sum; or, where positions are few beside the kernel's size, norms come
+    from Gram matrices and the sum from one weighted convolution. (Bu et al. 2022)
+    """
+
+    def __init__(
+        self,
+        layer: Convolution,
+        geometry: Geometry,
+        inputs: Tensor,
+        output_gradients: Tensor,
+        patients: Patients,
+    ) -> None:
+        self._layer, self._geometry = layer, geometry
+        self._inputs, self._grads, self._patients = inputs, output_gradients, patients
+        self._out = output_gradients.shape[2:]
+        self._kept: list[tuple[slice, list[Tensor]]] = []
+        self._bias: Tensor | None = None
+
+    @property
+    def parameters(self) -> tuple[torch.nn.Parameter, ...]:
+        """Weight and bias, as far as they are trained."""
+        return tuple(p for p in self._layer.parameters() if p.requires_grad)
+
+    def squared_norms(self) -> Tensor:
+        """Weight and bias together."""
+        squares = torch.zeros(self._patients.count, dtype=torch.float64)
+        if self._layer.weight.requires_grad:
+            if self._forming_is_cheaper():
+                self._form_and_square(squares)
+            else:
+                self._square_by_gram(squares)
+        if self._trains_bias():
+            self._bias = self._bias_gradients()
+            squares += squared_rows(self._bias)
+        return squares
+
+    def weighted_sum(self, factors: Tensor) -> tuple[Tensor, ...]:
+        """One matrix-vector product over what was kept, else one weighted convolution."""
+        sums: list[Tensor] = []
+        if self._layer.weight.requires_grad:
+            sums = [self._sum_of_kept(factors) if self._kept else self._convolved(factors)]
+        if self._trains_bias():
+            bias = self._bias_gradients() if self._bias is None else self._bias
+            sums.append(factors.to(bias.dtype) @ bias)
+        return tuple(sums)
+
+    def gradients(self) -> tuple[Tensor, ...]:
+        """[patients, *shape of the weight] and [patients, channels]."""
+        found: list[Tensor] = []
+        if self._layer.weight.requires_grad:
+            parts = [self._as_weight(pieces) for _, pieces in self._formed()]
+            found = [torch.cat(parts)]
+        return (*found, self._bias_gradients()) if self._trains_bias() else tuple(found)
+
+    def _trains_bias(self) -> bool:
+        return self._layer.bias is not None and self._layer.bias.requires_grad
+
+    def _bias_gradients(self) -> Tensor:
+        return self._patients.summed(exact_enough(self._grads).flatten(2).sum(dim=2))
+
+    def _forming_is_cheaper(self) -> bool:
+        """By measured nanoseconds of one core, so that the choice is the same on every run."""
+        if self._geometry.groups > 1:
+            return True
+        positions = self._out.numel() * self._patients.most
+        rows, columns = self._grads.shape[1], self._layer.weight[0].numel()
+        products = 2 * positions * rows * columns
+        gram = 2 * positions**2 * (rows + columns) / 28 + 1.2 * positions * (rows + columns)
+        forming = products / 70 + 0.55 * rows * columns + 0.3 * positions * columns
+        if not self._fits():
+            forming += products / 100
+        return forming < gram + products / 100
+
+    def _fits(self) -> bool:
+        values = self._patients.count * self._layer.weight.numel()
+        return values * exact_enough(self._grads[:0]).element_size() <= KEPT_BYTES
+
+    def _form_and_square(self, squares: Tensor) -> None:
+        keep = self._fits()
+        for here, pieces in self._formed():
+            for piece in pieces:
+                squares[here] += squared_rows(piece)
+            if keep:
+                self._kept.append((here, pieces))
+
+    def _square_by_gram(self, squares: Tensor) -> None:
+        for here, inputs, grads, own in self._parts():
+            acts = self._geometry.rows(self._geometry.padded(inputs), self._out)
+            both = (grads.flatten(2).mT, acts)
+            rows = (own.together(t).flatten(1, 2) for t in both)
+            squares[here] += gram_squares(*rows)
+
+    def _formed(self) -> Iterator[tuple[slice, list[Tensor]]]:
+        """Patients of a part, and their gradients in pieces: [patients, inputs, outputs]."""
+        for here, inputs, grads, own in self._parts():
+            padded = self._geometry.padded(inputs)
+            if self._geometry.wide(inputs.shape[1]):
+                outer = grads.flatten(2).mT
+                rows = self._geometry.pixels(padded, self._out)
+                pieces = [own.summed(torch.bmm(row.mT, outer)) for row in rows]
+            else:
+                grouped = grads.reshape(len(grads), self._geometry.groups, -1, self._out.numel())
+                columns = self._geometry.columns(padded, self._out)
+                pieces = [own.summed(columns @ grouped.mT)]
+            yield here, pieces
+
+    def _parts(self) -> Iterator[tuple[slice, Tensor, Tensor, Patients]]:
+        size = 4 * (self._out.numel() * self._inputs.shape[1] * self._geometry.kernel[-1])
+        size += 4 * self._layer.weight.numel()
+        at_once = min(RECORDS_AT_ONCE, max(1, FORMED_AT_ONCE_BYTES // size))
+        for here, records, own in self._patients.parts(at_once):
+            inputs, grads = exact_enough(self._inputs[records]), exact_enough(self._grads[records])
+            yield here, inputs, grads, own
+
+    def _as_weight(self, pieces: list[Tensor]) -> Tensor:
+        """[..., inputs, outputs] in pieces -> [..., *shape of the weight]."""
+        shape = self._layer.weight.shape
+        if self._geometry.wide(self._inputs.shape[1]):
+            kernel = torch.stack(pieces, dim=-3)
+            lead = kernel.shape[:-3]
+            kernel = kernel.reshape(*lead, *shape[2:], shape[1], shape[0])
+            return kernel.movedim((-1, -2), (-4, -3))
+        (columns,) = pieces
+        return columns.mT.reshape(*columns.shape[:-3], *shape)
+
+    def _sum_of_kept(self, factors: Tensor) -> Tensor:
+        sums: list[Tensor] | None = None
+        for here, pieces in self._kept:
+            own = factors[here].to(pieces[0].dtype)
+            found = [(own @ piece.flatten(1)).view(piece.shape[1:]) for piece in pieces]
+            sums = found if sums is None else [a.add_(b) for a, b in zip(sums, found, strict=True)]
+        return self._as_weight(sums or [])
+
+    def _convolved(self, factors: Tensor) -> Tensor:
+        inputs, grads = exact_enough(self._inputs), exact_enough(self._grads)
+        records = self._patients.of_records(factors).to(grads.dtype)
+        grads = grads * records.view(-1, *[1] * (grads.dim() - 1))
+        padding = self._geometry.plain_padding
+        if padding is None:
+            inputs, padding = self._geometry.padded(inputs), (0,) * len(self._out)
+        weight: Tensor = torch.ops.aten.convolution_backward(
+            grads,
+            inputs,
+            self._layer.weight.detach().to(grads.dtype),
+            None,
+            self._geometry.stride,
+            padding,
+            self._geometry.dilation,
+            False,
+            (0,) * len(self._out),
+            self._geometry.groups,
+            (False, True, False),
+        )[1]
+        return weight

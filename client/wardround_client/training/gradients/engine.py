@@ -1,0 +1,242 @@
+"""Clipped sums over patients, part by part: the engine that training drives."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from wardround.errors import BadInput
+from wardround_client.training.gradients.clipping import Clipping, check_clip_norm, factors
+from wardround_client.training.gradients.layers import Layers
+from wardround_client.training.gradients.patients import Patients
+from wardround_client.training.gradients.probe import probe
+from wardround_client.training.gradients.tape import Tape, recording
+from wardround_client.training.gradients.uses import Use, unshared
+from wardround_client.training.stages import ClippedSum
+
+PerRecordLoss = Callable[[Tensor, Tensor], Tensor]
+"""Outputs and labels of n records -> n losses, one a record, not reduced."""
+
+RECORDS_AT_ONCE = 256
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What the patients of one part add, a sum for each parameter."""
+
+    sums: dict[int, Tensor] = field(repr=False)
+    within_clip: int = field(repr=False)
+    without_gradient: int = field(repr=False)
+
+
+class PerPatient:
+    """Per-patient gradients of one model, for many steps. Made by `per_patient`."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
+        self._tape = Tape()
+        self._layers = Layers.of(model, self._tape)
+        self._trainable = [p for p in model.parameters() if p.requires_grad]
+        self._layer_of = {
+            id(p): place for place, own in enumerate(self._layers.clipped_together) for p in own
+        }
+        wide = any(p.dtype == torch.float64 for p in self._trainable)
+        self._dtype = torch.float64 if wide else torch.float32
+        self._probed = False
+
+    @contextmanager
+    def _recording(self) -> Iterator[None]:
+        with recording(self._layers.recorded):
+            yield
+
+    def clipped_sum(
+        self,
+        features: Tensor,
+        labels: Tensor,
+        patient_of_record: Tensor,
+        loss: PerRecordLoss,
+        *,
+        clip_norm_l2: float | None,
+        clipping: Clipping = Clipping.FLAT,
+        records_at_once: int = RECORDS_AT_ONCE,
+    ) -> ClippedSum:
+        """As `clipped_sum` of this module, without looking at the model again."""
+        check_clip_norm(clip_norm_l2)
+        if records_at_once < 1:
+            raise BadInput(f"records at once: {records_at_once} came, 1 or more was due")
+        patients = Patients.of(patient_of_record)
+        if not patients.count or not self._trainable:
+            return ClippedSum(values=self._flat({}), clip_norm_l2=clip_norm_l2)
+        if not self._probed:
+            probe(self._model, self._tape, self._layers, features, labels, loss)
+            self._probed = True
+        sums: dict[int, Tensor] = {}
+        within = without = 0
+        for _, records, own in patients.parts(records_at_once):
+            part = self._part(
+                (features[records], labels[records]), own, loss, clip_norm_l2, clipping
+            )
+            for key, value in part.sums.items():
+                sums[key] = sums[key].add_(value) if key in sums else value
+            within, without = within + part.within_clip, without + part.without_gradient
+        return ClippedSum(
+            values=self._flat(sums),
+            clip_norm_l2=clip_norm_l2,
+            without_gradient=without,
+            within_clip=within,
+        )
+
+    def _part(
+        self,
+        records: tuple[Tensor, Tensor],
+        patients: Patients,
+        loss: PerRecordLoss,
+        clip_norm_l2: float | None,
+        clipping: Clipping,
+    ) -> _Part:
+        without = 0
+        while patients.count:
+            with self._tape.batch(patients):
+                uses = self._backward(records, patients, loss)
+            squares = [use.squared_norms() for use in uses]
+            total = torch.stack(squares).sum(dim=0) if squares else None
+            if total is None:
+                return _Part({}, patients.count, without)
+            finite = total.isfinite()
+            if bool(finite.all()):
+                return self._sum(uses, squares, total, clip_norm_l2, clipping, without)
+            # 0 * NaN is NaN: patients without a finite gradient are taken out, not weighted.
+            without += patients.count - int(finite.sum())
+            kept = patients.of_records(finite)
+            records = (records[0][kept], records[1][kept])
+            patients = Patients.of(_renumbered(patients.patient_of_record[kept]))
+        return _Part({}, 0, without)
+
+    def _backward(
+        self, records: tuple[Tensor, Tensor], patients: Patients, loss: PerRecordLoss
+    ) -> list[Use]:
+        features, labels = records
+        if features.dim() == 4:
+            # Convolutions and their gradients are fastest with the channels last.
+            features = features.contiguous(memory_format=torch.channels_last)
+        with torch.enable_grad():
+            losses = loss(self._model(features), labels)
+            if losses.shape != (patients.records,):
+                raise BadInput(f"loss: one a record was due, shape {tuple(losses.shape)} came")
+            # A gradient is linear in its loss: weighting the loss averages the patient's records.
+            if not patients.one_each:
+                losses = losses / patients.of_records(torch.tensor(patients.counts))
+            uses = self._tape.backward(losses.sum())
+        return unshared(uses)
+
+    def _sum(
+        self,
+        uses: list[Use],
+        squares: list[Tensor],
+        total: Tensor,
+        clip_norm_l2: float | None,
+        clipping: Clipping,
+        without: int,
+    ) -> _Part:
+        if clipping is Clipping.FLAT or clip_norm_l2 is None:
+            scale = factors(total, clip_norm_l2)
+            whole, of_use = scale, [scale.to(self._dtype)] * len(uses)
+        else:
+            scales = self._layer_factors(uses, squares, clip_norm_l2)
+            whole = torch.stack(list(scales.values())).amin(dim=0)
+            of_use = [scales[self._place(use)].to(self._dtype) for use in uses]
+        sums = {
+            id(parameter): value
+            for use, own in zip(uses, of_use, strict=True)
+            for parameter, value in zip(use.parameters, use.weighted_sum(own), strict=True)
+        }
+        return _Part(sums, int((whole == 1).sum()), without)
+
+    def _layer_factors(
+        self, uses: list[Use], squares: list[Tensor], clip_norm_l2: float
+    ) -> dict[int, Tensor]:
+        """Each layer has its share of the clip norm: L of C/sqrt(L) are within C together.
+
+        L counts the model's layers, used or not: it is public. (McMahan et al. 2018)
+        """
+        share = clip_norm_l2 / len(self._layers.clipped_together) ** 0.5
+        totals: dict[int, Tensor] = {}
+        for use, own in zip(uses, squares, strict=True):
+            place = self._place(use)
+            totals[place] = totals[place] + own if place in totals else own
+        return {place: factors(total, share) for place, total in totals.items()}
+
+    def _place(self, use: Use) -> int:
+        return self._layer_of[id(use.parameters[0])]
+
+    def _flat(self, sums: dict[int, Tensor]) -> Tensor:
+        if not self._trainable:
+            return torch.zeros(0, dtype=self._dtype)
+        parts = [
+            sums[id(p)].reshape(-1) if id(p) in sums else torch.zeros(p.numel(), dtype=self._dtype)
+            for p in self._trainable
+        ]
+        return torch.cat(parts).to(self._dtype)
+
+
+def _renumbered(patient_of_record: Tensor) -> Tensor:
+    numbers: Tensor = torch.unique_consecutive(patient_of_record, return_inverse=True)[1]
+    return numbers
+
+
+@contextmanager
+def per_patient(model: nn.Module) -> Iterator[PerPatient]:
+    """An engine for many steps of one model, which is as it was before at the end.
+
+    Raises BadInput, with the layer's name, for BatchNorm and for what has no gradient per record;
+    warns of layers that are slow. Which parameters are trained is settled here.
+    """
+    engine = PerPatient(model)
+    with engine._recording():  # noqa: SLF001 - of this module
+        yield engine
+
+
+def clipped_sum(
+    model: nn.Module | PerPatient,
+    features: Tensor,
+    labels: Tensor,
+    patient_of_record: Tensor,
+    loss: PerRecordLoss,
+    *,
+    clip_norm_l2: float | None,
+    clipping: Clipping = Clipping.FLAT,
+    records_at_once: int = RECORDS_AT_ONCE,
+) -> ClippedSum:
+    """Sum one gradient per patient, each scaled to L2 norm <= clip_norm_l2 over all parameters.
+
+    `patient_of_record` is sorted and counts the patients of the batch from 0 without a gap. The
+    result has the trainable parameters in `named_parameters` order. A zero gradient stays zero,
+    one that is not finite (or whose square is not) counts as zero, no record at all gives zeros:
+    the sensitivity to one patient is clip_norm_l2, whatever the records hold. `records_at_once`
+    bounds the memory: so many records are in a pass (more only for one patient's). With
+    `clipping` per layer each of L layers is clipped to clip_norm_l2 / sqrt(L). (Abadi et al. 2016,
+    Alg. 1; Bu et al. 2022)
+    """
+    if isinstance(model, PerPatient):
+        return model.clipped_sum(
+            features,
+            labels,
+            patient_of_record,
+            loss,
+            clip_norm_l2=clip_norm_l2,
+            clipping=clipping,
+            records_at_once=records_at_once,
+        )
+    with per_patient(model) as engine:
+        return clipped_sum(
+            engine,
+            features,
+            labels,
+            patient_of_record,
+            loss,
+            clip_norm_l2=clip_norm_l2,
+            clipping=clipping,
+            records_at_once=records_at_once,
+        )
