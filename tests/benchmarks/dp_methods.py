@@ -18,7 +18,7 @@ from tests.benchmarks.dp_models import CLIP_NORM_L2, Workload
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
-from wardround_client.training.per_patient import clipped_sum, per_record
+from wardround_client.training.gradients.engine import per_patient
 
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 OPACUS = ("hooks", "functorch", "ew", "ghost", "fast")
@@ -164,12 +164,12 @@ def _ours(network: nn.Module, workload: Workload, _method: str) -> Iterator[Step
     trainable = [p for p in network.parameters() if p.requires_grad]
     shapes = [p.shape for p in trainable]
     sizes = [p.numel() for p in trainable]
-    with per_record(network) as engine:
+    with per_patient(network) as engine:
 
         def step(features: Tensor, labels: Tensor) -> None:
             patients = torch.arange(len(features))
-            clipped = clipped_sum(
-                engine, features, labels, patients, workload.loss, clip_norm_l2=CLIP_NORM_L2
+            clipped = engine.clipped_sum(
+                features, labels, patients, workload.loss, clip_norm_l2=CLIP_NORM_L2
             )
             parts = clipped.values.split(sizes)
             for parameter, part, shape in zip(trainable, parts, shapes, strict=True):

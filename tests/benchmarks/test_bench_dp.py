@@ -25,7 +25,7 @@ def test_the_benchmark_runs_and_prints_one_line_for_a_model(capsys):
     assert "mlp" in printed.err
 
 
-@pytest.mark.parametrize("model", ["mlp", "reference_cnn"])
+@pytest.mark.parametrize("model", ["mlp", "gru", "reference_cnn"])
 def test_every_method_leaves_the_same_clipped_gradient(model):
     workload = WORKLOADS_BY_MODEL[model]
     gradients = {}
