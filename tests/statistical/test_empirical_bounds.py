@@ -36,7 +36,7 @@ def bounds(rule, rights):
 def test_the_f_dp_bound_lies_below_the_true_epsilon_and_near_the_designs():
     rng = np.random.default_rng(11)
     claimed = epsilon_spent([RULE.claim], delta=DELTA)
-    counts = [right_names(RULE, rng) for _ in range(20_000)]
+    counts = [right_names(RULE, rng) for _ in range(4_000)]
     # The bound rises with the count: the highest count of all runs has the highest bound.
     highest, middle = bounds(RULE, [max(counts), int(np.median(counts))])
     assert claimed == pytest.approx(4.61, abs=0.01)

@@ -1,4 +1,4 @@
-"""Which canaries are in: coins from a seed that is committed to before the dry run, opened after."""
+"""Which canaries are in: coins from a seed, committed to before the dry run and opened after."""
 
 import hashlib
 

@@ -1,0 +1,1 @@
+"""The engine audited at the hospital: a dry run on synthetic canaries beside the real training."""
