@@ -25,9 +25,9 @@ from wardround.errors import BadInput, WardroundError
 from wardround.evidence.log import EvidenceLog
 from wardround.models.networks import build, load_parameters
 from wardround.protocol.envelope import BODY_LIMIT_BYTES, Vector
-from wardround.protocol.specs import evaluation_layout, model_digest
+from wardround.protocol.specs import model_digest, statistics_noise_lanes
+from wardround.statistics.scaling import standardisations
 from wardround.study.files import STUDY_LIMIT_BYTES, read_signed_study
-from wardround.study.manifest import Study
 from wardround.wire import WireLimits
 from wardround_server.fleet_server import FleetOptions, RunningFleet, start_fleet
 from wardround_server.grid import HospitalGrid
@@ -35,7 +35,7 @@ from wardround_server.home import CoordinatorHome
 from wardround_server.rounds.closing import RunCloser
 from wardround_server.rounds.post import Post
 from wardround_server.rounds.record import RunRecord
-from wardround_server.rounds.run import Run
+from wardround_server.rounds.run import Run, longest_sum
 
 log = logging.getLogger("wardround.coordinator")
 
@@ -162,21 +162,25 @@ class StudyLoop:
             manifest = parse_canonical(signed, what="study.json", limit_bytes=STUDY_LIMIT_BYTES)
             run = Run(study, record, grid, manifest, keys, self.folder.path / "checkpoint")
             model, session = run.train_and_evaluate()
-            completed = record.closed(study.rounds.count, model_digest(model))
+            completed = record.closed(study.rounds.count, model_digest(model, run.scale))
             record.show(state="closing")
             closer = RunCloser(
-                Post(grid, lanes=evaluation_layout(study).lanes),
+                Post(grid, lanes=longest_sum(study)),
                 record,
                 signed,
                 identity.public_key,
                 keys,
             )
-            evidence = closer.close(session, model, deadline_s=study.rounds.deadline_s)
+            trained = model if study.rounds.count else None
+            evidence = closer.close(session, trained, deadline_s=study.rounds.deadline_s)
             report = write_bundle(self.folder.path / "bundle.zip", evidence, identity=identity)
-            self._write_outputs(study, record.run, model, report)
+            self._write_report(report)
+            if trained is not None:
+                self._write_model(run, trained)
             record.show(state="done")
-        # Without an evaluation the run did not end as planned either (decision 0003).
-        everybody = len(completed) == len(study.roster) and report["evaluation"]["place"]
+        # Without what it was for the run did not end as planned either (decision 0003).
+        aim = report["evaluation" if study.rounds.count else "statistics"]
+        everybody = len(completed) == len(study.roster) and aim["place"]
         return {
             "exit_code": 0 if everybody else EXIT_FEWER_HOSPITALS,
             "hospitals_planned": len(study.roster),
@@ -184,15 +188,24 @@ class StudyLoop:
             "rounds": study.rounds.count,
         }
 
-    def _write_outputs(self, study: Study, run: str, model: Vector, report: Json) -> None:
+    def _write_report(self, report: Json) -> None:
         path = self.folder.path
         write_durably(path / "report.json", canonical_bytes(report))
         write_durably(path / "report.html", render_html(report).encode())
+
+    def _write_model(self, run: Run, model: Vector) -> None:
+        """The trained network; with it, how its features are scaled when statistics say so."""
+        study = run.study
         network = build(study)
         load_parameters(network, torch.from_numpy(model))
         tensors = {name: value.detach().numpy() for name, value in network.named_parameters()}
-        metadata = {"study_digest": study.digest, "study": study.name, "run": run}
-        write_durably(path / "model.safetensors", save(tensors, metadata=metadata))
+        metadata = {"study_digest": study.digest, "study": study.name, "run": run.record.run}
+        if run.scale is not None:
+            scales = standardisations(run.scale, statistics_noise_lanes(study, run.scale))
+            listed = {"columns": [scale.to_json() for scale in scales]}
+            metadata["standardisation"] = canonical_bytes(listed).decode()
+        path = self.folder.path / "model.safetensors"
+        write_durably(path, save(tensors, metadata=metadata))
 
     def _run_id(self) -> str:
         return (self.folder.path / "run-id").read_text()

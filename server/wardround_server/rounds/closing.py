@@ -31,8 +31,8 @@ class RunCloser:
     identity_keys: Mapping[str, bytes]
     _faults: dict[str, str] = field(default_factory=dict)
 
-    def close(self, session: Session, model: Vector, *, deadline_s: float) -> RunEvidence:
-        """Send the log and the final model; gather logs and countersignatures."""
+    def close(self, session: Session, model: Vector | None, *, deadline_s: float) -> RunEvidence:
+        """Send the log and the final model, if any; gather logs and countersignatures."""
         log = self.record.log
         exported, checkpoint = log.export(), log.checkpoint()
         self._faults.clear()

@@ -12,10 +12,18 @@ from wardround.masking.round_spec import Purpose, RoundSpec
 from wardround.masking.update import check_update
 from wardround.protocol.envelope import Vector, vector_due
 from wardround.protocol.messages import Refusal, RefusalCode, Update, Work
+from wardround.statistics.released import ReleasedStatistics
 from wardround_server.rounds.attempt import Absence, Attempt, Outcome
 from wardround_server.rounds.post import Answer, Post, Silence
 from wardround_server.rounds.record import RunRecord
 from wardround_server.rounds.session import Session
+
+# Flower's names for what a message is about.
+_MESSAGE_TYPES = {
+    Purpose.STATISTICS: "query",
+    Purpose.TRAIN: "train",
+    Purpose.EVALUATE: "evaluate",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,19 +44,33 @@ class Collector:
     session: Session
     identity_keys: Mapping[str, bytes]
 
-    def collect(self, spec: RoundSpec, model: Vector, *, deadline_s: float) -> Collected:
-        """Ask the cohort of `spec` with `model`; every hospital's share is recorded."""
+    def collect(
+        self,
+        spec: RoundSpec,
+        model: Vector,
+        *,
+        deadline_s: float,
+        scale: ReleasedStatistics | None = None,
+    ) -> Collected:
+        """Ask the cohort of `spec` with `model`; every hospital's share is recorded.
+
+        `scale` are the released statistics by which the study standardises.
+        """
         self.record.round_opened(spec)
         work = Work(
             spec=spec.to_json(),
             directory=tuple(self.session.directory.to_json()),
             checkpoint=self.record.log.checkpoint(),
+            statistics=None if scale is None else scale.to_json(),
         )
         accumulator = Accumulator(spec)
         attempt = Attempt(round=spec.round, number=spec.attempt, cohort=spec.cohort)
-        kind = "train" if spec.purpose is Purpose.TRAIN else "evaluate"
         for answer in self.post.ask(
-            spec.cohort, work, model, message_type=kind, deadline_s=deadline_s
+            spec.cohort,
+            work,
+            model,
+            message_type=_MESSAGE_TYPES[spec.purpose],
+            deadline_s=deadline_s,
         ):
             attempt = self._take(attempt, accumulator, spec, answer)
         if attempt.outcome is not Outcome.COMPLETE:

@@ -11,11 +11,15 @@ from wardround.canonical import Json
 from wardround.durable import replace_file
 from wardround.evidence.log import EvidenceLog
 from wardround.evidence.witness import Witness
-from wardround.masking.round_spec import RoundSpec
+from wardround.masking.round_spec import Purpose, RoundSpec
 from wardround.protocol.messages import Refusal
+from wardround.protocol.specs import statistics_layout
+from wardround.statistics.released import ReleasedStatistics
 from wardround.study.manifest import Study
 from wardround.times import AttemptTimes
 from wardround_server.rounds.post import Silence
+
+_SUM_OPENED = {"statistics-closed", "round-closed", "evaluation-closed"}
 
 
 @dataclass(slots=True)
@@ -137,6 +141,31 @@ class RunRecord:
             self._times.note(self._attempt, seconds=seconds)
         self.status["last_round_s"] = round(seconds, 3)
 
+    def statistics_closed(self, spec: RoundSpec, sum_digest: str, sums: list[int]) -> None:
+        """The noised sums of all patients."""
+        body = {"transcript": spec.transcript().hex(), "sum_digest": sum_digest, "sums": sums}
+        self._append("statistics-closed", body)
+
+    def statistics_attempts(self) -> int:
+        """How many statistics attempts were opened, before a stop too: each is charged."""
+        return sum(
+            entry.type == "round-opened" and entry.body["spec"]["purpose"] == Purpose.STATISTICS
+            for entry in self.log.entries()
+        )
+
+    def released(self) -> ReleasedStatistics | None:
+        """The statistics that were opened, or None."""
+        entries = self.log.entries()
+        closed = [entry.body for entry in entries if entry.type == "statistics-closed"]
+        if not closed:
+            return None
+        specs = {e.body["transcript"]: e.body["spec"] for e in entries if e.type == "round-opened"}
+        value = {
+            "hospitals": len(specs[closed[-1]["transcript"]]["cohort"]),
+            "sums": closed[-1]["sums"],
+        }
+        return ReleasedStatistics.from_json(value, statistics_layout(self.study))
+
     def evaluation_closed(self, spec: RoundSpec, sum_digest: str, counts: list[int]) -> None:
         """The pooled counts of the held-out patients."""
         body = {
@@ -157,7 +186,7 @@ class RunRecord:
         """From the log itself, so that a resumed run counts its earlier rounds too."""
         entries = self.log.entries()
         specs = {e.body["transcript"]: e.body["spec"] for e in entries if e.type == "round-opened"}
-        opened = [e for e in entries if e.type in {"round-closed", "evaluation-closed"}]
+        opened = [e for e in entries if e.type in _SUM_OPENED]
         cohorts = [set(specs[entry.body["transcript"]]["cohort"]) for entry in opened]
         return sorted(set.intersection(*cohorts)) if cohorts else []
 

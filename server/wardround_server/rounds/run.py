@@ -1,13 +1,13 @@
 """One run from the first round to the last: the path that every number takes.
 
-Open a session, then for each round: ask the cohort, add what comes, step, write a checkpoint.
-Then evaluate on held-out patients and let the hospitals countersign. A stopped run goes on from
-its last checkpoint under a fresh session.
+Open a session, ask for statistics when the study has any, then for each round: ask the cohort, add
+what comes, step, write a checkpoint. Then evaluate on held-out patients and let the hospitals
+countersign. A stopped run goes on from its last checkpoint under a fresh session.
 """
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +15,19 @@ import numpy as np
 from wardround.canonical import Json
 from wardround.errors import QuorumMissed
 from wardround.masking.quantise import dequantise
+from wardround.masking.round_spec import RoundSpec
 from wardround.models.networks import build, parameters_of
 from wardround.protocol.envelope import Vector
-from wardround.protocol.specs import attempt_spec, evaluation_layout, model_digest
+from wardround.protocol.specs import (
+    attempt_spec,
+    evaluation_layout,
+    model_digest,
+    standardised_spec,
+    standardises,
+    statistics_layout,
+    statistics_spec,
+)
+from wardround.statistics.released import ReleasedStatistics
 from wardround.study.manifest import Mechanism, Study
 from wardround_server.grid import HospitalGrid
 from wardround_server.optimisers import OptimiserState, step
@@ -45,6 +55,12 @@ class Run:
     signed_study: Json
     identity_keys: Mapping[str, bytes]
     checkpoint_file: Path
+    _released: ReleasedStatistics | None = field(default=None, repr=False)
+
+    @property
+    def scale(self) -> ReleasedStatistics | None:
+        """The statistics that scale the features; None when the study does not standardise."""
+        return self._released if standardises(self.study) else None
 
     def train_and_evaluate(self) -> tuple[Vector, Session]:
         """Run all that is left of the study; return the final model and the last session.
@@ -52,12 +68,11 @@ class Run:
         Raises QuorumMissed when too few hospitals are left, Refused when they said no.
         """
         state = self._resume_or_start()
-        lanes = max(state.model.size, evaluation_layout(self.study).lanes)
-        post = Post(self.grid, lanes=lanes)
+        post = Post(self.grid, lanes=max(state.model.size, longest_sum(self.study)))
         self.record.opened()
         everybody = frozenset(self.study.names())
         session = self._opener(post).open(everybody, deadline_s=self.study.rounds.deadline_s)
-        lost: Lost = {}
+        lost: Lost = self._count(post, session, state.model)
         while state.progress.round < self.study.rounds.count:
             started_s = time.perf_counter()
             session, lost = self._with_returned(post, session, self._with_gone(session, lost))
@@ -65,8 +80,46 @@ class Run:
             lost |= gone
             write_checkpoint(self.checkpoint_file, state)
             self.record.took(time.perf_counter() - started_s)
-        self._evaluate(post, session, state, self._with_gone(session, lost))
+        if self.study.rounds.count:
+            self._evaluate(post, session, state, self._with_gone(session, lost))
         return state.model, session
+
+    def _count(self, post: Post, session: Session, model: Vector) -> Lost:
+        """Open the study's statistics, in as many attempts as their epsilon covers.
+
+        Returns whom that lost. Without them a study that needs them cannot go on: QuorumMissed.
+        """
+        plan, lost = self.study.statistics, Lost()
+        if plan is None:
+            return lost
+        self._released = self.record.released()
+        for attempt in range(self.record.statistics_attempts() + 1, plan.attempts + 1):
+            if self._released is not None:
+                break
+            lost = self._with_gone(session, lost)
+            spec = statistics_spec(
+                self.study,
+                run=self.record.run,
+                session=session.name,
+                attempt=attempt,
+                cohort=self._cohort(session, lost, 0),
+                directory_digest=session.directory.digest,
+                model=model,
+            )
+            collected = self._collector(post, session).collect(
+                spec, model, deadline_s=self.study.rounds.deadline_s
+            )
+            lost |= collected.attempt.absent
+            if collected.total is not None:
+                sums = [int(total) for total in collected.total]
+                self.record.statistics_closed(spec, collected.sum_digest, sums)
+                self._released = self.record.released()
+        if self._released is None and (plan.standardise or not self.study.rounds.count):
+            raise QuorumMissed(
+                f"statistics: {plan.attempts} attempts are spent and none was complete; the study"
+                " cannot go on without"
+            )
+        return lost
 
     def _round(
         self, post: Post, session: Session, state: Checkpoint, lost: Lost
@@ -74,27 +127,19 @@ class Run:
         """One attempt: either the model steps, or whoever is missing is named and left out."""
         progress = state.progress
         cohort = self._cohort(session, lost, progress.round)
-        spec = attempt_spec(
-            self.study,
-            run=self.record.run,
-            session=session.name,
-            round_number=progress.round,
-            attempt=progress.attempt,
-            cohort=cohort,
-            directory_digest=session.directory.digest,
-            model=state.model,
-        )
+        spec = self._spec(session, progress.round, progress.attempt, cohort, state.model)
         # Durable before it is asked: a resumed run never asks for this attempt again.
         write_checkpoint(self.checkpoint_file, self._if_stopped_now(state))
         collected = self._collector(post, session).collect(
-            spec, state.model, deadline_s=self.study.rounds.deadline_s
+            spec, state.model, deadline_s=self.study.rounds.deadline_s, scale=self.scale
         )
         if collected.total is None:
             after = self._after_void(progress, collected.attempt)
             return Checkpoint(state.model, state.optimiser, after), collected.attempt.absent
         mean = (dequantise(collected.total, scale=spec.scale) / len(cohort)).astype(np.float32)
         model = step(state.model, mean, self.study.training.server, state.optimiser)
-        self.record.round_closed(spec, collected.sum_digest, spec.model_digest, model_digest(model))
+        moved = model_digest(model, self.scale)
+        self.record.round_closed(spec, collected.sum_digest, spec.model_digest, moved)
         return Checkpoint(model, state.optimiser, progress.after_complete()), {}
 
     def _evaluate(self, post: Post, session: Session, state: Checkpoint, lost: Lost) -> None:
@@ -110,22 +155,28 @@ class Run:
         except QuorumMissed as error:
             self.record.show(note=f"no evaluation: {error}")
             return  # The model is trained; the report says that nobody evaluated it.
-        spec = attempt_spec(
-            self.study,
-            run=self.record.run,
-            session=session.name,
-            round_number=self.study.rounds.count,
-            attempt=1,
-            cohort=cohort,
-            directory_digest=session.directory.digest,
-            model=state.model,
-        )
+        spec = self._spec(session, self.study.rounds.count, 1, cohort, state.model)
         collected = self._collector(post, session).collect(
-            spec, state.model, deadline_s=self.study.rounds.deadline_s
+            spec, state.model, deadline_s=self.study.rounds.deadline_s, scale=self.scale
         )
         if collected.total is not None:
             counts = [int(count) for count in collected.total]
             self.record.evaluation_closed(spec, collected.sum_digest, counts)
+
+    def _spec(
+        self, session: Session, number: int, attempt: int, cohort: tuple[str, ...], model: Vector
+    ) -> RoundSpec:
+        spec = attempt_spec(
+            self.study,
+            run=self.record.run,
+            session=session.name,
+            round_number=number,
+            attempt=attempt,
+            cohort=cohort,
+            directory_digest=session.directory.digest,
+            model=model,
+        )
+        return standardised_spec(spec, self.study, model, self.scale)
 
     def _cohort(self, session: Session, lost: Lost, round_number: int) -> tuple[str, ...]:
         present = self._members(session) - lost.keys()
@@ -201,3 +252,9 @@ class Run:
 
     def _collector(self, post: Post, session: Session) -> Collector:
         return Collector(post, self.record, session, self.identity_keys)
+
+
+def longest_sum(study: Study) -> int:
+    """Lanes of the longest vector, but for updates, that a hospital of `study` sends."""
+    counted = 0 if study.statistics is None else statistics_layout(study).lanes
+    return max(evaluation_layout(study).lanes, counted)
