@@ -6,34 +6,24 @@ import numpy as np
 import pytest
 from tests.support.hospitals import LANES, NAMES, RUN, Ward
 from tests.support.memory_grid import MemoryGrid
+from tests.support.memory_runs import Federation, in_round, unsigned, when
 
-from wardround.canonical import parse_canonical
 from wardround.errors import QuorumMissed, Refused, RefusedByBudget
 from wardround.evaluation.histograms import EvaluationCounts
 from wardround.masking.quantise import dequantise
 from wardround.masking.round_spec import RoundSpec
 from wardround.protocol.envelope import seal, unseal
-from wardround.protocol.messages import Closed, Failed, Open, Update, Work
-from wardround.protocol.specs import evaluation_layout, model_digest
+from wardround.protocol.messages import Closed, Failed, Open
+from wardround.protocol.specs import evaluation_layout
 from wardround_client import round as hospital_round
 from wardround_server.optimisers import OptimiserState, step
 from wardround_server.rounds.checkpoints import read_checkpoint
-from wardround_server.rounds.closing import RunCloser
-from wardround_server.rounds.post import Post
-from wardround_server.rounds.record import RunRecord
-from wardround_server.rounds.run import Run
 
 HARBOUR, LAKESIDE, NORTHSIDE = NAMES
 
 
 def _vector(content, vector):
     return seal(unseal(content, lanes=LANES)[0], vector)
-
-
-def _signature(content):
-    body, vector = unseal(content, lanes=LANES)
-    assert isinstance(body, Update)
-    return seal(body.model_copy(update={"signature": "0" * 128}), vector)
 
 
 def _open_of(content):
@@ -48,65 +38,16 @@ def ward(tmp_path):
     ward.close()
 
 
-class Federation:
-    """A study that everybody approved, its coordinator's loop, and its log."""
-
-    def __init__(self, ward, reply=None, **changes):
-        self.ward, self.study = ward, ward.study(**changes)
-        ward.approve_everywhere(self.study)
-        self.log = ward.new_log()
-        self.grid = MemoryGrid(ward, reply)
-        self.status = ward.folder / "status.json"
-
-    def run(self):
-        signed = parse_canonical(self.ward.signed(self.study), what="study", limit_bytes=1 << 20)
-        record = RunRecord(self.study, RUN, self.log, self.status)
-        checkpoint = self.ward.folder / "checkpoint"
-        keys = self.ward.identity_keys
-        return Run(self.study, record, self.grid, signed, keys, checkpoint)
-
-    def close(self, model, session):
-        record = RunRecord(self.study, RUN, self.log, self.status)
-        closer = RunCloser(
-            Post(self.grid, lanes=LANES),
-            record,
-            self.ward.signed(self.study),
-            self.ward.coordinator.identity().public_key,
-            self.ward.identity_keys,
-        )
-        record.closed(self.study.rounds.count, model_digest(model))
-        return closer.close(session, model, deadline_s=5.0)
-
-    def entries(self, kind):
-        return [entry.body for entry in self.log.entries() if entry.type == kind]
-
-
-def when(matches, then, *, name=NORTHSIDE):
-    """A reply that is bent for one hospital, when `matches(question)` holds; else as it is."""
-
-    def reply(hospital, question, answer):
-        body, _ = unseal(question, lanes=LANES)
-        return then(answer) if hospital == name and matches(body) else answer
-
-    return reply
-
-
-def in_round(number, attempt=1):
-    return lambda body: (
-        isinstance(body, Work) and (body.spec["round"], body.spec["attempt"]) == (number, attempt)
-    )
-
-
 def test_the_sum_is_the_plain_sum_of_the_updates_and_the_model_takes_that_step(ward, monkeypatch):
     """The masks cancel: what is opened is what the hospitals quantised, and nothing else is."""
     plain = []
-    real = hospital_round.quantise
+    real = hospital_round.lanes_of
 
-    def seen(values, *, scale, limit):
-        plain.append((scale, real(values, scale=scale, limit=limit)))
+    def seen(update, *, scale, limit):
+        plain.append((scale, real(update, scale=scale, limit=limit)))
         return plain[-1][1]
 
-    monkeypatch.setattr(hospital_round, "quantise", seen)
+    monkeypatch.setattr(hospital_round, "lanes_of", seen)
     federation = Federation(ward, rounds__count=1)
     model, _ = federation.run().train_and_evaluate()
     assert len(plain) == 3
@@ -175,7 +116,7 @@ def test_a_hospital_that_comes_back_is_taken_in_under_a_new_session(ward):
         (lambda content: _vector(content, np.zeros(2, np.uint32)), "of shape"),
         (lambda content: _vector(content, np.full(3, np.nan, np.float32)), "float32"),
         (lambda content: _vector(content, np.zeros(3, np.uint32)), "update_digest"),
-        (_signature, "not signed"),
+        (unsigned, "not signed"),
         (lambda content: seal(_open_of(content)), "an update was due"),
     ],
     ids=["failed", "shape", "nan", "other words", "signature", "no update"],
