@@ -14,6 +14,7 @@ from wardround.audit.bodies import (
     RoundOpened,
     RoundRefused,
     RunJoined,
+    StatisticsClosed,
     UpdateReceived,
     UpdateRejected,
 )
@@ -22,7 +23,13 @@ from wardround.errors import WardroundError
 from wardround.masking.round_spec import Purpose, RoundSpec
 from wardround.privacy.engine import Engine, parse_engine
 
-Ending = RoundClosed | EvaluationClosed | AttemptVoid
+Ending = RoundClosed | EvaluationClosed | StatisticsClosed | AttemptVoid
+
+_CLOSED_BY = {
+    Purpose.STATISTICS: StatisticsClosed,
+    Purpose.TRAIN: RoundClosed,
+    Purpose.EVALUATE: EvaluationClosed,
+}
 
 
 class Presence(StrEnum):
@@ -58,8 +65,13 @@ class Attempt:
 
     @property
     def trains(self) -> bool:
-        """Whether it was for training, not for evaluation."""
+        """Whether it was for training, not for evaluation or statistics."""
         return self.spec.purpose is Purpose.TRAIN
+
+    @property
+    def purpose(self) -> Purpose:
+        """What it was for."""
+        return self.spec.purpose
 
     def presence(self, hospital: str) -> Presence:
         """What became of `hospital`; UNKNOWN when it was asked and nothing says what followed."""
@@ -92,8 +104,13 @@ class Release:
 
     @property
     def trains(self) -> bool:
-        """Whether it was for training, not for evaluation."""
-        return self.reserved.body.purpose == "train"
+        """Whether it was for training, not for evaluation or statistics."""
+        return self.purpose is Purpose.TRAIN
+
+    @property
+    def purpose(self) -> Purpose:
+        """What it was reserved for."""
+        return Purpose(self.reserved.body.purpose)
 
 
 def attempts_of(evidence: Evidence) -> tuple[Attempt, ...]:
@@ -168,8 +185,7 @@ def _follow(found: dict[str, Attempt], record: Record[Body]) -> None:
 def _end(attempt: Attempt, record: Record[Ending]) -> None:
     if attempt.end is not None:
         raise EntryFault(record.log, record.seq, "this attempt had ended before")
-    due = RoundClosed if attempt.trains else EvaluationClosed
-    if not isinstance(record.body, AttemptVoid | due):
+    if not isinstance(record.body, (AttemptVoid, _CLOSED_BY[attempt.purpose])):
         raise EntryFault(record.log, record.seq, "not the end of an attempt with this purpose")
     attempt.end = record
 

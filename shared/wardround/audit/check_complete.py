@@ -207,7 +207,7 @@ def _release_fits(name: str, release: Release, attempt: Attempt | None) -> Itera
     if name not in attempt.spec.cohort:
         reason = "it answered an attempt whose cohort it is not in"
         yield Failure("attempt-hidden", record.log, record.seq, reason)
-    if release.trains != attempt.trains:
+    if release.purpose is not attempt.purpose:
         reason = "reserved for another purpose than the attempt's"
         yield Failure("purpose-differs", record.log, release.reserved.seq, reason)
     unexplained = attempt.presence(name) is Presence.UNKNOWN and attempt.counted

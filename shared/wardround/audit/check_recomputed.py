@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from wardround.audit.attempts import Attempt, Release
-from wardround.audit.bodies import EvaluationClosed
+from wardround.audit.bodies import EvaluationClosed, StatisticsClosed
 from wardround.audit.bundle import REPORT
 from wardround.audit.derive import charges_of, derive_report
 from wardround.audit.evidence import Evidence, ending, hospital_place
@@ -16,9 +16,17 @@ from wardround.audit.shares import share_faults
 from wardround.audit.verdicts import Failure
 from wardround.canonical import Json, canonical_bytes, parse_canonical
 from wardround.errors import BadInput
-from wardround.masking.round_spec import RoundSpec
+from wardround.masking.round_spec import Purpose, RoundSpec
 from wardround.masking.update import update_digest
-from wardround.privacy.engine import DistributedEngine, GaussianEvaluation, Trained
+from wardround.privacy.engine import (
+    DistributedEngine,
+    Engine,
+    ExactEvaluation,
+    GaussianEvaluation,
+    StatisticsEngine,
+    Trained,
+    TrainingEngine,
+)
 from wardround.privacy.mechanism import Exact, SampledGaussian
 from wardround.study.manifest import Mechanism, Privacy, Study
 
@@ -31,6 +39,13 @@ _ACCOUNTANT = re.compile(
 )
 _MOST_DIFFERENCES = 5
 
+_ENGINES: dict[Purpose, tuple[type[Engine], ...]] = {
+    Purpose.TRAIN: (TrainingEngine, DistributedEngine),
+    Purpose.EVALUATE: (ExactEvaluation, GaussianEvaluation),
+    Purpose.STATISTICS: (StatisticsEngine,),
+}
+_COUNTED = {Purpose.EVALUATE: "counts", Purpose.STATISTICS: "statistics"}
+
 Releases = dict[str, tuple[Release, ...]]
 
 
@@ -40,13 +55,21 @@ class LeastNoise:
 
     training: float
     counts: float
+    statistics: float
 
     @classmethod
     def of(cls, study: Study) -> "LeastNoise":
         """By the accountant, from the study's constants."""
-        planned = [planned_mechanism(study, trains=trains) for trains in (True, False)]
+        purposes = (Purpose.TRAIN, Purpose.EVALUATE, Purpose.STATISTICS)
+        # A study that only counts has no training to plan.
+        planned = [
+            planned_mechanism(study, each)
+            if study.rounds.count or each is not Purpose.TRAIN
+            else Exact()
+            for each in purposes
+        ]
         noise = [p.noise_multiplier if isinstance(p, SampledGaussian) else 0.0 for p in planned]
-        return cls(training=noise[0], counts=noise[1])
+        return cls(training=noise[0], counts=noise[1], statistics=noise[2])
 
 
 def check_numbers(
@@ -92,7 +115,9 @@ def _engines(
             continue
         reasons = list(_weaker(study, release, least))
         spec = specs.get(release.transcript)
-        if isinstance(release.engine, DistributedEngine) and spec is not None:
+        ours = spec is not None and spec.purpose is release.purpose
+        ours = ours and isinstance(release.engine, _ENGINES[release.purpose])
+        if ours and spec and isinstance(release.engine, DistributedEngine | StatisticsEngine):
             reasons += share_faults(study, spec, release.engine)
         for reason in reasons:
             yield Failure("engine-weaker", release.sent.log, release.sent.seq, reason)
@@ -100,13 +125,14 @@ def _engines(
 
 def _weaker(study: Study, release: Release, least: LeastNoise) -> Iterator[str]:
     engine, privacy = release.engine, study.privacy
-    if isinstance(engine, Trained) != release.trains:
+    if not isinstance(engine, _ENGINES[release.purpose]):
         yield "its engine is of another purpose than the release"
         return
     if not isinstance(engine, Trained):
-        noise = engine.noise_multiplier if isinstance(engine, GaussianEvaluation) else 0.0
-        if noise < least.counts - NOISE_TOLERANCE:
-            yield f"counts left with noise {noise:g}, the study needs {least.counts:g}"
+        due = least.counts if release.purpose is Purpose.EVALUATE else least.statistics
+        noise = 0.0 if isinstance(engine, ExactEvaluation) else engine.noise_multiplier
+        if noise < due - NOISE_TOLERANCE:
+            yield f"{_COUNTED[release.purpose]} left with noise {noise:g}, the study needs {due:g}"
         return
     yield from _other_mechanism(privacy, engine)
     for name, did, most in (
@@ -144,9 +170,14 @@ def _clip_norm_l2(engine: Trained) -> float:
 
 def _epsilons(evidence: Evidence, name: str, charge: Charge) -> Iterator[Failure]:
     delta, ceiling = evidence.study.privacy.delta, evidence.study.privacy.epsilon
+    place, plan = hospital_place(name), evidence.study.statistics
+    if delta is not None and plan is not None:
+        counted = charge.statistics_epsilon(delta)
+        if counted > plan.epsilon + TOLERANCE:
+            reason = f"statistics spent {counted:.4f}, the study's ceiling is {plan.epsilon:g}"
+            yield Failure("epsilon-over-ceiling", place, None, reason)
     if delta is None or ceiling is None:
         return
-    place = hospital_place(name)
     trained = charge.training_epsilon(delta)
     whole, bracket = charge.epsilons(delta)
     if trained > ceiling + TOLERANCE:
@@ -179,9 +210,10 @@ def _own_account(evidence: Evidence, name: str, epsilon: float) -> Iterator[Fail
 
 def _sum_of_counts(attempt: Attempt) -> Iterator[Failure]:
     end = attempt.end
-    if end is None or not isinstance(end.body, EvaluationClosed):
+    if end is None or not isinstance(end.body, EvaluationClosed | StatisticsClosed):
         return
-    counts = np.array(end.body.counts, dtype=np.int64)
+    logged = end.body.counts if isinstance(end.body, EvaluationClosed) else end.body.sums
+    counts = np.array(logged, dtype=np.int64)
     fits = counts.size == attempt.spec.lanes and np.abs(counts).max(initial=0) < 2**31
     if not fits or update_digest(counts.astype(np.int32)) != end.body.sum_digest:
         reason = "the logged counts are not the sum whose digest was logged"

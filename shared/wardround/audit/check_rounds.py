@@ -3,12 +3,23 @@
 from collections.abc import Iterator
 
 from wardround.audit.attempts import Attempt, Presence
-from wardround.audit.bodies import HospitalJoined, RoundClosed, RunClosed, StudyOpened
+from wardround.audit.bodies import (
+    HospitalJoined,
+    RoundClosed,
+    RunClosed,
+    StudyOpened,
+)
 from wardround.audit.evidence import COORDINATOR, Evidence
 from wardround.audit.verdicts import Failure
-from wardround.evaluation.histograms import CountsLayout, CountsMode
 from wardround.masking.quantise import largest_limit
-from wardround.protocol.specs import training_scale
+from wardround.masking.round_spec import Purpose
+from wardround.protocol.specs import (
+    evaluation_layout,
+    standardises,
+    statistics_layout,
+    training_scale,
+)
+from wardround.study.manifest import Study
 
 
 def check_rounds(evidence: Evidence, attempts: tuple[Attempt, ...]) -> Iterator[Failure]:
@@ -17,6 +28,7 @@ def check_rounds(evidence: Evidence, attempts: tuple[Attempt, ...]) -> Iterator[
         yield from _spec_is_the_studys(evidence, attempt)
         yield from _has_an_end(evidence, attempt)
     yield from _in_order(attempts)
+    yield from _statistics_come_first(evidence.study, attempts)
     yield from _model_moves_with_the_rounds(evidence, attempts)
     yield from _end_agrees(evidence, attempts)
 
@@ -38,16 +50,24 @@ def _spec_is_the_studys(evidence: Evidence, attempt: Attempt) -> Iterator[Failur
         (spec.minimum >= study.masking.minimum_hospitals, "its minimum is below the study's"),
         (spec.limit == largest_limit(len(spec.cohort)), "its lane limit is not the study's"),
         (spec.scale == scale, "its scale is not the study's"),
-        (attempt.trains or spec.lanes == _evaluation_lanes(evidence), "its lanes are not"),
-        (spec.round <= study.rounds.count, "the study has fewer rounds"),
+        (attempt.trains or spec.lanes == _lanes_due(study, spec.purpose), "its lanes are not"),
+        (spec.round <= _last_round(study, spec.purpose), "the study has fewer rounds"),
     ):
         if not ok:
             yield Failure("spec-differs", attempt.opened.log, attempt.opened.seq, reason)
 
 
-def _evaluation_lanes(evidence: Evidence) -> int:
-    plan = evidence.study.evaluation
-    return CountsLayout(mode=CountsMode(plan.counts), bins=plan.bins).lanes
+def _lanes_due(study: Study, purpose: Purpose) -> int:
+    if purpose is Purpose.EVALUATE:
+        return evaluation_layout(study).lanes
+    return 0 if study.statistics is None else statistics_layout(study).lanes
+
+
+def _last_round(study: Study, purpose: Purpose) -> int:
+    """The number that a round of this purpose has at most; -1 where the study has none."""
+    if purpose is Purpose.STATISTICS:
+        return -1 if study.statistics is None else 0
+    return study.rounds.count or -1
 
 
 def _has_an_end(evidence: Evidence, attempt: Attempt) -> Iterator[Failure]:
@@ -69,10 +89,32 @@ def _has_an_end(evidence: Evidence, attempt: Attempt) -> Iterator[Failure]:
         yield Failure("absence-unnamed", attempt.end.log, attempt.end.seq, reason)
 
 
+def _statistics_come_first(study: Study, attempts: tuple[Attempt, ...]) -> Iterator[Failure]:
+    """No more attempts than their epsilon covers, none after another round, and none left out."""
+    plan, opened, others = study.statistics, False, False
+    for attempt in attempts:
+        at = attempt.opened
+        if attempt.purpose is not Purpose.STATISTICS:
+            if standardises(study) and not opened and not others:
+                reason = "its features are scaled by statistics that were not opened before"
+                yield Failure("round-order", at.log, at.seq, reason)
+            others = True
+            continue
+        if others or opened:
+            reason = "statistics were asked for after they were opened, or after another round"
+            yield Failure("round-order", at.log, at.seq, reason)
+        if plan is not None and attempt.spec.attempt > plan.attempts:
+            reason = f"the epsilon of the statistics covers {plan.attempts} attempts"
+            yield Failure("spec-differs", at.log, at.seq, reason)
+        opened = opened or attempt.counted
+
+
 def _in_order(attempts: tuple[Attempt, ...]) -> Iterator[Failure]:
     due, last = 0, (-1, 0)
     evaluated = False
     for attempt in attempts:
+        if attempt.purpose is Purpose.STATISTICS:
+            continue
         opened, here = attempt.opened, (attempt.spec.round, attempt.spec.attempt)
         if attempt.trains and evaluated:
             yield Failure("round-order", opened.log, opened.seq, "training after the evaluation")

@@ -24,6 +24,7 @@ from wardround.audit.report_model import (
     moment,
 )
 from wardround.audit.results import evaluation_of
+from wardround.audit.statistics import statistics_of
 from wardround.canonical import Json
 from wardround.privacy import accounting
 
@@ -56,6 +57,7 @@ def report_of(evidence: Evidence, *, accountant: str | None = None) -> Report:
         outflow=outflow_of(evidence, attempts, releases),
         participation=participation_of(evidence, attempts),
         evaluation=evaluation_of(evidence, attempts, releases),
+        statistics=statistics_of(evidence, attempts, charges),
         not_protected=not_protected(study, without_noise=bare),
         hazards=hazards_of(case),
         incidents=incidents_of(evidence, attempts),

@@ -20,6 +20,7 @@ from wardround.audit.report_model import (
     not_available,
     recomputed,
 )
+from wardround.masking.round_spec import Purpose
 from wardround.privacy.accounting import (
     epsilon_by_rdp,
     epsilon_spent,
@@ -44,6 +45,7 @@ class Charge:
 
     training: tuple[Mechanism, ...]
     evaluation: tuple[Mechanism, ...]
+    statistics: tuple[Mechanism, ...]
     noises: tuple[float, ...]
     unsent: int
     steps: int
@@ -53,16 +55,20 @@ class Charge:
         """The worst-off patient's epsilon by PLD, and by RDP as the bound above it.
 
         A patient trains or is held out, for ever, never both: so the two groups compose in
-        parallel, and the larger epsilon counts, as in the hospital's ledger. (McSherry 2009,
-        theorem 4)
+        parallel, and the larger epsilon counts, as in the hospital's ledger; statistics touch
+        both. (McSherry 2009, theorem 4)
         """
-        training = composed_epsilons(_gaussians(self.training), delta)
-        evaluation = composed_epsilons(_gaussians(self.evaluation), delta)
+        training = composed_epsilons(_gaussians((*self.training, *self.statistics)), delta)
+        evaluation = composed_epsilons(_gaussians((*self.evaluation, *self.statistics)), delta)
         return max(training[0], evaluation[0]), max(training[1], evaluation[1])
 
     def training_epsilon(self, delta: float) -> float:
         """What the training releases alone spent: this is what the study's ceiling is for."""
         return composed_epsilons(_gaussians(self.training), delta)[0]
+
+    def statistics_epsilon(self, delta: float) -> float:
+        """What the statistics alone spent, which have a ceiling of their own."""
+        return composed_epsilons(_gaussians(self.statistics), delta)[0]
 
 
 @lru_cache(maxsize=256)
@@ -76,9 +82,14 @@ def charge_of_log(study: Study, releases: Iterable[Release]) -> Charge:
     found = tuple(releases)
     engines = [release.engine for release in found]
     trained = [engine for engine in engines if isinstance(engine, Trained)]
+    charged = {
+        purpose: tuple(_charged(study, r) for r in found if r.purpose is purpose)
+        for purpose in Purpose
+    }
     return Charge(
-        training=tuple(_charged(study, release) for release in found if release.trains),
-        evaluation=tuple(_charged(study, release) for release in found if not release.trains),
+        training=charged[Purpose.TRAIN],
+        evaluation=charged[Purpose.EVALUATE],
+        statistics=charged[Purpose.STATISTICS],
         noises=tuple(engine.noise_multiplier for engine in trained),
         unsent=sum(release.sent is None for release in found),
         steps=sum(engine.steps for engine in trained),
@@ -88,11 +99,16 @@ def charge_of_log(study: Study, releases: Iterable[Release]) -> Charge:
 
 def charge_without_log(study: Study, hospital: str, attempts: Iterable[Attempt]) -> Charge:
     """Every attempt that asked the hospital counts, with the study's own mechanism."""
-    asked = [attempt for attempt in attempts if hospital in attempt.spec.cohort]
-    trained = sum(attempt.trains for attempt in asked)
+    asked = [a.purpose for a in attempts if hospital in a.spec.cohort]
+    trained = asked.count(Purpose.TRAIN)
+    charged = {
+        purpose: tuple(planned_mechanism(study, each) for each in asked if each is purpose)
+        for purpose in Purpose
+    }
     return Charge(
-        training=(planned_mechanism(study, trains=True),) * trained,
-        evaluation=(planned_mechanism(study, trains=False),) * (len(asked) - trained),
+        training=charged[Purpose.TRAIN],
+        evaluation=charged[Purpose.EVALUATE],
+        statistics=charged[Purpose.STATISTICS],
         noises=(),
         unsent=0,
         steps=study.training.local_steps * trained,
@@ -101,9 +117,11 @@ def charge_without_log(study: Study, hospital: str, attempts: Iterable[Attempt])
 
 
 @lru_cache(maxsize=16)
-def planned_mechanism(study: Study, *, trains: bool) -> Mechanism:
+def planned_mechanism(study: Study, purpose: Purpose) -> Mechanism:
     """What the study says that one release is."""
-    if trains:
+    if purpose is Purpose.STATISTICS:
+        return Exact() if study.statistics is None else study.release_of_statistics()
+    if purpose is Purpose.TRAIN:
         if study.privacy.mechanism is manifest.Mechanism.NONE:
             return Exact()
         return study.release_of_one_attempt()
@@ -145,6 +163,7 @@ def guarantee_of(
     worst = _worst(hospitals) if kind is GuaranteeClass.FORMAL_DP else None
     epsilon = worst.epsilon if worst else not_available("nothing was noised: no epsilon exists")
     odds = _odds(epsilon)
+    used = "trained the model" if study.rounds.count else "was counted"
     return Guarantee(
         kind=kind,
         headline=_headline(kind, study),
@@ -159,7 +178,7 @@ def guarantee_of(
         epsilon_ceiling=declared(study.privacy.epsilon, "the study's ceiling for training"),
         worst_hospital=worst.hospital if worst else None,
         odds_percent=odds,
-        odds_in_words=_odds_in_words(odds),
+        odds_in_words=_odds_in_words(odds, used),
         clip_norm_l2=declared(study.privacy.clip_norm_l2),
         sampling_rate=declared(study.privacy.sampling_rate),
         records_per_patient=declared(study.privacy.records_per_patient),
@@ -173,7 +192,7 @@ def _charged(study: Study, release: Release) -> Mechanism:
     reserved = _reserved(release)
     if done is None:
         # Reserved, and nothing says that it left: it counts as if it had.
-        return reserved or planned_mechanism(study, trains=release.trains)
+        return reserved or planned_mechanism(study, release.purpose)
     if reserved is None or isinstance(done, Exact):
         return done
     return SampledGaussian(
@@ -224,7 +243,9 @@ def _hospital(evidence: Evidence, name: str, charge: Charge) -> HospitalGuarante
         epsilon_rdp=rdp,
         delta=declared(study.privacy.delta, "set by the study"),
         releases=Figure(
-            value=len(charge.training) + len(charge.evaluation), origin=origin, note=note
+            value=len((*charge.training, *charge.evaluation, *charge.statistics)),
+            origin=origin,
+            note=note,
         ),
         unsent=not_available(_NO_LOG) if charge.declared else recomputed(charge.unsent),
         steps=Figure(value=charge.steps, origin=origin, note=note),
@@ -280,7 +301,8 @@ def _odds(epsilon: Figure) -> Figure:
 
 def _headline(kind: GuaranteeClass, study: Study) -> str:
     if kind is GuaranteeClass.FORMAL_DP:
-        return "Formal differential privacy for every patient whose records trained the model"
+        used = "trained the model" if study.rounds.count else "were counted"
+        return f"Formal differential privacy for every patient whose records {used}"
     if study.privacy.mechanism is manifest.Mechanism.NONE:
         return "Masking only: updates were hidden in sums, and nothing protects a patient in a sum"
     return "The study promised noise, and the logs show an update that left without enough of it"
@@ -290,18 +312,22 @@ def _scope(kind: GuaranteeClass, study: Study, evidence: Evidence) -> tuple[str,
     lines = []
     if kind is GuaranteeClass.FORMAL_DP:
         lines.append(_trust(study))
-    if study.evaluation.counts == "exact":
+    if study.statistics is not None:
         lines.append(
-            "The pooled counts of held-out patients were opened exactly: no epsilon covers them."
+            "Statistics carry noise, and are charged to training and held-out patients alike."
         )
-    else:
-        lines.append(
-            "Held-out patients' counts carry noise: the larger epsilon of both groups is printed."
-        )
+    if study.rounds.count:
+        lines.append(_of_evaluation(study))
     if evidence.without_log:
         names = ", ".join(evidence.without_log)
         lines.append(f"For {names} the study's numbers stand in: {_NO_LOG}.")
     return tuple(lines)
+
+
+def _of_evaluation(study: Study) -> str:
+    if study.evaluation.counts == "exact":
+        return "The pooled counts of held-out patients were opened exactly: no epsilon covers them."
+    return "Held-out patients' counts carry noise: the larger epsilon of both groups is printed."
 
 
 def _trust(study: Study) -> str:
@@ -335,6 +361,11 @@ def _unit_in_words(study: Study, kind: GuaranteeClass) -> str:
 
 
 def _mechanism_in_words(study: Study) -> str:
+    if not study.rounds.count:
+        return (
+            "each hospital counts every patient once, adds discrete Gaussian noise and masks the "
+            "counts: only their sum is opened"
+        )
     if study.privacy.mechanism is manifest.Mechanism.NONE:
         return "no noise; updates were masked, so that the coordinator opened only their sum"
     if study.privacy.mechanism is manifest.Mechanism.DISTRIBUTED:
@@ -349,11 +380,11 @@ def _mechanism_in_words(study: Study) -> str:
     )
 
 
-def _odds_in_words(odds: Figure) -> str:
+def _odds_in_words(odds: Figure, used: str) -> str:
     if odds.value is None:
         return "Nothing limits what a guesser could learn about one patient from these results."
     return (
-        "Someone who would guess with 50 of 100 whether a given patient's data trained the model "
+        f"Someone who would guess with 50 of 100 whether a given patient's data {used} "
         f"reaches at most {odds.value:.0f} of 100 after seeing everything that left, but for a "
         "chance of delta."
     )

@@ -18,7 +18,9 @@ from wardround.audit.report_model import (
     Status,
 )
 from wardround.audit.shares import share_faults
+from wardround.masking.round_spec import Purpose
 from wardround.privacy.engine import DistributedEngine, Trained
+from wardround.protocol.specs import standardises
 from wardround.study.manifest import Mechanism, Model
 
 _MOST_PLACES = 20
@@ -234,6 +236,8 @@ def _sums_are_of_many(case: Case) -> Finding:
 
 
 def _metrics_are_noised(case: Case) -> Finding:
+    if not case.evidence.study.rounds.count:
+        return Finding(Status.PASS, Origin.DECLARED, "The study evaluates no model.")
     if case.evidence.study.evaluation.counts == "noised":
         text = "Evaluation counts carry noise, and their epsilon is charged."
         return Finding(Status.PASS, Origin.DECLARED, text)
@@ -253,7 +257,21 @@ def _no_batch_norm(case: Case) -> Finding:
     return Finding(Status.REMARK, Origin.NOT_AVAILABLE, text)
 
 
-def _preprocessing_is_public(_: Case) -> Finding:
+def _preprocessing_is_public(case: Case) -> Finding:
+    if standardises(case.evidence.study):
+        counted = tuple(
+            attempt.end
+            for attempt in case.attempts
+            if attempt.end and attempt.purpose is Purpose.STATISTICS and attempt.counted
+        )
+        if not counted:
+            text = "The study scales by statistics, and the logs show none that were opened."
+            return Finding(Status.FAIL, Origin.LOGGED, text)
+        text = (
+            "Scaling came from statistics that carry noise and are charged to every patient; "
+            "missing codes come from the contract."
+        )
+        return Finding(Status.PASS, Origin.LOGGED, text, counted)
     text = "Scaling and missing codes come from the contract's declared ranges, not from the data."
     return Finding(Status.PASS, Origin.DECLARED, text)
 

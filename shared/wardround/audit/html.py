@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from wardround.audit.charts import calibration_plot, icon_array, roc_plot
 from wardround.audit.evidence import COORDINATOR
+from wardround.audit.participation import name_of
 from wardround.audit.report_model import (
     AttemptFacts,
     Figure,
@@ -19,9 +20,11 @@ from wardround.audit.report_model import (
     Report,
     Status,
 )
+from wardround.audit.statistics_table import table_of
 from wardround.audit.verdicts import Verdict, Verdicts
 from wardround.canonical import Json
 from wardround.errors import BadInput
+from wardround.masking.round_spec import Purpose
 
 QUESTIONS = {
     "authentic": "signed by whom it says",
@@ -38,6 +41,7 @@ LETTERS = {
     Origin.NOT_AVAILABLE: _DASH,
 }
 _FEW_COLUMNS = 14
+_INITIALS = {"evaluate": "E", "statistics": "S"}
 
 
 def render_html(report: Json, verdicts: Verdicts | None = None) -> str:
@@ -74,6 +78,7 @@ def facts(report: Json, verdicts: Verdicts | None) -> dict[str, Any]:
         "metrics": _metric_rows(metrics) if metrics else [],
         "few_columns": len(checked.participation.attempts) <= _FEW_COLUMNS,
         "counted": _count_hazards(checked),
+        "patients": table_of(checked.statistics.estimates),
     }
 
 
@@ -181,12 +186,13 @@ def _chips(verdicts: Verdicts | None) -> list[dict[str, str]]:
 
 
 def _column(index: int, facts: AttemptFacts, report: Report) -> dict[str, str]:
-    """The head of one column: round numbers from 1, thinned out, E for the evaluation."""
+    """The head of one column: round numbers from 1, thinned out; S and E for what is no round."""
     every = max(1, math.ceil(len(attempts(report)) / _FEW_COLUMNS))
-    label = "E" if facts.purpose == "evaluate" else str(facts.round + 1)
+    label = _INITIALS.get(facts.purpose, str(facts.round + 1))
     label += f".{facts.attempt}" if facts.attempt > 1 else ""
-    shown = facts.purpose == "evaluate" or index == 0 or (facts.round + 1) % every == 0
-    words = "Evaluation" if facts.purpose == "evaluate" else f"Round {facts.round + 1}"
+    trains = facts.purpose == "train"
+    shown = not trains or index == 0 or (facts.round + 1) % every == 0
+    words = name_of(Purpose(facts.purpose), facts.round).capitalize()
     title = f"{words}, attempt {facts.attempt}: {facts.outcome}"
     return {"label": label if shown else "", "title": title, "outcome": facts.outcome}
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from wardround.audit.attempts import Attempt, Release
 from wardround.audit.evidence import Evidence
 from wardround.audit.report_model import Figure, Outflow, logged, not_available, recomputed
+from wardround.masking.round_spec import Purpose
 from wardround.study.manifest import Mechanism, Study
 
 _MEGABYTE = 1e6
@@ -32,7 +33,7 @@ def not_protected(study: Study, *, without_noise: bool) -> tuple[str, ...]:
         "Facts about a group (a disease is common at a hospital): privacy of a person does not "
         "hide them.",
     ]
-    if study.evaluation.counts == "exact":
+    if study.evaluation.counts == "exact" and study.rounds.count:
         lines.insert(
             0,
             "Held-out patients' evaluation counts: opened exactly, pooled over hospitals. No "
@@ -59,8 +60,9 @@ def _line(
     bytes_received = sum(record.body.bytes for record in received)
     return Outflow(
         hospital=name,
-        training_messages=_messages(name, attempts, releases, trains=True),
-        evaluation_messages=_messages(name, attempts, releases, trains=False),
+        training_messages=_messages(name, attempts, releases, Purpose.TRAIN),
+        evaluation_messages=_messages(name, attempts, releases, Purpose.EVALUATE),
+        statistics_messages=_messages(name, attempts, releases, Purpose.STATISTICS),
         megabytes=logged(round(bytes_received / _MEGABYTE, 3), "as the coordinator received them"),
         not_added=_not_added(name, attempts, releases),
         form=_form(evidence.study),
@@ -68,12 +70,15 @@ def _line(
 
 
 def _messages(
-    name: str, attempts: tuple[Attempt, ...], releases: Iterable[Release] | None, *, trains: bool
+    name: str,
+    attempts: tuple[Attempt, ...],
+    releases: Iterable[Release] | None,
+    purpose: Purpose,
 ) -> Figure:
     if releases is None:
-        count = sum(name in a.received for a in attempts if a.trains is trains)
+        count = sum(name in a.received for a in attempts if a.purpose is purpose)
         return logged(count, "by the coordinator's log alone")
-    sent = sum(r.sent is not None for r in releases if r.trains is trains)
+    sent = sum(r.sent is not None for r in releases if r.purpose is purpose)
     return recomputed(sent, "release-sent entries of its own log")
 
 
@@ -97,4 +102,7 @@ _NOISE = {
 def _form(study: Study) -> str:
     noise = _NOISE[study.privacy.mechanism]
     counts = "exact" if study.evaluation.counts == "exact" else "noised"
-    return f"updates: {noise}, masked · evaluation counts: {counts}, masked"
+    statistics = "" if study.statistics is None else "statistics: noised, masked"
+    trained = f"updates: {noise}, masked · evaluation counts: {counts}, masked"
+    parts = [trained if study.rounds.count else "", statistics]
+    return " · ".join(part for part in parts if part)

@@ -23,6 +23,7 @@ from wardround.audit.report_model import (
     Place,
     recomputed,
 )
+from wardround.masking.round_spec import Purpose
 
 _ENOUGH = 3
 
@@ -32,9 +33,12 @@ def participation_of(evidence: Evidence, attempts: tuple[Attempt, ...]) -> Parti
     planned = evidence.study.names()
     absent = tuple(_absent(evidence, attempts))
     completed = completed_hospitals(evidence, attempts)
+    study = evidence.study
     closed = sum(attempt.trains and attempt.counted for attempt in attempts)
+    counted = any(a.purpose is Purpose.STATISTICS and a.counted for a in attempts)
     lost = sorted({*planned} - {*completed} | {*_left_outside_attempts(evidence)})
-    whole = closed == evidence.study.rounds.count and _ended(evidence)
+    # A study that only counts has run when its statistics were opened.
+    whole = closed == study.rounds.count and _ended(evidence) and (counted or closed > 0)
     return Participation(
         verdict="stopped early" if not whole else "somebody was missing" if lost else "everybody",
         headline=_headline(evidence, closed, completed, lost, whole=whole),
@@ -139,7 +143,17 @@ def _stretch(name: str, attempts: list[Attempt]) -> Absent:
 def _label(attempt: Attempt) -> str:
     """An attempt in words; people count rounds from 1."""
     again = f", attempt {attempt.spec.attempt}" if attempt.spec.attempt > 1 else ""
-    return f"round {attempt.spec.round + 1}{again}" if attempt.trains else f"evaluation{again}"
+    return f"{name_of(attempt.purpose, attempt.spec.round)}{again}"
+
+
+def name_of(purpose: Purpose, number: int) -> str:
+    """A round in words.
+
+    >>> name_of(Purpose.TRAIN, 0), name_of(Purpose.STATISTICS, 0)
+    ('round 1', 'statistics')
+    """
+    names = {Purpose.EVALUATE: "evaluation", Purpose.STATISTICS: "statistics"}
+    return names.get(purpose, f"round {number + 1}")
 
 
 def _facts(attempt: Attempt, planned: tuple[str, ...]) -> AttemptFacts:
@@ -174,6 +188,8 @@ def _headline(
     if not whole:
         ended = f"{closed} of {rounds} rounds were closed"
         return f"The run stopped early: {ended}; {len(completed)} of {planned} hospitals were there"
+    if not lost and not rounds:
+        return f"All {planned} hospitals took part in the statistics"
     if not lost:
         evaluated = any(evidence.coordinator.of(EvaluationClosed))
         rest = "and in the evaluation" if evaluated else "but the model was not evaluated"

@@ -145,6 +145,11 @@ def _page(found: Mapping[str, Any], when: datetime) -> Json:
     report: Report = found["r"]
     shown = {name: _shown(value) for name, value in found.items()}
     shown["r"]["hazards"] = _shown(worst_first(report.hazards))
+    estimates = report.statistics.estimates
+    if estimates:
+        # The table has the rest, written out.
+        noise = number(estimates["noise_patients"], 1)
+        shown["r"]["statistics"] |= {"estimates": None, "noise_patients": noise}
     metrics = report.evaluation.metrics
     if metrics:
         shown["r"]["evaluation"]["metrics"] = _shown({name: metrics[name] for name in _METRICS})

@@ -181,6 +181,7 @@ class Outflow(Frozen):
     hospital: str
     training_messages: Figure
     evaluation_messages: Figure
+    statistics_messages: Figure
     megabytes: Figure
     not_added: Figure
     form: Text
@@ -191,7 +192,7 @@ class AttemptFacts(Frozen):
 
     round: int
     attempt: int
-    purpose: Literal["train", "evaluate"]
+    purpose: Literal["statistics", "train", "evaluate"]
     outcome: Literal["closed", "void", "interrupted"]
     reason: Text
     presence: dict[str, str]
@@ -230,6 +231,24 @@ class EvaluationFacts(Frozen):
     metrics: Json | None
 
 
+class StatisticsFacts(Frozen):
+    """Section F: the patients in numbers, where the study asks for it.
+
+    `estimates` is `wardround.statistics`' JSON, each number with its 95 % interval for the noise;
+    `scales` are those of the features, when the study standardises.
+    """
+
+    origin: Origin
+    asked: bool
+    standardise: bool
+    epsilon: Figure
+    epsilon_ceiling: Figure
+    hospitals: tuple[str, ...]
+    place: Place | None
+    estimates: Json | None
+    scales: tuple[Json, ...]
+
+
 class LogFacts(Frozen):
     """Section H: one party's log."""
 
@@ -262,6 +281,7 @@ class Report(Frozen):
     outflow: tuple[Outflow, ...]
     participation: Participation
     evaluation: EvaluationFacts
+    statistics: StatisticsFacts
     not_protected: tuple[Text, ...] = Field(min_length=1)
     hazards: tuple[Hazard, ...] = Field(min_length=1)
     incidents: tuple[Incident, ...]

@@ -12,6 +12,7 @@ from wardround.audit.guarantee import planned_mechanism
 from wardround.audit.report_model import EvaluationFacts, Origin, Place
 from wardround.evaluation.histograms import CountsLayout, CountsMode, EvaluationCounts
 from wardround.evaluation.metrics import evaluate_counts
+from wardround.masking.round_spec import Purpose
 from wardround.privacy.engine import GaussianEvaluation
 from wardround.privacy.mechanism import SampledGaussian
 from wardround.study.manifest import Study
@@ -27,7 +28,7 @@ def evaluation_of(
     Without an opened evaluation the metrics are NOT AVAILABLE, never a default.
     """
     plan = evidence.study.evaluation
-    opened = [attempt for attempt in attempts if not attempt.trains and attempt.counted]
+    opened = [a for a in attempts if a.purpose is Purpose.EVALUATE and a.counted]
     last = opened[-1] if opened else None
     closed = _closed(last)
     return EvaluationFacts(
@@ -77,5 +78,5 @@ def _variance(study: Study, attempt: Attempt, releases: tuple[Release, ...] | No
             release.engine, GaussianEvaluation
         ):
             return release.engine.noise_multiplier**2
-    planned = planned_mechanism(study, trains=False)
+    planned = planned_mechanism(study, Purpose.EVALUATE)
     return planned.noise_multiplier**2 if isinstance(planned, SampledGaussian) else 0.0
