@@ -93,7 +93,7 @@ def test_a_patient_with_a_zero_gradient_leaves_the_distribution_as_it_is(mechani
 @pytest.mark.parametrize("mechanism", MECHANISMS)
 def test_a_patient_changes_a_release_by_their_clipped_gradient_or_not_at_all(mechanism):
     features, moved = patients(30), []
-    for seed in range(40):
+    for seed in range(25):
         first, second = (
             one_release(mechanism, data, CoupledRandomness(seed))
             for data in (features, with_one_more(features, 1.0))
@@ -101,7 +101,7 @@ def test_a_patient_changes_a_release_by_their_clipped_gradient_or_not_at_all(mec
         moved.append(np.linalg.norm(second - first))
     one_patient = SIZES.learning_rate * CLIP / SIZES.expected_batch
     taking_part = np.array(moved) > one_patient / 2
-    assert 0 < taking_part.sum() < 20  # at rate 0.1
+    assert 0 < taking_part.sum() < 13  # at rate 0.1
     np.testing.assert_allclose(np.array(moved)[taking_part], one_patient, rtol=1e-2)
     assert np.array(moved)[~taking_part].max() < 1e-2 * one_patient
 
