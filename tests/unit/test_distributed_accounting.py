@@ -13,6 +13,8 @@ from wardround.privacy.mechanism import SampledGaussian
 from wardround.privacy.noise_shares import (
     LEAST_DEVIATION_LANES,
     TAIL_DEVIATIONS,
+    TOLERANCE,
+    TOLERANCE_A_PATIENT,
     StepScale,
     noise_share,
     noise_tail,
@@ -241,3 +243,22 @@ def test_what_was_done_is_charged_as_the_noise_of_the_honest_shares():
 def test_a_report_of_a_share_that_is_none_is_refused(changes, says):
     with pytest.raises(BadInput, match=f"engine: {says}"):
         parse_engine(ENGINE | changes)
+
+
+@pytest.mark.parametrize("patients", [64, 256, 1024])
+def test_what_float32_adds_to_a_sum_is_within_the_sensitivitys_tolerance(patients):
+    random = np.random.default_rng(9)
+    common = random.normal(size=200)
+    rows = random.normal(size=(patients, 200)) + common  # alike, so that the sum grows
+    rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+    def total(kept):
+        found = np.zeros(200, dtype=np.float32)
+        for start in range(0, len(kept), 16):
+            found += (
+                np.ones(len(kept[start : start + 16]), dtype=np.float32) @ kept[start : start + 16]
+            )
+        return found.astype(np.float64)
+
+    apart = np.linalg.norm(total(rows) - total(np.delete(rows, 7, axis=0)) - rows[7])
+    assert 1e-7 < apart < (TOLERANCE + TOLERANCE_A_PATIENT * patients) / 4

@@ -16,9 +16,10 @@ from wardround.noise import MOST_VARIANCE
 TAIL_DEVIATIONS: Final = 14  # a Gaussian is beyond it with probability 1.6e-44
 LEAST_DEVIATION_LANES: Final = 2**10
 BATCHES_IN_RANGE: Final = 2  # a sum of twice the expected batch is never cut
-# What float32 adds to one patient's part: a clipped norm may exceed the clip norm by 1e-6 of it,
-# and a sum over a few hundred patients rounds by 2e-5 of it (measured, decision 0006).
-ARITHMETIC_TOLERANCE: Final = 1e-4
+# What float32 adds to one patient's part of a sum: the clip norm holds up to 1e-6 of it, and the
+# others' rounding moves by 1.6e-7 of it for each patient of a batch (measured, decision 0006).
+TOLERANCE: Final = 1e-4
+TOLERANCE_A_PATIENT: Final = 1e-6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,14 +39,16 @@ class StepScale:
         """How far (L2, in lanes) the rounded vector moves when one unit comes or goes.
 
         Rounding the sum moves each coordinate by at most 1/2 in either neighbour, so the
-        difference by at most 1 a lane and sqrt(lanes) in all.
+        difference by at most 1 a lane and sqrt(lanes) in all. The sum before it is one of
+        float32 values.
 
         >>> StepScale(learning_rate=1.0, clip_norm_l2=1.0, expected_batch=64.0).sensitivity_lanes(
         ...     scale=2.0**20, lanes=100
         ... )
-        16395.6384
+        16396.686976
         """
-        return self.one_patient * scale * (1.0 + ARITHMETIC_TOLERANCE) + math.sqrt(lanes)
+        arithmetic = TOLERANCE + TOLERANCE_A_PATIENT * self.expected_batch
+        return self.one_patient * scale * (1.0 + arithmetic) + math.sqrt(lanes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
