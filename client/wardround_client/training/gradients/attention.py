@@ -143,7 +143,13 @@ class _Block:
         if self.bias is not None:
             bias_places = torch.arange(len(self.bias), device=gradients.device)[self.bias_rows]
         return Projection(
-            self.weight, self.bias, places, gradients, self.inputs.detach(), bias_places
+            self.weight,
+            self.bias,
+            places,
+            gradients,
+            slice(0, len(places)),
+            self.inputs.detach(),
+            bias_places,
         )
 
 
@@ -176,30 +182,22 @@ def _projected(
 
 
 def _linear(tape: Tape, blocks: Sequence[_Block]) -> list[Tensor]:
-    """The blocks' outputs, watched as one: rows of one weight, so that it has one use."""
+    """The blocks' outputs, watched together: rows of one weight are one use."""
     outputs = [block.outputs() for block in blocks]
     parameters = [p for block in blocks for p in (block.weight, block.bias) if p is not None]
-    if not any(parameter.requires_grad for parameter in parameters):
-        return outputs
-    if len(outputs) == 1:
-        tape.watch(outputs[0], lambda grad, patients: _use(blocks, [grad], patients))
-        return outputs
-    flat = torch.cat([output.flatten(1) for output in outputs], dim=1)
-    sizes, shapes = [o[0].numel() for o in outputs], [o.shape[1:] for o in outputs]
-
-    def parts(values: Tensor) -> list[Tensor]:
-        pieces = torch.split(values, sizes, dim=1)
-        return [p.view(-1, *shape) for p, shape in zip(pieces, shapes, strict=True)]
-
-    tape.watch(flat, lambda grad, patients: _use(blocks, parts(grad), patients))
-    return parts(flat)
+    if any(parameter.requires_grad for parameter in parameters):
+        seen = [block.inputs for block in blocks]
+        tape.watch_all(outputs, lambda grads, own: _use(blocks, grads, own), *seen)
+    return outputs
 
 
 def _use(
-    blocks: Sequence[_Block], gradients: Sequence[Tensor], patients: Patients
+    blocks: Sequence[_Block], gradients: Sequence[Tensor | None], patients: Patients
 ) -> ProjectionsUse:
+    """A block that the loss does not depend on has no gradient."""
     pairs = zip(blocks, gradients, strict=True)
-    return ProjectionsUse([block.projection(grad) for block, grad in pairs], patients)
+    projections = [block.projection(grad) for block, grad in pairs if grad is not None]
+    return ProjectionsUse(projections, patients)
 
 
 def _with_more_keys(

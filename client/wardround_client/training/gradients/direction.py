@@ -38,19 +38,22 @@ class Direction:
 
     def leave(self, steps: "Steps") -> None:
         """Put the use on the tape."""
-        rows = torch.arange(len(self.input_weight))
+        rows = torch.arange(len(self.input_weight), device=self.input_weight.device)
+        gates, outputs = steps.gates.transpose(0, 1), len(rows)
         into = Projection(
             self.input_weight,
             self.input_bias,
             rows.roll(steps.input_turned),
-            steps.input_gradients.transpose(0, 1),
-            steps.inputs.transpose(0, 1),
+            gates,
+            slice(0, outputs),
+            steps.inputs.detach().transpose(0, 1),
         )
         over = Projection(
             self.hidden_weight,
             self.hidden_bias,
             rows,
-            steps.hidden_gradients.transpose(0, 1),
+            gates,
+            slice(gates.shape[-1] - outputs, gates.shape[-1]),
             steps.states.transpose(0, 1),
         )
         self.tape.add(ProjectionsUse((into, over), self.tape.patients))
@@ -60,14 +63,13 @@ class Direction:
 class Steps:
     """What one direction's backward loop found; all of it [steps, records, ...].
 
-    The gradients are those of the gates before their nonlinearity. Columns of
-    `input_gradients` are the input weight's rows, rolled by `input_turned`.
+    `gates` are the gradients of the gates before their nonlinearity. The first columns belong to
+    the input weight's rows, rolled by `input_turned`, and the last ones to the hidden weight's.
     """
 
     inputs: Tensor = field(repr=False)
     states: Tensor = field(repr=False)
-    input_gradients: Tensor = field(repr=False)
-    hidden_gradients: Tensor = field(repr=False)
+    gates: Tensor = field(repr=False)
     input_turned: int = 0
 
 

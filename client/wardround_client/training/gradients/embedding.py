@@ -25,7 +25,7 @@ def record(tape: Tape, layer: nn.Embedding) -> Forward | None:
     def forward(indices: Tensor) -> Tensor:
         output = plain(indices)
         if tape.recording and weight.requires_grad:
-            tape.watch(output, lambda grad, own: _use(layer, weight, indices, grad, own))
+            tape.watch(output, lambda grad, own: _use(layer, weight, indices, grad, own), indices)
         return output
 
     return forward

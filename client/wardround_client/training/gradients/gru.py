@@ -36,12 +36,12 @@ class GruSteps(torch.autograd.Function):
         hidden = direction.hidden
         with torch.autocast(inputs.device.type, enabled=False):
             found, first = _backward(in_step_precision(output_gradients), kept, direction)
-            into, over = found[:, :, :3].flatten(2), found[:, :, 1:].flatten(2)
-            direction.leave(Steps(inputs, kept.states[:-1], into, over, input_turned=hidden))
+            gates = found.flatten(2)
+            direction.leave(Steps(inputs, kept.states[:-1], gates, input_turned=hidden))
             back = None
             if ctx.needs_input_grad[1]:
                 weight = in_step_precision(direction.input_weight).roll(hidden, dims=0)
-                back = (into @ weight).to(inputs.dtype)
+                back = (gates[..., : 3 * hidden] @ weight).to(inputs.dtype)
         return None, back, first.to(inputs.dtype) if ctx.needs_input_grad[2] else None, None
 
 

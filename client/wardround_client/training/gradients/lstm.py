@@ -43,7 +43,7 @@ class LstmSteps(torch.autograd.Function):
             if state_gradients is not None:
                 given = in_step_precision(state_gradients)
             found, *first = _backward(given, cell_gradients, kept, direction)
-            direction.leave(Steps(inputs, kept.states[:-1], found, found))
+            direction.leave(Steps(inputs, kept.states[:-1], found))
             back = None
             if ctx.needs_input_grad[1]:
                 back = (found @ in_step_precision(direction.input_weight)).to(inputs.dtype)
