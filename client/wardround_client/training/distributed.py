@@ -40,10 +40,7 @@ def one_step(
     order. The model's parameters stay as they are: the step is taken where the sum is opened.
     Raises BadInput for what is not one step without memory, and as `train` does.
     """
-    if plan.mechanism != "distributed":
-        raise BadInput(f"one step: mechanism {plan.mechanism} came, distributed was due")
-    if sizes.momentum != 0.0 or sizes.weight_decay != 0.0:
-        raise BadInput("one step: momentum and weight decay are 0 with mechanism distributed")
+    _refuse_more_than_a_step(plan, sizes)
     plan.refuse_too_many(patients.patients)
     model.train()
     with per_patient(model) as engine:
@@ -71,6 +68,13 @@ def one_step(
         without_gradient=clipped.without_gradient,
     )
     return shared, report_share(step, lanes, shared, plan, salt=randomness(SALT_BYTES))
+
+
+def _refuse_more_than_a_step(plan: TrainingPlan, sizes: StepSizes) -> None:
+    if plan.mechanism != "distributed":
+        raise BadInput(f"one step: mechanism {plan.mechanism} came, distributed was due")
+    if sizes.momentum != 0.0 or sizes.weight_decay != 0.0:
+        raise BadInput("one step: momentum and weight decay are 0 with mechanism distributed")
 
 
 def to_lanes(

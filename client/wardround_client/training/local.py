@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from wardround.errors import BadInput, WardroundError
+from wardround.errors import BadInput
 from wardround.models.networks import parameters_of
 from wardround.randomness import Randomness
 from wardround_client.training.adaptive import AdaptiveClip
@@ -67,15 +67,20 @@ def train(
             )
             total, done = _noise(clipped, batch, plan, randomness)
             steps.append(done)
-            if adaptive is not None:
-                clip_norm_l2 = _next_clip_norm(adaptive, clipped, batch, randomness)
+            clip_norm_l2 = _next_clip_norm(adaptive, clipped, batch, randomness)
             _set_gradients(trainable, total / sizes.expected_batch)
             optimiser.step()
     raw = RawUpdate((parameters_of(model) - start).numpy())
     report = report_steps(steps, plan, salt=randomness(SALT_BYTES))
+    return _declared(raw, steps, report), report
+
+
+def _declared(
+    raw: RawUpdate, steps: list[StepDone], report: EngineReport
+) -> NoisedUpdate | ClearUpdate:
     if report.engine.mechanism == "local":
-        return noised(raw, [step.noise for step in steps]), report
-    return without_noise(raw), report
+        return noised(raw, [step.noise for step in steps])
+    return without_noise(raw)
 
 
 def _optimiser(trainable: list[nn.Parameter], sizes: StepSizes) -> torch.optim.Optimizer:
@@ -123,10 +128,11 @@ def _adaptive_clip(plan: TrainingPlan, sizes: StepSizes) -> AdaptiveClip | None:
 
 
 def _next_clip_norm(
-    adaptive: AdaptiveClip, clipped: ClippedSum, batch: Batch, randomness: Randomness
-) -> float:
-    if clipped.clip_norm_l2 is None:
-        raise WardroundError("training: an adaptive clip norm was not used")
+    adaptive: AdaptiveClip | None, clipped: ClippedSum, batch: Batch, randomness: Randomness
+) -> float | None:
+    """The same again, unless it is adaptive."""
+    if adaptive is None or clipped.clip_norm_l2 is None:
+        return clipped.clip_norm_l2
     return adaptive.after(
         clipped.clip_norm_l2,
         within=clipped.within_clip,
