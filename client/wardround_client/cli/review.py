@@ -115,7 +115,7 @@ def in_words(study: "Study") -> str:
         f"  purpose     {' '.join(study.purpose.split())}",
         f"  contact     {study.contact}",
         f"  model       {study.task.model}",
-        f"  mechanism   {privacy.mechanism}, one {privacy.unit} is protected",
+        f"  mechanism   {_mechanism_in_words(study)}, one {privacy.unit} is protected",
         f"  epsilon     {epsilon}",
         f"  rounds      {study.rounds.count}, at most {study.attempts} attempts",
         f"  evaluation  {study.evaluation.counts} counts of held-out patients, pooled",
@@ -123,6 +123,13 @@ def in_words(study: "Study") -> str:
         f"  hospitals   {', '.join(study.names())}",
     ]
     return "\n".join(lines)
+
+
+def _mechanism_in_words(study: "Study") -> str:
+    privacy = study.privacy
+    if privacy.mechanism != "distributed":
+        return str(privacy.mechanism)
+    return f"distributed (against the coordinator and at most {privacy.colluders} hospitals)"
 
 
 def _statistics_in_words(study: "Study") -> str:
