@@ -26,7 +26,9 @@ def list_(
     from wardround_server.home import CoordinatorHome
     from wardround_server.status import study_states
 
-    done = [s for s in study_states(CoordinatorHome(coordinator)) if s["state"] == "done"]
+    home = CoordinatorHome(coordinator)
+    done = [s for s in study_states(home) if s["state"] == "done"]
+    done = [s for s in done if (home.run_folder(s["digest"]) / "model.safetensors").exists()]
     rows = [{"study": state["study"], "digest": state["digest"]} for state in done]
     if as_json:
         typer.echo(json.dumps({"models": rows}))
@@ -54,6 +56,8 @@ def export(
     state = study_state(home, study)
     if state["state"] != "done":
         raise BadInput(f"study {study}: it is {state['state']}, there is no model to export")
+    if not (home.run_folder(state["digest"]) / "model.safetensors").exists():
+        raise BadInput(f"study {study}: it asks for statistics only, there is no model to export")
     if out.exists():
         raise BadInput(f"--out {out.name}: it exists already, and nothing is overwritten")
     out.mkdir(parents=True)

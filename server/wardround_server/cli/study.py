@@ -2,11 +2,14 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from wardround.cli.output import AsJson, say
+
+if TYPE_CHECKING:
+    from wardround.study.manifest import StudyPlan
 
 app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="Write, sign and submit studies."
@@ -36,7 +39,7 @@ def check(study: StudyFile, overrides: Overrides = None, *, as_json: AsJson = Fa
 
     plan = read_study_plan(study, overrides or [])
     check_noise_fits(plan, most_hospitals=plan.rounds.quorum)
-    facts = {
+    facts: dict[str, object] = {
         "study": plan.name,
         "features": len(plan.contract.features()),
         "attempts": plan.attempts,
@@ -46,6 +49,11 @@ def check(study: StudyFile, overrides: Overrides = None, *, as_json: AsJson = Fa
         "delta": plan.privacy.delta,
         "unit": plan.privacy.unit,
     }
+    if plan.statistics is not None:
+        facts |= {
+            "statistics": plan.statistics.epsilon,
+            "noise_patients": _noise_patients(plan),
+        }
     if as_json:
         typer.echo(json.dumps(facts))
         return
@@ -125,3 +133,13 @@ def show(
 
     state = study_state(CoordinatorHome(coordinator), study)
     say(state, json.dumps(state, indent=2), as_json=as_json)
+
+
+def _noise_patients(plan: "StudyPlan") -> float:
+    """Standard deviation of the noise in every count, when a quorum of hospitals takes part."""
+    from wardround.protocol.specs import statistics_share_of
+    from wardround.statistics.layout import ONE
+    from wardround.statistics.noise import deviation_of_sum
+
+    quorum = plan.rounds.quorum
+    return round(deviation_of_sum(statistics_share_of(plan, quorum), quorum) / ONE, 2)

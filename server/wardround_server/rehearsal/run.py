@@ -32,7 +32,8 @@ from wardround_server.rehearsal.view import (
 )
 
 _LOOK_S = 0.1
-_OUTPUTS = ("report.json", "bundle.zip", "model.safetensors")
+_OUTPUTS = ("report.json", "bundle.zip")
+_MODEL = "model.safetensors"
 
 
 class RunFailed(WardroundError):
@@ -115,7 +116,7 @@ def rehearse(rehearsal: Rehearsal, *, console: Console, interruption: Interrupti
         result = watch.until_done(LiveView(console) if console.is_terminal else PlainView(console))
     if "error" in result:
         raise _error_of(result)
-    for name in _OUTPUTS:
+    for name in (*_OUTPUTS, _MODEL) if study.rounds.count else _OUTPUTS:
         shutil.copyfile(watch.folder / name, rehearsal.out / name)
     return _summary(rehearsal, study, result, time.monotonic() - started)
 
@@ -139,7 +140,7 @@ def _summary(rehearsal: Rehearsal, study: Study, result: Json, seconds: float) -
         "report": str(rehearsal.out / "report.html"),
         **({"report_pdf": str(rehearsal.out / "report.pdf")} if can_render_pdf() else {}),
         "bundle": str(rehearsal.out / "bundle.zip"),
-        "model": str(rehearsal.out / "model.safetensors"),
+        "model": str(rehearsal.out / _MODEL) if study.rounds.count else None,
         "exit_code": result["exit_code"],
     }
 
@@ -165,9 +166,14 @@ def _privacy(study: Study, report: Json) -> Json:
             hospital["hospital"]: hospital["epsilon"]["value"]
             for hospital in guarantee["hospitals"]
         },
-        "covers": "training patients" if study.evaluation.counts == "exact" else "all patients",
+        "covers": "training patients" if _held_out_exact(study) else "all patients",
         "evaluation_counts": study.evaluation.counts,
     }
+
+
+def _held_out_exact(study: Study) -> bool:
+    """Whether held-out patients are opened without noise, beyond what epsilon covers."""
+    return study.evaluation.counts == "exact" and study.rounds.count > 0
 
 
 def _pooled(report: Json) -> Json:
