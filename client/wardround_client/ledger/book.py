@@ -1,14 +1,16 @@
 """The ledger: reserve before anything leaves, commit what was done, never forget."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
 from pydantic import ValidationError
 
+from wardround.canonical import Json
 from wardround.errors import BadInput, ProtocolViolation, RefusedByPolicy, WardroundError
 from wardround.privacy.engine import Engine
 from wardround.privacy.mechanism import Exact, Mechanism, SampledGaussian, Unit
@@ -23,9 +25,14 @@ from wardround_client.ledger.releases import (
     read_releases,
     worst_of,
 )
-from wardround_client.ledger.store import EntryStore
+from wardround_client.ledger.store import Entry, EntryStore
 
 PurposeName = Literal["train", "evaluate", "statistics"]
+Clock = Callable[[], datetime]
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 class Ledger:
@@ -41,23 +48,25 @@ class Ledger:
     different ones, the ledger stops believing in it and adds everything up.
     """
 
-    def __init__(self, store: EntryStore) -> None:
+    def __init__(self, store: EntryStore, clock: Clock) -> None:
         self._store = store
-        self._releases = {release.id: release for release in read_releases(store.entries)}
-        self._transcripts = {release.transcript for release in self._releases.values()}
+        self._clock = clock
+        self._read_entries()
 
     @classmethod
-    def open(cls, path: Path, dataset: str) -> Self:
+    def open(cls, path: Path, dataset: str, *, clock: Clock = _now) -> Self:
         """Open or create the ledger of `dataset`, alone: a second process is told so.
 
-        Raises VerificationFailed for a ledger that is missing, rolled back or changed, and
-        BadInput for one of another dataset.
+        `clock` says the times that are shown; what counts is the order of the entries. Raises
+        VerificationFailed for a ledger that is missing, rolled back or changed, and BadInput for
+        one of another dataset.
         """
         store = EntryStore.open(path)
         try:
             if not store.entries:
-                store.append("opened", {"kind": "opened", "version": 1, "dataset": dataset})
-            return cls._checked(store, path, dataset)
+                opened = {"kind": "opened", "version": 1, "dataset": dataset}
+                store.append("opened", opened, time=clock())
+            return cls._checked(store, path, dataset, clock)
         except BaseException:
             store.close()
             raise
@@ -65,17 +74,17 @@ class Ledger:
     @classmethod
     def read(cls, path: Path, dataset: str) -> Self:
         """Read a ledger as it is now, also while a daemon writes it. Nothing can be reserved."""
-        return cls._checked(EntryStore.read(path), path, dataset)
+        return cls._checked(EntryStore.read(path), path, dataset, _now)
 
     @classmethod
-    def _checked(cls, store: EntryStore, path: Path, dataset: str) -> Self:
+    def _checked(cls, store: EntryStore, path: Path, dataset: str, clock: Clock) -> Self:
         opened = store.entries[0].body if store.entries else {}
         if opened != {"kind": "opened", "version": 1, "dataset": dataset}:
             raise BadInput(
                 f"ledger {path.name}: it belongs to dataset {opened.get('dataset')!r}, "
                 f"{dataset!r} was due"
             )
-        return cls(store)
+        return cls(store, clock)
 
     def reserve(
         self,
@@ -114,7 +123,7 @@ class Ledger:
             units=units,
             split=split,
         )
-        entry = self._store.append(f"reserved {transcript}", body.model_dump(mode="json"))
+        entry = self._append(f"reserved {transcript}", body.model_dump(mode="json"))
         (release,) = read_releases([entry])
         self._releases[release.id] = release
         self._transcripts.add(transcript)
@@ -132,13 +141,25 @@ class Ledger:
             state = "unknown" if release is None else "committed already"
             raise BadInput(f"ledger: reservation {reservation} is {state}")
         body = SentBody(release=reservation, engine=engine.body())
-        entry = self._store.append(f"sent {reservation}", body.model_dump(mode="json"))
+        entry = self._append(f"sent {reservation}", body.model_dump(mode="json"))
         self._releases[reservation] = replace(release, done=engine.released, sent_at=entry.time)
         if worst_of(release.reserved, engine.released) != release.reserved:
             raise WardroundError(
                 f"ledger: release {reservation} did {engine.released}, less private than the "
                 f"{release.reserved} reserved; what it did is charged, and it must not leave"
             )
+
+    def _append(self, key: str, body: Json) -> Entry:
+        try:
+            return self._store.append(key, body, time=self._clock())
+        except WardroundError:
+            # The entry may be on disk, with only its mark missing: then it counts.
+            self._read_entries()
+            raise
+
+    def _read_entries(self) -> None:
+        self._releases = {release.id: release for release in read_releases(self._store.entries)}
+        self._transcripts = {release.transcript for release in self._releases.values()}
 
     def releases(self) -> tuple[Release, ...]:
         """Every release that was ever reserved, oldest first."""

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from wardround.errors import RefusedByBudget
 from wardround.privacy.accounting import epsilon_spent
@@ -18,7 +19,11 @@ _FACTOR_TOLERANCE = 1e-3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSpent:
-    """One line of `budget history`: a run, and the dataset's epsilon once it was charged."""
+    """One line of `budget history`: a run, and the dataset's epsilon once it was charged.
+
+    The order is that of the reservations. `clock_went_back`: one of them bears an earlier time
+    than the one before it, so the hospital's clock was set back; epsilon does not depend on it.
+    """
 
     study_digest: str
     run: str
@@ -29,6 +34,7 @@ class RunSpent:
     exact: int
     epsilon_of_run: float
     epsilon_after: float
+    clock_went_back: bool
 
 
 def epsilon_of(
@@ -116,6 +122,7 @@ def runs(releases: Sequence[Release], *, delta: float) -> tuple[RunSpent, ...]:
     names = list(dict.fromkeys((release.study_digest, release.run) for release in releases))
     lines: list[RunSpent] = []
     so_far: list[Release] = []
+    backward = _reserved_before_the_last(releases)
     for study_digest, run in names:
         own = [r for r in releases if (r.study_digest, r.run) == (study_digest, run)]
         so_far += own
@@ -130,9 +137,16 @@ def runs(releases: Sequence[Release], *, delta: float) -> tuple[RunSpent, ...]:
                 exact=sum(isinstance(release.charged, Exact) for release in own),
                 epsilon_of_run=epsilon_of(own, delta=delta),
                 epsilon_after=epsilon_of(so_far, delta=delta),
+                clock_went_back=any(release.id in backward for release in own),
             )
         )
     return tuple(lines)
+
+
+def _reserved_before_the_last(releases: Sequence[Release]) -> set[str]:
+    return {
+        after.id for before, after in pairwise(releases) if after.reserved_at < before.reserved_at
+    }
 
 
 def _factor_that_fits(after: Callable[[float], float], budget_epsilon: float) -> float:

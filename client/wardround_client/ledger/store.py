@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from wardround.canonical import Json, canonical_bytes, parse_canonical, parse_json
+from wardround.durable import write_durably
 from wardround.errors import BadInput, VerificationFailed, WardroundError
 
 _SCHEMA = """
@@ -108,8 +109,13 @@ class EntryStore:
         """All entries, oldest first."""
         return tuple(self._entries)
 
-    def append(self, key: str, body: Json) -> Entry:
-        """Write one entry durably. Raises BadInput when `key` was written before."""
+    def append(self, key: str, body: Json, *, time: datetime) -> Entry:
+        """Write one entry durably. Raises BadInput when `key` was written before.
+
+        `time` is only shown: the order is that of the entries, so a clock may jump. Raises
+        WardroundError when the disk is full or fails; what was written by then is kept, and
+        counts.
+        """
         if self._lock is None:
             raise WardroundError(f"ledger {self._path.name}: it is open for reading only")
         with self._writing:
@@ -119,25 +125,30 @@ class EntryStore:
                 {
                     "seq": seq,
                     "key": key,
-                    "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+                    "time": time.astimezone(UTC).isoformat(timespec="milliseconds"),
                     "previous": previous,
                     "body": body,
                 }
             )
             entry = _parse(content, self._path.name)
-            try:
-                self._connection.execute(
-                    "INSERT INTO entries VALUES (?, ?, ?, ?)", (seq, key, content, entry.hash)
-                )
-            except sqlite3.IntegrityError as error:
-                raise BadInput(f"ledger {self._path.name}: {key} is written already") from error
-            except sqlite3.Error as error:
-                raise WardroundError(
-                    f"ledger {self._path.name}: entry {seq} could not be written ({error})"
-                ) from error
+            self._insert(entry, content)
             self._entries.append(entry)
             self._write_mark()
             return entry
+
+    def _insert(self, entry: Entry, content: bytes) -> None:
+        name = self._path.name
+        try:
+            self._connection.execute(
+                "INSERT INTO entries VALUES (?, ?, ?, ?)",
+                (entry.seq, entry.key, content, entry.hash),
+            )
+        except sqlite3.IntegrityError as error:
+            raise BadInput(f"ledger {name}: {entry.key} is written already") from error
+        except sqlite3.Error as error:
+            raise WardroundError(
+                f"ledger {name}: entry {entry.seq} could not be written ({error})"
+            ) from error
 
     def close(self) -> None:
         """Give the file back. Nothing is lost without it: every entry is on disk already."""
@@ -147,14 +158,13 @@ class EntryStore:
 
     def _write_mark(self) -> None:
         mark = {"entries": len(self._entries), "head": self._entries[-1].hash}
-        target = _beside(self._path, ".head")
-        fresh = _beside(self._path, ".head.new")
-        with fresh.open("wb") as file:
-            file.write(canonical_bytes(mark))
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(target)
-        _sync_directory(self._path.parent)
+        try:
+            write_durably(_beside(self._path, ".head"), canonical_bytes(mark))
+        except OSError as error:
+            raise WardroundError(
+                f"ledger {self._path.name}: entry {len(self._entries) - 1} is written, the mark "
+                f"beside it could not be ({_reason(error)})"
+            ) from error
 
 
 def _beside(path: Path, ending: str) -> Path:
@@ -177,7 +187,10 @@ def _lock(path: Path) -> BinaryIO:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    try:
+        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    except sqlite3.Error as error:
+        raise WardroundError(f"ledger {path.name}: it could not be opened ({error})") from error
     try:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
@@ -185,10 +198,17 @@ def _connect(path: Path) -> sqlite3.Connection:
             connection.executescript("BEGIN;" + _SCHEMA + "COMMIT;")
             path.chmod(0o600)
             _sync_directory(path.parent)
+    except (sqlite3.OperationalError, OSError) as error:
+        connection.close()
+        raise WardroundError(f"ledger {path.name}: it could not be opened ({error})") from error
     except sqlite3.DatabaseError as error:
         connection.close()
         raise BadInput(f"ledger {path.name}: not a ledger file ({error})") from error
     return connection
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or type(error).__name__
 
 
 def _sync_directory(directory: Path) -> None:
