@@ -8,7 +8,7 @@ export OMP_NUM_THREADS := 1
 export FLWR_TELEMETRY_ENABLED := 0
 export FLWR_DISABLE_UPDATE_CHECK := 1
 
-.PHONY: setup demo demo-ct test test-all check bench-rounds bench-masking bench-transport clean
+.PHONY: setup demo demo-ct test test-all check bench-rounds bench-masking bench-transport bench-dp bench-utility clean
 
 setup: $(STAMP)
 
@@ -46,6 +46,12 @@ bench-masking: setup
 
 bench-transport: setup
 	$(BIN)/python -m tests.benchmarks.bench_transport
+
+bench-dp: setup
+	$(BIN)/python -m tests.benchmarks.bench_dp
+
+bench-utility: setup
+	$(BIN)/python -m tests.benchmarks.bench_utility
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
