@@ -47,7 +47,7 @@ def _of_numbers(column: Json) -> Iterator[Row]:
 
 def _of_values(column: Json) -> Iterator[Row]:
     for category in column["categories"]:
-        yield _row(column["name"], category["value"], category, _PATIENTS)
+        yield _row(column["name"], category["category"], category, _PATIENTS)
     if column["missing"] is not None:
         yield _row(column["name"], "missing", column["missing"], _PATIENTS)
 

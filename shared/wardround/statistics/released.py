@@ -87,7 +87,7 @@ class CategoryStatistics:
             "kind": "categorical",
             "missing": None if self.missing is None else self.missing.to_json(),
             "categories": [
-                {"value": value, **estimate.to_json()} for value, estimate in self.categories
+                {"category": value, **estimate.to_json()} for value, estimate in self.categories
             ],
         }
 
