@@ -131,6 +131,11 @@ class _Block:
     rows: slice = field(default_factory=_all)
     bias_rows: slice = field(default_factory=_all)
 
+    @property
+    def trained(self) -> bool:
+        """Whether weight or bias is."""
+        return any(p is not None and p.requires_grad for p in (self.weight, self.bias))
+
     def outputs(self) -> Tensor:
         """[records, positions, rows]."""
         bias = None if self.bias is None else self.bias[self.bias_rows]
@@ -184,10 +189,14 @@ def _projected(
 def _linear(tape: Tape, blocks: Sequence[_Block]) -> list[Tensor]:
     """The blocks' outputs, watched together: rows of one weight are one use."""
     outputs = [block.outputs() for block in blocks]
-    parameters = [p for block in blocks for p in (block.weight, block.bias) if p is not None]
-    if any(parameter.requires_grad for parameter in parameters):
-        seen = [block.inputs for block in blocks]
-        tape.watch_all(outputs, lambda grads, own: _use(blocks, grads, own), *seen)
+    trained = [
+        (block, output) for block, output in zip(blocks, outputs, strict=True) if block.trained
+    ]
+    if trained:
+        own = [block for block, _ in trained]
+        seen = [block.inputs for block in own]
+        watched = [output for _, output in trained]
+        tape.watch_all(watched, lambda grads, patients: _use(own, grads, patients), *seen)
     return outputs
 
 

@@ -73,7 +73,9 @@ def _topmost(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 def _is_changed(layer: nn.Module) -> bool:
     """Whether weights are computed before the layer runs, as by weight_norm."""
     own = dict(layer.named_parameters(recurse=False))
-    return is_parametrized(layer) or any(name.endswith(("_orig", "_g", "_v")) for name in own)
+    # Not by one ending alone: attention has a bias_v of its own.
+    normed = any(name.endswith("_g") and f"{name[:-2]}_v" in own for name in own)
+    return is_parametrized(layer) or normed or any(name.endswith("_orig") for name in own)
 
 
 def _trained(layer: nn.Module) -> list[nn.Parameter]:

@@ -39,7 +39,12 @@ def record_gru(tape: Tape, layer: nn.GRU) -> Forward | None:
 
 
 def record_lstm(tape: Tape, layer: nn.LSTM) -> Forward | None:
-    """As for GRU. Projections (proj_size) are not recorded."""
+    """As for GRU. Raises BadInput for projections (proj_size): nobody has their gradients."""
+    if layer.proj_size:
+        raise BadInput(
+            f"model: {layer} has proj_size, for which there is no gradient per record; "
+            "leave proj_size out and put a Linear layer after"
+        )
     apply: Callable[..., Any] = LstmSteps.apply
 
     def run(direction: Direction, inputs: Tensor, states: States) -> States:
@@ -52,12 +57,12 @@ def record_lstm(tape: Tape, layer: nn.LSTM) -> Forward | None:
         return _through(tape, layer, run, inputs, _starts(layer, inputs, hx, 2))
 
     plain = layer.forward
-    return forward if _known(layer) and not layer.proj_size else None
+    return forward if _known(layer) else None
 
 
 def _known(layer: nn.RNNBase) -> bool:
     """A weight that is computed from others (weight norm) is not a parameter itself."""
-    return all(isinstance(weight, nn.Parameter) for weight in layer._flat_weights)  # noqa: SLF001 - the only list of them
+    return all(isinstance(weight, nn.Parameter) for own in layer.all_weights for weight in own)
 
 
 def _recorded(tape: Tape, layer: nn.RNNBase) -> bool:
