@@ -1,7 +1,8 @@
 """Answer to `open`: everything a hospital checks before it reads a record, then its run key.
 
 In this order: signature and digest of the study, roster, approval, policy, budget, the
-coordinator's history. Only then are the records read and checked against the contract.
+coordinator's history, the hospital's own engine. Only then are the records read and checked
+against the contract.
 """
 
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from wardround.protocol.messages import Joined, Open, RefusalCode
 from wardround.randomness import Randomness
 from wardround.study.manifest import Mechanism, Study
 from wardround_client.approval import ApprovedStudy, approved_study, keep_study
+from wardround_client.empirical.at_opening import audit_engine
 from wardround_client.home import HospitalHome
 from wardround_client.ledger import Ledger
 from wardround_client.plans import training_plan
@@ -75,6 +77,20 @@ class Admission:
                 )
             keys[name] = key
         return keys
+
+    def audit(self, question: Open, approved: ApprovedStudy, evidence: StudyEvidence) -> None:
+        """Audit the engine on synthetic canaries, unless the policy says not to.
+
+        Raises StudyRefused when it leaks more than the study's claim.
+        """
+        if self.home.policy().empirical_audit:
+            audit_engine(
+                approved.study,
+                run=question.run,
+                session=question.session,
+                randomness=self.randomness,
+                evidence=evidence,
+            )
 
     def open(
         self, question: Open, approved: ApprovedStudy, ledger: Ledger, evidence: StudyEvidence

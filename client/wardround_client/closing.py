@@ -17,6 +17,7 @@ from wardround.protocol.messages import Close, Closed, RefusalCode
 from wardround.protocol.specs import model_digest, standardises, statistics_layout
 from wardround.statistics.released import ReleasedStatistics
 from wardround.study.manifest import Study
+from wardround_client.empirical.at_opening import noise_entry
 from wardround_client.home import HospitalHome
 from wardround_client.refusal import refusing
 from wardround_client.session import RunSession
@@ -48,7 +49,11 @@ class Closer:
                 session.standardise(_released(session.study, entries))
             if model is not None:
                 _check_model(session, entries, model)
-        session.evidence.append(seen, ("run-ended", self._ended(session, checkpoint)))
+        session.evidence.append(
+            seen,
+            noise_entry(session.run, session.noise_probes),
+            ("run-ended", self._ended(session, checkpoint)),
+        )
         signed = countersign(
             self.identity,
             study_digest=session.study.digest,

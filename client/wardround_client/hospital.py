@@ -137,6 +137,7 @@ class Hospital:
         evidence = self._evidence_of(approved.study)
         with refusing(RefusalCode.HISTORY):
             seen = evidence.witness(question.checkpoint)
+        admission.audit(question, approved, evidence)
         session = admission.open(question, approved, ledger, evidence)
         old = self.sessions.get(question.run)
         if old is not None:

@@ -36,6 +36,10 @@ allow_exact_evaluation = true
 
 # Protect the patient with all records (false), or allow studies that protect single records.
 allow_record_unit = false
+
+# Before a run, audit the privacy engine on synthetic canaries: about a second, no patient touched.
+# An engine that leaks more than it claims takes part in nothing.
+empirical_audit = true
 """
 
 
@@ -49,6 +53,7 @@ class Policy(Frozen):
     minimum_hospitals: Annotated[int, Field(ge=2)] = 3
     allow_exact_evaluation: bool = False
     allow_record_unit: bool = False
+    empirical_audit: bool = True
 
     def digest(self) -> str:
         """SHA-256 of the policy in force, for the evidence log."""

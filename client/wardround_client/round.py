@@ -236,6 +236,8 @@ class RoundWorker:
             update, report = train(
                 network, patients, binary_loss, plan, sizes, randomness=self.randomness
             )
+        if report.noise_probe is not None:
+            session.noise_probes.append(report.noise_probe)
         return lanes_of(update, scale=spec.scale, limit=spec.limit), report.engine
 
     def _evaluate(

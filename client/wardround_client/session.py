@@ -21,6 +21,7 @@ from wardround_client.home import HospitalHome, read_state
 from wardround_client.ledger import Ledger
 from wardround_client.records import StudyRecords, standardised
 from wardround_client.refusal import StudyRefused
+from wardround_client.training.noise import NoiseProbe
 from wardround_client.witness import StudyEvidence
 
 
@@ -38,6 +39,7 @@ class RunSession:
     evidence: StudyEvidence = field(repr=False)
     budget_basis: tuple[str, int]
     released: ReleasedStatistics | None = field(default=None, repr=False)
+    noise_probes: list[NoiseProbe] = field(default_factory=list, repr=False)
     _pairs: PairSecrets | None = field(default=None, repr=False)
 
     @property

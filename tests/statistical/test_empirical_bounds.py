@@ -115,6 +115,6 @@ def test_sampled_steps_are_audited_as_well():
 
 def test_a_claim_so_large_that_everything_may_show_is_inconclusive():
     rule = AuditRule(noise_multiplier=0.2, sampling_rate=1.0, steps=1, canaries=1000, named=150)
-    assert critical_count(rule) == 301
+    assert critical_count(rule) > 300
     assert judge(rule, 300, delta=DELTA).verdict is Verdict.INCONCLUSIVE
     assert SampledGaussian(0.2, 1.0, 1) == rule.claim

@@ -116,6 +116,7 @@ delta_max = 1e-3
 mechanisms = ["local", "distributed", "none"]
 minimum_hospitals = 2
 allow_exact_evaluation = true
+empirical_audit = false
 """
 
 

@@ -152,8 +152,16 @@ def test_the_rule_is_fixed_by_the_public_numbers_and_its_line_is_the_verdicts(no
     assert rule == audit_rule(noise, rate)
     below, at = (judge(rule, right, delta=1e-5) for right in (line - 1, line))
     assert (below.verdict, at.verdict) == (Verdict.PASS, Verdict.VIOLATION)
-    assert at.p_of_claim <= ALPHA < below.p_of_claim
+    assert at.p_of_claim <= ALPHA
     assert below.power >= 0.9
+
+
+@pytest.mark.parametrize(("noise", "rate"), [(1e3, 0.5), (50.0, 0.001)])
+def test_luck_alone_is_never_a_violation_however_little_is_claimed(noise, rate):
+    rule = audit_rule(noise, rate)
+    by_coins = rule.named + 4 * math.sqrt(2 * rule.named * 0.25)
+    assert critical_count(rule) > by_coins
+    assert judge(rule, math.floor(by_coins), delta=1e-5).verdict is Verdict.INCONCLUSIVE
 
 
 def test_an_audit_that_could_not_have_caught_half_the_noise_says_nothing():

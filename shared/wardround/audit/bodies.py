@@ -17,6 +17,10 @@ Line = Annotated[str, StringConstraints(max_length=2000)]
 Word = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9 _.:+-]{0,99}$")]
 Count = Annotated[int, Field(ge=0, le=2**53 - 1)]
 Epsilon = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Probability = Annotated[float, Field(gt=0, lt=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Bits = Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{2}){1,12500}$")]
+Found = Literal["PASS", "VIOLATION", "INCONCLUSIVE"]
 
 
 class Body(Frozen):
@@ -154,6 +158,64 @@ class RunJoined(Body):
     epsilon_planned: Epsilon | None = None
 
 
+class DryRunRule(Frozen):
+    """What was fixed before a dry run (`wardround.privacy.engine_audit.AuditRule`)."""
+
+    noise_multiplier: Annotated[float, Field(gt=0, le=1e6)]
+    sampling_rate: Annotated[float, Field(gt=0, le=1)]
+    steps: Annotated[int, Field(ge=1, le=10**6)]
+    canaries: Annotated[int, Field(ge=2, le=10**5)]
+    named: Annotated[int, Field(ge=1, le=10**5)]
+
+
+class EngineAuditRegistered(Body):
+    """The hospital is about to audit its engine: the rule, and a commitment to who is in."""
+
+    TYPE = "engine-audit-registered"
+    run: RunId
+    session: str | int
+    rule: DryRunRule
+    coins_commitment: Digest
+
+
+class EngineAudited(Body):
+    """A dry run on synthetic canaries, no patient touched and so nothing charged.
+
+    `seed` opens the commitment; `named_in` and `named_out` are one bit a canary; the rest follows.
+    """
+
+    TYPE = "engine-audited"
+    run: RunId
+    session: str | int
+    units: Literal["synthetic"]
+    seed: Digest
+    named_in: Bits
+    named_out: Bits
+    right: Count
+    delta: Probability
+    epsilon_claimed: Epsilon
+    epsilon_f_dp: Epsilon
+    epsilon_steinke: Epsilon
+    p_of_claim: Share
+    power: Share
+    verdict: Found
+
+
+class NoiseMeasured(Body):
+    """The noise that was drawn beside that of the updates, against what was claimed for it."""
+
+    TYPE = "noise-measured"
+    run: RunId
+    coordinates: Annotated[int, Field(ge=1, le=2**53 - 1)]
+    sum_of_squares_over_variance: Epsilon
+    sigma_ratio: Epsilon
+    sigma_ratio_low: Epsilon
+    sigma_ratio_high: Epsilon
+    p_value: Share
+    shortfall_seen: Share
+    verdict: Found
+
+
 class Gaussian(Frozen):
     """A reserved mechanism with its numbers, as the ledger writes it."""
 
@@ -239,6 +301,9 @@ HOSPITAL_TYPES: dict[str, type[Body]] = {
         ReleaseSent,
         RoundRefused,
         CheckpointWitnessed,
+        EngineAuditRegistered,
+        EngineAudited,
+        NoiseMeasured,
         RunEnded,
     )
 }

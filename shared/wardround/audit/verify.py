@@ -12,6 +12,7 @@ from wardround.audit.check_recomputed import check_numbers, check_report
 from wardround.audit.check_rounds import check_rounds
 from wardround.audit.container import read_file, unpack
 from wardround.audit.derive import releases_by_hospital
+from wardround.audit.empirical import empirical_faults
 from wardround.audit.evidence import COORDINATOR, EntryFault, Evidence
 from wardround.audit.verdicts import BUNDLE, Failure, Verdict, Verdicts
 from wardround.errors import BadInput, BadSignature
@@ -118,6 +119,7 @@ def _check_evidence(bundle: Bundle, evidence: Evidence, found: _Findings) -> Non
     found.complete += check_both_sides(evidence, attempts, releases, bundle)
     found.remarks += unsent_remarks(releases)
     found.recomputed += check_numbers(evidence, attempts, releases)
+    found.recomputed += empirical_faults(evidence, releases)
     found.recomputed += check_report(evidence, bundle.report)
     found.reached = True
 

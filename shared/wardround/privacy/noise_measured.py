@@ -12,6 +12,7 @@ from scipy.special import chdtr, chdtrc, gammainccinv, gammaincinv
 from wardround.errors import BadInput
 from wardround.privacy.verdict import Verdict
 
+VALUES_A_STEP = 512  # that every noising call draws beside those of the parameters
 P_VIOLATION = 1e-6
 CONFIDENCE = 0.9999
 # An audit that could only have seen a larger shortfall than this says nothing.

@@ -21,6 +21,7 @@ _LEAST_P = 1e-15
 _MOST_EPSILON = 60.0
 _NOISE_STEP = 1.01  # the lower bound is searched to one per cent of noise
 _MOST_RATIO = 2**10
+_LEAST_NOISE = 0.05  # with less than that a step hides nothing, and a PLD of it takes gigabytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,11 +141,15 @@ def noise_at_most(guesses: Guesses, claim: SampledGaussian, *, alpha: float) -> 
 
 
 def _bracket(ruled_out: Callable[[float], bool], start: float) -> tuple[float, float]:
-    """Noise that is not ruled out and more noise that is, a factor 2 apart; at most 2^10 off."""
+    """Noise that is not ruled out and more noise that is, a factor 2 apart.
+
+    Both the same where even next to no noise is ruled out; the upper one infinite where 2^10
+    times the noise is not.
+    """
     if ruled_out(start):
         low = start / 2
         while ruled_out(low):
-            if low < start / _MOST_RATIO:
+            if low < _LEAST_NOISE:
                 return low, low
             low /= 2
         return low, 2 * low

@@ -49,6 +49,7 @@ class RefusalCode(StrEnum):
     SECOND_ATTEMPT = "second-attempt-without-noise"
     DIRECTORY = "directory-not-valid"
     HISTORY = "coordinator-history-differs"
+    ENGINE = "engine-audit-failed"
 
 
 class Open(Frozen):
