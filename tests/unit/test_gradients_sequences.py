@@ -61,6 +61,11 @@ ATTENTION = {
     },
     "padding": {"masks": ("padding",), "call": {"need_weights": False}},
     "causal": {"masks": ("causal",), "call": {"need_weights": False}},
+    "causal with an own key": {
+        "add_bias_kv": True,
+        "masks": ("causal",),
+        "call": {"need_weights": False},
+    },
     "causal and padding": {"masks": ("causal", "padding")},
     "a mask for each": {"masks": ("each",), "call": {"need_weights": False}},
 }

@@ -59,9 +59,17 @@ class _Options:
     is_causal: bool = False
 
     def __post_init__(self) -> None:
-        # The hint is not needed: the mask that has to come with it is applied.
         if self.is_causal and self.attn_mask is None:
             raise BadInput("model: attention with is_causal is due the attn_mask that it hints at")
+
+    @property
+    def causal(self) -> bool:
+        """As in PyTorch, the hint stands for the mask where nothing needs the mask itself.
+
+        With keys of the layer's own (add_bias_kv, add_zero_attn) the two are not the same: PyTorch
+        lets no query see these then.
+        """
+        return self.is_causal and not self.need_weights and self.key_padding_mask is None
 
     def mask(self, like: Tensor, heads: int, more_keys: int) -> Tensor | None:
         """To add to scores [records, heads, queries, keys]; keys put after are all seen."""
@@ -71,7 +79,7 @@ class _Options:
             masks.append(mask.view(-1, heads, *mask.shape[1:]) if mask.dim() == 3 else mask)
         if self.key_padding_mask is not None:
             masks.append(_as_numbers(self.key_padding_mask, like)[:, None, None])
-        if not masks:
+        if not masks or self.causal:
             return None
         return functional.pad(masks[0] if len(masks) == 1 else masks[0] + masks[1], (0, more_keys))
 
@@ -101,7 +109,9 @@ def _attend(
         mixed, weights = _softmaxed(query, key, value, mask, dropout)
         weights = weights.mean(dim=1) if options.average_attn_weights else weights
     else:
-        mixed = functional.scaled_dot_product_attention(query, key, value, mask, dropout)
+        mixed = functional.scaled_dot_product_attention(
+            query, key, value, mask, dropout, options.causal
+        )
     context = mixed.transpose(1, 2).flatten(2)
     block = _Block(own["out_proj.weight"], own.get("out_proj.bias"), context)
     (output,) = _linear(tape, [block])
