@@ -1,6 +1,7 @@
 """The product's randomness is the operating system's; no file, option or variable changes it."""
 
 import ast
+import functools
 import os
 import re
 import subprocess
@@ -101,9 +102,9 @@ def test_words_take_eight_bytes_each_and_share_none():
     assert asked == [8000]
 
 
+@functools.cache
 def trees():
-    for path in MODULES:
-        yield path.relative_to(ROOT).as_posix(), ast.parse(path.read_text())
+    return [(path.relative_to(ROOT).as_posix(), ast.parse(path.read_text())) for path in MODULES]
 
 
 def fields(model, path):
