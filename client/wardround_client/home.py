@@ -13,6 +13,7 @@ from wardround.identity import Identity
 from wardround_client.joining import Membership, load_membership
 from wardround_client.ledger import Ledger
 from wardround_client.policy import DEFAULT_POLICY, Policy, read_policy
+from wardround_client.restored import refuse_a_restored_ledger
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _STATE_LIMIT_BYTES = 1 << 20
@@ -55,8 +56,24 @@ class HospitalHome:
         return _made(self.directory / "approvals")
 
     def ledger(self, dataset: str) -> Ledger:
-        """The dataset's ledger, over all studies and for ever."""
-        return Ledger.open(_made(self.directory / "ledgers") / f"{dataset}.sqlite", dataset)
+        """The dataset's ledger, over all studies and for ever.
+
+        Raises VerificationFailed when the evidence logs know of releases that no ledger has.
+        """
+        ledger = Ledger.open(_made(self.directory / "ledgers") / f"{dataset}.sqlite", dataset)
+        try:
+            self.check_ledger(ledger, dataset)
+        except BaseException:
+            ledger.close()
+            raise
+        return ledger
+
+    def check_ledger(self, ledger: Ledger, dataset: str) -> None:
+        """Refuse a ledger that forgot what the evidence logs know."""
+        member = self.membership()
+        refuse_a_restored_ledger(
+            self.directory, dataset, ledger, actor=member.hospital, identity=member.identity
+        )
 
     def log(self, study_digest: str) -> EvidenceLog:
         """The hospital's own evidence log of one study."""
