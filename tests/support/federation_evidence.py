@@ -11,7 +11,14 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
 import numpy as np
-from tests.support.federation_study import NAMES, counts_of_hospital, new_identity, study_of
+from tests.support.engine_audits import engine_audit, noise_measurement
+from tests.support.federation_study import (
+    NAMES,
+    counts_of_hospital,
+    new_identity,
+    statistics_of_hospital,
+    study_of,
+)
 from tests.support.masked_hospitals import seeded
 
 from wardround.audit.bundle import LogExport, RunEvidence
@@ -28,9 +35,15 @@ from wardround.masking.round_spec import Purpose, RoundSpec
 from wardround.masking.run_key import RunKey, sign_run_key
 from wardround.masking.update import mask, update_digest
 from wardround.privacy.accounting import epsilon_spent, gaussian_count_noise, noise_for
-from wardround.privacy.engine import Trained, parse_engine
+from wardround.privacy.engine import StatisticsEngine, Trained, parse_engine
 from wardround.privacy.mechanism import SampledGaussian
-from wardround.protocol.specs import evaluation_layout, training_scale, training_share
+from wardround.protocol.specs import (
+    evaluation_layout,
+    statistics_layout,
+    statistics_share_of,
+    training_scale,
+    training_share,
+)
 from wardround.study.files import sign_study
 from wardround.study.manifest import Mechanism, Study
 
@@ -89,6 +102,7 @@ class Federation:
     lost: dict[str, tuple[int, str]] = field(default_factory=dict)
     clock: datetime = START
     releases: dict[str, list[SampledGaussian]] = field(default_factory=dict)
+    audited: bool = False
 
     def fork(self) -> "Federation":
         """A copy whose logs can be changed."""
@@ -144,20 +158,28 @@ def federation(
     changes: Mapping[str, Mapping[str, object]] | None = None,
     study: Study | None = None,
     keys: str = "",
+    audited: bool = False,
 ) -> Federation:
-    """Run it all. `lost` = {hospital: (round from which it does not answer, reason)}."""
+    """Run it all. `lost` = {hospital: (round from which it does not answer, reason)}.
+
+    `audited`: the hospitals audited their engines before, and measured their noise.
+    """
     study = study or study_of(names, rounds=rounds, changes=changes, keys=keys)
     fed = Federation(
         study=study,
         coordinator=Party("coordinator", new_identity(f"{keys}coordinator")),
         hospitals={name: Party(name, new_identity(keys + name)) for name in study.names()},
         lost=dict(lost or {}),
+        audited=audited,
     )
     _open(fed)
     cohort, model = study.names(), _digest_of("model", 0)
+    if study.statistics is not None:
+        _count(fed, cohort, model)
     for number in range(study.rounds.count):
         cohort, model = _round(fed, number, cohort, model)
-    _evaluate(fed, cohort, model)
+    if study.rounds.count:
+        _evaluate(fed, cohort, model)
     _close(fed, cohort, model)
     return fed
 
@@ -171,6 +193,9 @@ def _open(fed: Federation) -> None:
             "policy_digest": _digest_of("policy", len(name)),
         }
         party.append("study-approved", approved, at=fed.tick())
+        if fed.audited:
+            for kind, body in engine_audit(study, name, run=RUN, session=SESSION):
+                party.append(kind, body, at=fed.tick())
         fed.run_keys[name] = RunKey.generate(seeded(f"run-key/{name}"))
     opened = {"study_digest": study.digest, "run": RUN, "software": "0.1.0"}
     fed.coordinator.append("study-opened", opened, at=fed.tick())
@@ -251,7 +276,7 @@ def _spec(
         cohort=cohort,
         directory_digest=fed.directory.digest,
         model_digest=model,
-        lanes=PARAMETERS if trains else evaluation_layout(fed.study).lanes,
+        lanes=_lanes_of(fed.study, purpose),
         scale=training_scale(fed.study, len(cohort), PARAMETERS) if trains else 1.0,
         limit=largest_limit(len(cohort)),
         minimum=fed.study.masking.minimum_hospitals,
@@ -284,7 +309,6 @@ def _attempt(fed: Federation, spec: RoundSpec, gone: Mapping[str, str]) -> str:
 
 def _answer(fed: Federation, name: str, spec: RoundSpec) -> tuple[np.ndarray, Json]:
     party, transcript = fed.hospitals[name], spec.transcript().hex()
-    trains = spec.purpose is Purpose.TRAIN
     release = hashlib.sha256(f"{name}/{transcript}".encode()).hexdigest()[:32]
     _witness(fed, name)
     engine = engine_of(fed.study, spec, name)
@@ -295,7 +319,12 @@ def _answer(fed: Federation, name: str, spec: RoundSpec) -> tuple[np.ndarray, Js
         "mechanism": engine["mechanism"],
     }
     party.append("release-reserved", reserved, at=fed.tick())
-    lanes = _update(name, spec) if trains else counts_of_hospital(fed.study, name)
+    counted = {
+        Purpose.STATISTICS: statistics_of_hospital,
+        Purpose.EVALUATE: counts_of_hospital,
+    }
+    trains = spec.purpose is Purpose.TRAIN
+    lanes = _update(name, spec) if trains else counted[spec.purpose](fed.study, name)
     assert fed.directory is not None
     secrets = PairSecrets.agree(fed.run_keys[name], fed.directory, name)
     masked, signature = mask(
@@ -320,6 +349,14 @@ def _answer(fed: Federation, name: str, spec: RoundSpec) -> tuple[np.ndarray, Js
 
 def engine_of(study: Study, spec: RoundSpec, name: str) -> Json:
     """What an honest engine logs."""
+    if spec.purpose is Purpose.STATISTICS:
+        counted = statistics_share_of(study, len(spec.cohort))
+        return {
+            "mechanism": "statistics-gaussian",
+            "share_variance": counted.variance,
+            "sensitivity_lanes": counted.sensitivity_lanes,
+            "honest": counted.honest,
+        }
     if spec.purpose is Purpose.EVALUATE:
         if study.evaluation.epsilon is None:
             return {"mechanism": "exact"}
@@ -347,13 +384,32 @@ def engine_of(study: Study, spec: RoundSpec, name: str) -> Json:
 
 def _charge(fed: Federation, name: str, engine: Json) -> None:
     done = parse_engine(engine)
-    if isinstance(done, Trained) and isinstance(done.released, SampledGaussian):
+    charged = isinstance(done, Trained | StatisticsEngine)
+    if charged and isinstance(done.released, SampledGaussian):
         fed.releases.setdefault(name, []).append(done.released)
 
 
 def _update(name: str, spec: RoundSpec) -> Lanes:
     random = np.random.default_rng(spec.round * 1000 + len(name))
     return random.integers(-1000, 1000, spec.lanes).astype(np.int32)
+
+
+def _lanes_of(study: Study, purpose: Purpose) -> int:
+    if purpose is Purpose.STATISTICS:
+        return statistics_layout(study).lanes
+    return PARAMETERS if purpose is Purpose.TRAIN else evaluation_layout(study).lanes
+
+
+def _count(fed: Federation, cohort: tuple[str, ...], model: str) -> None:
+    spec = _spec(fed, Purpose.STATISTICS, 0, 1, cohort, model)
+    digest = _attempt(fed, spec, {})
+    sums = np.sum([statistics_of_hospital(fed.study, name) for name in cohort], axis=0)
+    body = {
+        "transcript": spec.transcript().hex(),
+        "sum_digest": digest,
+        "sums": [int(total) for total in sums],
+    }
+    fed.coordinator.append("statistics-closed", body, at=fed.tick())
 
 
 def _evaluate(fed: Federation, cohort: tuple[str, ...], model: str) -> None:
@@ -396,6 +452,8 @@ def end_and_countersign(fed: Federation, cohort: tuple[str, ...]) -> None:
             "epsilon_dataset": epsilon,
             "epsilon_budget": BUDGET,
         }
+        if fed.audited:
+            party.append(*noise_measurement(RUN, steps=len(releases)), at=fed.tick())
         party.append("run-ended", ended, at=fed.tick())
         fed.countersignatures[name] = countersign(
             party.identity, study_digest=fed.study.digest, run=RUN, checkpoint=note

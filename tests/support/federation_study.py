@@ -11,8 +11,10 @@ from wardround.canonical import Json
 from wardround.evaluation.histograms import count_patients
 from wardround.identity import Identity
 from wardround.masking.quantise import Lanes
+from wardround.noise import discrete_gaussian
 from wardround.privacy.accounting import gaussian_count_noise
-from wardround.protocol.specs import evaluation_layout
+from wardround.protocol.specs import evaluation_layout, statistics_layout, statistics_share_of
+from wardround.statistics.tally import PatientRows, tally
 from wardround.study.files import checked
 from wardround.study.manifest import Study
 
@@ -70,8 +72,23 @@ def study_of(
         ],
     }
     for table, keys in (changes or {}).items():
-        value[table] = {**value[table], **keys}
+        value[table] = {**value.get(table, {}), **keys}
     return checked(Study, value, what="test study")
+
+
+def statistics_of_hospital(study: Study, name: str) -> Lanes:
+    """A hospital's noised statistics, the same each time: ages about 60, half of them angina."""
+    seed = int.from_bytes(hashlib.sha256(f"statistics/{name}".encode()).digest()[:8])
+    random = np.random.default_rng(seed)
+    patients, layout = 400 + 10 * len(name), statistics_layout(study)
+    rows = PatientRows(
+        positive=random.random(patients) < 0.4,
+        numbers={"age": np.clip(random.normal(60, 12, patients), 18, 95)},
+        codes={"angina": random.integers(0, 2, patients)},
+    )
+    share = statistics_share_of(study, len(study.names()))
+    noise = discrete_gaussian(layout.lanes, variance=share.variance, randomness=random.bytes)
+    return tally(rows, layout).noised(noise, share).lanes
 
 
 def counts_of_hospital(study: Study, name: str) -> Lanes:
