@@ -46,6 +46,7 @@ from tests.support.forgeries import (
     on_lines,
     one_more_round,
     only,
+    other_names,
     other_checkpoint,
     other_directory,
     other_hospital_key,
@@ -249,6 +250,58 @@ FORGERIES = (
     Forgery("own-delta", hospital("run-ended", set_to(delta=0.1)), "recomputed", "delta-differs"),
     Forgery(
         "budget", hospital("run-ended", set_to(epsilon_budget=1.0)), "recomputed", "budget-overrun"
+    ),
+    Forgery(
+        "audit-count", hospital("engine-audited", set_to(right=150)), "recomputed", "audit-differs"
+    ),
+    Forgery(
+        "audit-bound",
+        hospital("engine-audited", set_to(epsilon_f_dp=0.01)),
+        "recomputed",
+        "audit-differs",
+    ),
+    Forgery(
+        "audit-verdict",
+        hospital("engine-audited", set_to(verdict="PASS")),
+        "recomputed",
+        "audit-differs",
+    ),
+    Forgery("audit-names", acting(other_names), "recomputed", "audit-differs"),
+    Forgery(
+        "audit-coins",
+        hospital("engine-audited", set_to(seed="5" * 64)),
+        "recomputed",
+        "audit-differs",
+    ),
+    Forgery(
+        "audit-rule",
+        hospital("engine-audit-registered", lambda b: b["rule"].update(steps=1)),
+        "recomputed",
+        "audit-rule-differs",
+    ),
+    Forgery(
+        "audit-unregistered",
+        acting(lambda fed: without(fed.hospitals[VICTIM], "engine-audit-registered")),
+        "recomputed",
+        "audit-unregistered",
+    ),
+    Forgery(
+        "noise-measured",
+        hospital("noise-measured", set_to(sum_of_squares_over_variance=500.0)),
+        "recomputed",
+        "noise-measured-differs",
+    ),
+    Forgery(
+        "noise-verdict",
+        hospital("noise-measured", set_to(verdict="PASS")),
+        "recomputed",
+        "noise-measured-differs",
+    ),
+    Forgery(
+        "noise-values",
+        hospital("noise-measured", set_to(coordinates=10**9)),
+        "recomputed",
+        "noise-measured-differs",
     ),
     Forgery("counts", acting(counts_and_digest), "recomputed", "counts-differ"),
     Forgery(

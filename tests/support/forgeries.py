@@ -30,7 +30,7 @@ Change = Callable[[Json], None]
 
 @lru_cache(maxsize=4)
 def honest(lost: bool = False) -> Federation:
-    return federation(rounds=2, lost={VICTIM: (1, "deadline")} if lost else None)
+    return federation(rounds=2, lost={VICTIM: (1, "deadline")} if lost else None, audited=not lost)
 
 
 @lru_cache(maxsize=2)
@@ -367,6 +367,12 @@ def hidden_attempt(fed: Federation) -> None:
     seq = of_type(party, "release-reserved", 1)
     extra = [edited(party.entries[seq], set_to(release="77" * 16, transcript="6" * 64))]
     party.rewrite([*party.entries[: seq + 2], *extra, *party.entries[seq + 2 :]])
+
+
+def other_names(fed: Federation) -> None:
+    """The same canaries are named in and out: no count of right names follows."""
+    body = fed.hospitals[VICTIM].entries[of_type(fed.hospitals[VICTIM], "engine-audited")].body
+    rewritten(fed.hospitals[VICTIM], "engine-audited", set_to(named_out=body["named_in"], right=0))
 
 
 def answered_twice(fed: Federation) -> None:

@@ -4,6 +4,7 @@ from itertools import pairwise
 
 from wardround.audit.attempts import Attempt, Release, attempts_of, releases_of
 from wardround.audit.bodies import HospitalJoined, RunClosed, StudyOpened
+from wardround.audit.empirical_report import engine_audits_of, noise_audits_of
 from wardround.audit.evidence import COORDINATOR, Evidence, Log, approval
 from wardround.audit.guarantee import (
     Charge,
@@ -54,6 +55,8 @@ def report_of(evidence: Evidence, *, accountant: str | None = None) -> Report:
         study=_study_facts(evidence),
         run=_run_facts(evidence),
         guarantee=guarantee,
+        engine_audits=engine_audits_of(evidence),
+        noise_audits=noise_audits_of(evidence),
         outflow=outflow_of(evidence, attempts, releases),
         participation=participation_of(evidence, attempts),
         evaluation=evaluation_of(evidence, attempts, releases),

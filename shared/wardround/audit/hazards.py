@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from wardround.audit.attempts import Attempt, Release
 from wardround.audit.bodies import Body
+from wardround.audit.empirical import noise_of
 from wardround.audit.evidence import Evidence, Record, ending
 from wardround.audit.report_model import (
     Guarantee,
@@ -329,12 +330,25 @@ def _timing(_: Case) -> Finding:
     return Finding(Status.REMARK, Origin.LOGGED, text)
 
 
-def _randomness(_: Case) -> Finding:
+def _randomness(case: Case) -> Finding:
+    found = [noise_of(log, case.evidence.run) for log in case.evidence.hospitals.values()]
+    measured = [record for record in found if record is not None]
+    short = [record for record in measured if record.body.verdict == "VIOLATION"]
+    if short:
+        text = f"{len(short)} hospitals measured less noise in their run than they claim for it."
+        return Finding(Status.FAIL, Origin.LOGGED, text, tuple(short))
     text = (
         "Noise and sampling draw on the operating system's generator; that is how the installed "
         "code works, and no log can prove what was drawn."
     )
-    return Finding(Status.REMARK, Origin.DECLARED, text)
+    seen = [record for record in measured if record.body.verdict == "PASS"]
+    if seen:
+        least = min(record.body.sigma_ratio for record in seen)
+        text += (
+            f" {len(seen)} hospitals measured at least {least:.3f} of the noise they claim, on "
+            "values drawn beside it."
+        )
+    return Finding(Status.REMARK, Origin.LOGGED if seen else Origin.DECLARED, text, tuple(seen))
 
 
 def _checkpoints_on_disk(_: Case) -> Finding:

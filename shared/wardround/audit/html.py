@@ -9,6 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from wardround.audit.charts import calibration_plot, icon_array, roc_plot
+from wardround.audit.empirical_report import audit_headline
 from wardround.audit.evidence import COORDINATOR
 from wardround.audit.participation import name_of
 from wardround.audit.report_model import (
@@ -78,6 +79,8 @@ def facts(report: Json, verdicts: Verdicts | None) -> dict[str, Any]:
         "metrics": _metric_rows(metrics) if metrics else [],
         "few_columns": len(checked.participation.attempts) <= _FEW_COLUMNS,
         "counted": _count_hazards(checked),
+        "attacked": audit_headline(checked.engine_audits),
+        "noise_seen": any(found.place for found in checked.noise_audits),
         "patients": table_of(checked.statistics.estimates),
     }
 

@@ -175,6 +175,43 @@ class Guarantee(Frozen):
     hospitals: tuple[HospitalGuarantee, ...]
 
 
+class EngineAudit(Frozen):
+    """Section C: what an attack on one hospital's engine could show, beside its claim.
+
+    Of a dry run on synthetic canaries before the run; the claim is that of its steps, not the
+    study's. `epsilon_f_dp` and `epsilon_steinke` are lower bounds with confidence 95 %; `power`
+    is the chance that an engine with half the noise would have been caught.
+    """
+
+    hospital: str
+    verdict: Literal["PASS", "VIOLATION", "INCONCLUSIVE", "NOT RUN"]
+    dry_runs: int
+    without_outcome: int
+    named: Figure
+    right: Figure
+    epsilon_claimed: Figure
+    epsilon_f_dp: Figure
+    epsilon_steinke: Figure
+    power: Figure
+    place: Place | None
+
+
+class NoiseAudit(Frozen):
+    """Section C: how much noise one hospital drew in the run, over what it claims.
+
+    The interval is at 99.99 %; `shortfall_seen` is the least shortfall that would show.
+    """
+
+    hospital: str
+    verdict: Literal["PASS", "VIOLATION", "INCONCLUSIVE", "NOT MEASURED"]
+    coordinates: Figure
+    sigma_ratio: Figure
+    sigma_ratio_low: Figure
+    sigma_ratio_high: Figure
+    shortfall_seen: Figure
+    place: Place | None
+
+
 class Outflow(Frozen):
     """What left one hospital over the whole run."""
 
@@ -278,6 +315,8 @@ class Report(Frozen):
     study: StudyFacts
     run: RunFacts
     guarantee: Guarantee
+    engine_audits: tuple[EngineAudit, ...]
+    noise_audits: tuple[NoiseAudit, ...]
     outflow: tuple[Outflow, ...]
     participation: Participation
     evaluation: EvaluationFacts
