@@ -26,6 +26,7 @@ from wardround.canonical import Json
 from wardround.cli.main import COMMANDS, EXIT_BUG, EXIT_INTERRUPTED
 from wardround.errors import WardroundError
 from wardround.protocol.messages import RefusalCode
+from wardround.statistics.plan import StatisticsPlan
 from wardround.study.files import checked, read_study_plan
 from wardround.study.manifest import StudyPlan
 from wardround_client.data.description import DatasetDescription, read_description
@@ -78,6 +79,9 @@ def test_every_command_is_on_some_page() -> None:
 def test_every_toml_block_is_what_the_product_reads(block: Block) -> None:
     value = tomllib.loads(block.text)
     models = {"wardround.study/1": StudyPlan, "wardround.dataset/1": DatasetDescription}
+    if set(value) == {"statistics"}:
+        checked(StatisticsPlan, value["statistics"], what=str(block))
+        return
     checked(models.get(value.get("schema", ""), Policy), value, what=str(block))
 
 

@@ -211,6 +211,7 @@ STORY: tuple[Step, ...] = (
     others_join,
     fingerprints_are_told_by_telephone,
     ("coordinator.md", "Write the study"),
+    ("coordinator.md", "Ask for statistics"),
     ("coordinator.md", "Sign it"),
     ("hospital.md", "Describe the data"),
     ("hospital.md", "Review a study"),

@@ -1,7 +1,8 @@
 """The data contract: what every hospital's records have to be, and the features made of them.
 
 Scaling comes from the ranges declared here, never from the data: so it costs no privacy and every
-hospital computes the same features.
+hospital computes the same features. What a study may ask for on top, and pays for, is to scale them
+by released statistics (wardround.statistics.scaling).
 """
 
 from enum import StrEnum
