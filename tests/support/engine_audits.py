@@ -57,10 +57,10 @@ def names(rule: AuditRule, seed: bytes, *, right: int) -> tuple[np.ndarray, np.n
     return named_in, named_out
 
 
-def noise_measurement(run: str, *, steps: int) -> tuple[str, Json]:
-    """The entry of a run of so many steps with 1.001 of the noise."""
+def noise_measurement(run: str, *, steps: int, noise: float = 1.001) -> tuple[str, Json]:
+    """The entry of a run of so many steps with this part of the noise."""
     count = VALUES_A_STEP * steps
-    total = 1.001**2 * count
+    total = noise**2 * count
     measured = asdict(noise_measured(count, total))
     body = {
         "run": run,
