@@ -31,4 +31,4 @@ def factors(squares: Tensor, clip_norm_l2: float | None) -> Tensor:
         return torch.ones_like(squares)
     limit = clip_norm_l2 * (1 - ROUNDING)
     # A norm of 0 gives inf, which is cut to 1: a zero gradient stays zero.
-    return squares.sqrt().reciprocal_().mul_(limit).clamp_(max=1.0)
+    return (limit / squares.sqrt()).clamp_(max=1.0)

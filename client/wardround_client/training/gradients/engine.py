@@ -1,8 +1,10 @@
 """Clipped sums over patients, part by part: the engine that training drives."""
 
+import functools
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +12,7 @@ from torch import Tensor, nn
 from wardround.errors import BadInput
 from wardround_client.training.gradients.clipping import Clipping, check_clip_norm, factors
 from wardround_client.training.gradients.layers import Layers
+from wardround_client.training.gradients.linear import merged
 from wardround_client.training.gradients.patients import Patients
 from wardround_client.training.gradients.probe import probe
 from wardround_client.training.gradients.tape import Tape, recording
@@ -23,7 +26,7 @@ RECORDS_AT_ONCE = 256
 
 
 @dataclass(frozen=True, slots=True)
-class _Part:
+class Part:
     """What the patients of one part add, a sum for each parameter."""
 
     sums: dict[int, Tensor] = field(repr=False)
@@ -36,8 +39,8 @@ class PerPatient:
 
     def __init__(self, model: nn.Module) -> None:
         self._model = model
-        self._tape = Tape()
-        self._layers = Layers.of(model, self._tape)
+        self.tape = Tape()
+        self._layers = Layers.of(model, self.tape)
         self._trainable = [p for p in model.parameters() if p.requires_grad]
         self._layer_of = {
             id(p): place for place, own in enumerate(self._layers.clipped_together) for p in own
@@ -47,7 +50,8 @@ class PerPatient:
         self._probed = False
 
     @contextmanager
-    def _recording(self) -> Iterator[None]:
+    def recording(self) -> Iterator[None]:
+        """Layers leave their uses on the tape inside; they are as they were at the end."""
         with recording(self._layers.recorded):
             yield
 
@@ -70,7 +74,7 @@ class PerPatient:
         if not patients.count or not self._trainable:
             return ClippedSum(values=self._flat({}), clip_norm_l2=clip_norm_l2)
         if not self._probed:
-            probe(self._model, self._tape, self._layers, features, labels, loss)
+            probe(self._model, self.tape, self._layers, features, labels, loss)
             self._probed = True
         sums: dict[int, Tensor] = {}
         within = without = 0
@@ -78,8 +82,11 @@ class PerPatient:
             part = self._part(
                 (features[records], labels[records]), own, loss, clip_norm_l2, clipping
             )
-            for key, value in part.sums.items():
-                sums[key] = sums[key].add_(value) if key in sums else value
+            if sums:
+                for key, value in part.sums.items():
+                    sums[key] = sums[key].add_(value) if key in sums else value
+            else:
+                sums = part.sums
             within, without = within + part.within_clip, without + part.without_gradient
         return ClippedSum(
             values=self._flat(sums),
@@ -88,6 +95,7 @@ class PerPatient:
             within_clip=within,
         )
 
+    @torch.no_grad()
     def _part(
         self,
         records: tuple[Tensor, Tensor],
@@ -95,24 +103,38 @@ class PerPatient:
         loss: PerRecordLoss,
         clip_norm_l2: float | None,
         clipping: Clipping,
-    ) -> _Part:
+    ) -> Part:
         without = 0
+        # Gradients of gradients are nobody's: only the forward pass is recorded.
         while patients.count:
-            with self._tape.batch(patients):
+            with self.tape.batch(patients):
                 uses = self._backward(records, patients, loss)
-            squares = [use.squared_norms() for use in uses]
-            total = torch.stack(squares).sum(dim=0) if squares else None
-            if total is None:
-                return _Part({}, patients.count, without)
-            finite = total.isfinite()
-            if bool(finite.all()):
-                return self._sum(uses, squares, total, clip_norm_l2, clipping, without)
+            if not uses:
+                return Part({}, patients.count, without)
+            done = self.clip(uses, clip_norm_l2, clipping)
+            if isinstance(done, Part):
+                return replace(done, without_gradient=without)
             # 0 * NaN is NaN: patients without a finite gradient are taken out, not weighted.
-            without += patients.count - int(finite.sum())
-            kept = patients.of_records(finite)
+            without += patients.count - int(done.sum())
+            kept = patients.of_records(done)
             records = (records[0][kept], records[1][kept])
             patients = Patients.of(_renumbered(patients.patient_of_record[kept]))
-        return _Part({}, 0, without)
+        return Part({}, 0, without)
+
+    def clip(
+        self, uses: list[Use], clip_norm_l2: float | None, clipping: Clipping = Clipping.FLAT
+    ) -> Part | Tensor:
+        """The clipped sums of uses that share no parameter.
+
+        Where a patient's gradient is not finite: instead, [patients], whose is.
+        """
+        if clipping is Clipping.FLAT:
+            uses = merged(uses)
+        squares = [use.squared_norms() for use in uses]
+        total = functools.reduce(torch.add, squares)
+        if not math.isfinite(total.sum()):
+            return total.isfinite()
+        return self._sum(uses, squares, total, clip_norm_l2, clipping)
 
     def _backward(
         self, records: tuple[Tensor, Tensor], patients: Patients, loss: PerRecordLoss
@@ -128,7 +150,7 @@ class PerPatient:
             # A gradient is linear in its loss: weighting the loss averages the patient's records.
             if not patients.one_each:
                 losses = losses / patients.of_records(torch.tensor(patients.counts))
-            uses = self._tape.backward(losses.sum())
+            uses = self.tape.backward(losses.sum())
         return unshared(uses)
 
     def _sum(
@@ -138,8 +160,7 @@ class PerPatient:
         total: Tensor,
         clip_norm_l2: float | None,
         clipping: Clipping,
-        without: int,
-    ) -> _Part:
+    ) -> Part:
         if clipping is Clipping.FLAT or clip_norm_l2 is None:
             scale = factors(total, clip_norm_l2)
             whole, of_use = scale, [scale.to(self._dtype)] * len(uses)
@@ -152,7 +173,7 @@ class PerPatient:
             for use, own in zip(uses, of_use, strict=True)
             for parameter, value in zip(use.parameters, use.weighted_sum(own), strict=True)
         }
-        return _Part(sums, int((whole == 1).sum()), without)
+        return Part(sums, int(torch.count_nonzero(whole == 1)), 0)
 
     def _layer_factors(
         self, uses: list[Use], squares: list[Tensor], clip_norm_l2: float
@@ -178,7 +199,8 @@ class PerPatient:
             sums[id(p)].reshape(-1) if id(p) in sums else torch.zeros(p.numel(), dtype=self._dtype)
             for p in self._trainable
         ]
-        return torch.cat(parts).to(self._dtype)
+        flat = torch.cat(parts)
+        return flat if flat.dtype == self._dtype else flat.to(self._dtype)
 
 
 def _renumbered(patient_of_record: Tensor) -> Tensor:
@@ -194,7 +216,7 @@ def per_patient(model: nn.Module) -> Iterator[PerPatient]:
     warns of layers that are slow. Which parameters are trained is settled here.
     """
     engine = PerPatient(model)
-    with engine._recording():  # noqa: SLF001 - of this module
+    with engine.recording():
         yield engine
 
 

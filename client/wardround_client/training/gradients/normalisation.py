@@ -88,7 +88,7 @@ def _statistics(output: Tensor) -> tuple[Tensor, Tensor] | None:
     """Mean and 1/deviation of each group, as the forward pass left them for its backward."""
     node = output.grad_fn
     mean, scale = getattr(node, "_saved_result1", None), getattr(node, "_saved_result2", None)
-    return None if mean is None or scale is None else (mean, scale)
+    return None if mean is None or scale is None else (mean.detach(), scale.detach())
 
 
 def _channel_sums(

@@ -48,7 +48,7 @@ def record(tape: Tape, layer: nn.Module) -> Forward:
         places = [i for i, leaf in enumerate(leaves) if _carries_gradient(leaf)]
         for place in places:
             leaves[place] = leaves[place] + tape.anchor.to(leaves[place].dtype)
-        call = _Call(layer, args, kwargs, places, sampler)
+        call = _Call(tape, layer, args, kwargs, places, sampler)
         tape.watch_all([leaves[place] for place in places], call.use, *call.tensors)
         return pytree.tree_unflatten(leaves, shape)
 
@@ -72,13 +72,14 @@ def _of_opacus(layer: nn.Module) -> Sampler | None:
 class _Call:
     def __init__(
         self,
+        tape: Tape,
         layer: nn.Module,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         places: list[int],
         sampler: Sampler | None,
     ) -> None:
-        self._layer, self._places, self._sampler = layer, places, sampler
+        self._tape, self._layer, self._places, self._sampler = tape, layer, places, sampler
         self._inputs, self._shape = pytree.tree_flatten((args, kwargs))
         self._inputs = [i.detach() if isinstance(i, Tensor) else i for i in self._inputs]
 
@@ -95,7 +96,8 @@ class _Call:
             by_parameter = sampler(self._layer, self.tensors, first)
             rows = [by_parameter[p] for p in trained.values()]
         else:
-            by_name = self._by_record(trained, grads, patients.records)
+            with self._tape.paused():
+                by_name = self._by_record(trained, grads, patients.records)
             rows = [by_name[name] for name in trained]
         formed = tuple(patients.summed(exact_enough(row.detach())) for row in rows)
         return FormedUse(tuple(trained.values()), formed)

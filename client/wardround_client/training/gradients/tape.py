@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.graph import GradientEdge, get_gradient_edge
+from torch.autograd.graph import GradientEdge, Node, get_gradient_edge
 
 from wardround.errors import BadInput, WardroundError
 from wardround_client.training.gradients.patients import Patients
@@ -33,6 +33,7 @@ class Tape:
 
     def __init__(self) -> None:
         self.anchor = torch.zeros((), requires_grad=True)
+        self._anchor_edge = get_gradient_edge(self.anchor)
         self._edges: list[GradientEdge] = []
         self._makes: list[tuple[int, MakeUseOfAll]] = []
         self._seen: list[tuple[Tensor, int]] = []
@@ -65,12 +66,12 @@ class Tape:
         """The same for a layer with several outputs, of which the loss uses one or more."""
         records = self.patients.records
         for output in outputs:
-            if not output.dim() or len(output) != records:
+            if not output.dim() or output.shape[0] != records:
                 raise BadInput(
                     f"model: a layer's output has shape {tuple(output.shape)}, "
                     f"{records} records were due in the first dimension"
                 )
-            self._edges.append(get_gradient_edge(output))
+            self._edges.append(GradientEdge(_node(output), output.output_nr))
         self._makes.append((len(outputs), make))
         # The counter of changes has no public name; autograd checks it for what it saves.
         self._seen += [(tensor, tensor._version) for tensor in seen]  # noqa: SLF001 - as said
@@ -98,25 +99,34 @@ class Tape:
         finally:
             self._pauses -= 1
 
-    def backward(self, total_loss: Tensor) -> list[Use]:
+    def backward(self, output: Tensor, gradient: Tensor | None = None) -> list[Use]:
         """Run the backward pass as far as the watched outputs; return the uses.
 
         No parameter gradient is formed and no `.grad` changes. A layer whose output the loss does
-        not depend on gives no use.
+        not depend on gives no use. `gradient` is that of the output, 1 for a loss.
         """
         patients = self.patients
         found = torch.autograd.grad(
-            total_loss, [*self._edges, get_gradient_edge(self.anchor)], allow_unused=True
+            output, [*self._edges, self._anchor_edge], gradient, allow_unused=True
         )
         if any(seen._version != version for seen, version in self._seen):  # noqa: SLF001 - as above
             raise BadInput("model: a layer's input was changed in place after the layer had it")
-        uses, start = [], 0
+        with torch.no_grad():
+            return [*self._watched(found, patients), *self._added]
+
+    def _watched(self, found: Sequence[Tensor | None], patients: Patients) -> Iterator[Use]:
+        start = 0
         for count, make in self._makes:
-            own: list[Tensor | None] = list(found[start : start + count])
+            own = list(found[start : start + count])
             start += count
             if any(gradient is not None for gradient in own):
-                uses.append(make(own, patients))
-        return [*uses, *self._added]
+                yield make(own, patients)
+
+
+def _node(output: Tensor) -> Node:
+    if output.grad_fn is None:
+        raise WardroundError("tape: an output that needs no gradient cannot be watched")
+    return output.grad_fn
 
 
 def _the_one(grads: list[Tensor | None]) -> Tensor:

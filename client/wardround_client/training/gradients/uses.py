@@ -1,5 +1,6 @@
 """What a layer call leaves behind, and how per-patient gradients come out of it."""
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -49,17 +50,21 @@ ROW = 4096
 
 
 def squared_rows(gradients: Tensor) -> Tensor:
-    """[patients, ...] -> [patients] float64: squared norm of each row.
+    """[patients, ...] -> [patients] float64: squared norm of each row."""
+    return row_squares(gradients).double()
 
-    Short runs are summed in the values' own precision, the runs in float64.
-    """
-    rows = gradients.reshape(len(gradients), -1)
+
+def row_squares(gradients: Tensor) -> Tensor:
+    """The same in the values' own precision where a row is short: runs are summed in float64."""
+    rows = gradients if gradients.dim() == 2 else gradients.reshape(gradients.shape[0], -1)
     values = rows.shape[1]
+    if values <= ROW:
+        short: Tensor = torch.linalg.vecdot(rows, rows)
+        return short
     whole = values - values % ROW
     squares: Tensor = torch.linalg.vecdot(rows[:, whole:], rows[:, whole:]).double()
-    if whole:
-        runs = rows[:, :whole].reshape(len(rows), -1, ROW)
-        squares = squares + torch.linalg.vecdot(runs, runs).sum(dim=1, dtype=torch.float64)
+    runs = rows[:, :whole].reshape(len(rows), -1, ROW)
+    squares += torch.linalg.vecdot(runs, runs).sum(dim=1, dtype=torch.float64)
     return squares
 
 
@@ -93,7 +98,7 @@ class FormedUse:
 
     def squared_norms(self) -> Tensor:
         """Sum over the parameters."""
-        return torch.stack([squared_rows(gradients) for gradients in self.formed]).sum(dim=0)
+        return functools.reduce(torch.add, [squared_rows(g) for g in self.formed])
 
     def weighted_sum(self, factors: Tensor) -> tuple[Tensor, ...]:
         """One matrix-vector product a parameter."""
@@ -112,6 +117,9 @@ def unshared(uses: Sequence[Use]) -> list[Use]:
 
     Uses that share a parameter, directly or over others, become one FormedUse.
     """
+    used = [id(parameter) for use in uses for parameter in use.parameters]
+    if len(set(used)) == len(used):
+        return list(uses)
     groups: list[list[Use]] = []
     for use in uses:
         own = {id(parameter) for parameter in use.parameters}
