@@ -62,7 +62,7 @@ def test_no_release_costs_nothing():
 
 
 def test_epsilon_is_that_of_dp_accounting_and_rdp_brackets_it_from_above():
-    for releases in schedules(20):
+    for releases in schedules(5):
         spent = epsilon_spent(releases, delta=DELTA)
         assert spent == pytest.approx(direct_epsilon(releases, DELTA), abs=1e-6)
         assert spent <= epsilon_by_rdp(releases, delta=DELTA) <= 1.5 * spent + 0.05
