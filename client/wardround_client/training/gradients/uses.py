@@ -123,11 +123,13 @@ def unshared(uses: Sequence[Use]) -> list[Use]:
     groups: list[list[Use]] = []
     for use in uses:
         own = {id(parameter) for parameter in use.parameters}
-        touching = [
-            group for group in groups if any(own & {id(p) for p in u.parameters} for u in group)
-        ]
-        groups = [group for group in groups if group not in touching]
-        groups.append([*(u for group in touching for u in group), use])
+        joined, apart = [use], []
+        for group in groups:
+            if any(id(parameter) in own for other in group for parameter in other.parameters):
+                joined = [*group, *joined]
+            else:
+                apart.append(group)
+        groups = [*apart, joined]
     return [group[0] if len(group) == 1 else _added(group) for group in groups]
 
 
