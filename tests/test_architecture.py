@@ -146,7 +146,7 @@ def test_the_sides_share_the_protocol_and_nothing_else():
     assert wrong == []
 
 
-AUDITOR = ("audit", "evidence", "evaluation", "privacy", "study")
+AUDITOR = ("audit", "evidence", "evaluation", "privacy", "statistics", "study")
 
 
 @pytest.mark.parametrize("part", AUDITOR)
