@@ -13,7 +13,7 @@ from wardround.cli.output import AsJson, say
 
 if TYPE_CHECKING:
     from wardround.study.manifest import Study
-    from wardround_client.ledger import Ledger, Release
+    from wardround_client.ledger import Ledger, Release, RunSpent
     from wardround_client.ledger.forecast import Forecast
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Privacy spent on a data set.")
@@ -63,24 +63,10 @@ def history(
     as_json: AsJson = False,
 ) -> None:
     """List every run that touched a data set, with epsilon after it."""
-    lines = []
+    lines: list[dict[str, object]] = []
     for dataset, path in _ledgers(directory):
         with _reading(path, dataset) as ledger:
-            lines += [
-                {
-                    "dataset": dataset,
-                    "study": line.study_digest,
-                    "run": line.run,
-                    "first": line.first_reserved_at,
-                    "releases": line.releases,
-                    "never_sent": line.never_sent,
-                    "exact": line.exact,
-                    "epsilon_of_run": _rounded(line.epsilon_of_run),
-                    "epsilon_after": _rounded(line.epsilon_after),
-                    "clock_went_back": line.clock_went_back,
-                }
-                for line in ledger.history(delta=delta)
-            ]
+            lines += [_run_row(dataset, line) for line in ledger.history(delta=delta)]
     if file is not None:
         _draw(file, directory, delta)
     if as_json:
@@ -134,6 +120,21 @@ def forecast(
         f"{dataset}: epsilon {after:.3f} of {budget:g} after {found.name}: it fits.",
         as_json=as_json,
     )
+
+
+def _run_row(dataset: str, line: "RunSpent") -> dict[str, object]:
+    return {
+        "dataset": dataset,
+        "study": line.study_digest,
+        "run": line.run,
+        "first": line.first_reserved_at,
+        "releases": line.releases,
+        "never_sent": line.never_sent,
+        "exact": line.exact,
+        "epsilon_of_run": _rounded(line.epsilon_of_run),
+        "epsilon_after": _rounded(line.epsilon_after),
+        "clock_went_back": line.clock_went_back,
+    }
 
 
 def _releases_of(directory: Path, dataset: str) -> "tuple[Release, ...]":
