@@ -268,6 +268,14 @@ def bent(ward):
     return Bent(ward)
 
 
+@pytest.fixture(scope="module")
+def asked(tmp_path_factory):
+    """One session for what is refused before anything is written: the tests can share it."""
+    ward = Ward.make(tmp_path_factory.mktemp("ward"))
+    yield Bent(ward)
+    ward.close()
+
+
 def test_a_statistics_attempt_is_answered_once(bent):
     assert isinstance(bent.ask(bent.spec()), Update)
     again = bent.ask(bent.spec())
@@ -290,8 +298,8 @@ def test_statistics_after_training_are_refused(bent):
 @pytest.mark.parametrize(
     "change", [{"lanes": 7}, {"limit": 9}, {"scale": 2.0}, {"round": 1}, {"model_digest": "9" * 64}]
 )
-def test_a_statistics_spec_that_differs_from_the_study_is_refused(bent, change):
-    assert bent.ask(bent.spec().to_json() | change).code is RefusalCode.SPEC
+def test_a_statistics_spec_that_differs_from_the_study_is_refused(asked, change):
+    assert asked.ask(asked.spec().to_json() | change).code is RefusalCode.SPEC
 
 
 def test_a_study_without_statistics_refuses_to_count(ward):
@@ -302,14 +310,14 @@ def test_a_study_without_statistics_refuses_to_count(ward):
     assert rows_of(ward, HARBOUR) is None
 
 
-def test_training_without_the_statistics_that_scale_it_is_refused(bent):
-    assert bent.ask(bent.talk.spec()).code is RefusalCode.SPEC
+def test_training_without_the_statistics_that_scale_it_is_refused(asked):
+    assert asked.ask(asked.talk.spec()).code is RefusalCode.SPEC
 
 
-def test_training_on_other_statistics_than_those_in_the_spec_is_refused(bent):
-    spec = bent.scaled(bent.released())
-    assert bent.ask(spec, bent.released(shift=256).to_json()).code is RefusalCode.SPEC
-    assert bent.ask(spec, {"hospitals": 3, "sums": [1]}).code is RefusalCode.SPEC
+def test_training_on_other_statistics_than_those_in_the_spec_is_refused(asked):
+    spec = asked.scaled(asked.released())
+    assert asked.ask(spec, asked.released(shift=256).to_json()).code is RefusalCode.SPEC
+    assert asked.ask(spec, {"hospitals": 3, "sums": [1]}).code is RefusalCode.SPEC
 
 
 def test_other_statistics_later_in_a_session_are_refused(bent):
@@ -319,9 +327,9 @@ def test_other_statistics_later_in_a_session_are_refused(bent):
     assert isinstance(bent.ask(bent.scaled(first, number=1), first.to_json()), Update)
 
 
-def test_hospitals_that_were_given_other_statistics_do_not_cancel(bent):
+def test_hospitals_that_were_given_other_statistics_do_not_cancel(asked):
     """What each scales by is inside its masks: the sum of two stories stays uniform."""
-    first, other = bent.scaled(bent.released()), bent.scaled(bent.released(shift=256))
+    first, other = asked.scaled(asked.released()), asked.scaled(asked.released(shift=256))
     assert first.transcript() != other.transcript()
 
 

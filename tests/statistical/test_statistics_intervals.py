@@ -24,7 +24,7 @@ COHORTS = ({"name": "older", "conditions": [{"column": "age", "range": [60, 90]}
 LAYOUT = StatisticsLayout.of(CONTRACT, plan_of(cohort=COHORTS))
 EPSILON, DELTA = 1.0, 1e-5
 HOSPITALS = 4
-RELEASES = 1500
+RELEASES = 1000
 
 
 def drawn(hospitals, share, randomness, releases):
@@ -42,7 +42,7 @@ def fits_variance(values, deviation):
 
 @pytest.fixture(scope="module")
 def pooled():
-    """Sums over four hospitals, 1500 times anew, with the noise and without."""
+    """Sums over four hospitals, 1000 times anew, with the noise and without."""
     multiplier = gaussian_count_noise(EPSILON, DELTA)
     share = statistics_share(multiplier, LAYOUT, hospitals=HOSPITALS, honest=HOSPITALS - 1)
     tables = [random_table(700, seed=seed) for seed in range(HOSPITALS)]
@@ -140,7 +140,7 @@ def test_the_interval_of_a_count_is_exact_and_noise_a_fifth_larger_is_seen(poole
     assert holds_95(held(found[1.2], PICKS[name], truth), RELEASES) < 1e-4
 
 
-MANY = 10_000
+MANY = 6_000
 
 
 def moments_drawn(patients, mean, square, noise, patients_noise, seed):
@@ -203,7 +203,7 @@ def test_the_interval_of_a_quantile_holds_at_least_95(share):
     edges = np.linspace(20, 90, 11)
     bins, _ = np.histogram(values, edges)
     truth = np.quantile(values, share, method="inverted_cdf")
-    noise, tries = 12.0, 4000
+    noise, tries = 12.0, 2000
     found = [
         quantile(bins + noise * random.standard_normal(10), edges, share, noise)
         for _ in range(tries)

@@ -111,7 +111,7 @@ PLANS = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(TABLES, PLANS, st.integers(0, 2**32 - 1))
 def test_one_patient_more_changes_the_vector_by_no_more_than_is_claimed(size, plan, seed):
     layout = layout_of(**plan)

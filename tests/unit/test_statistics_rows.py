@@ -121,7 +121,7 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("rows")
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(RECORDS, RECORDS, st.randoms(use_true_random=False))
 def test_a_patient_with_any_records_moves_the_vector_by_one_patient(folder, others, own, shuffle):
     own = [("z", *record[1:]) for record in own]
