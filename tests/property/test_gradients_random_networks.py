@@ -93,7 +93,8 @@ def row_networks(draw):
 
 
 def loss(outputs, labels):
-    return nn.functional.cross_entropy(outputs, labels, reduction="none")
+    # A cross entropy that is far from 0 or 1 would leave rounding as the gradient.
+    return (outputs - nn.functional.one_hot(labels, 3)).square().mean(dim=1)
 
 
 def freeze_some(draw, model):

@@ -14,6 +14,7 @@ from wardround_client.training.gradients.uses import exact_enough, gram_squares,
 # Patches and gradients of so many bytes at once: what stays in a core's cache in between.
 FORMED_AT_ONCE_BYTES = 3 << 19
 RECORDS_AT_ONCE = 8
+GRAMS_AT_ONCE = 16
 # A layer's per-patient gradients are kept up to here; beyond, the sum is a convolution again.
 KEPT_BYTES = 64 << 20
 
@@ -43,7 +44,7 @@ class ConvolutionUse:
 
     Either each patient's gradient is formed, patches times output gradients, in parts that fit the
     cache, and kept for the sum; or, where positions are few beside the kernel's size, norms come
-    from Gram matrices and the sum from one weighted convolution. (Bu et al. 2022)
+    from Gram matrices and the sum from one product over all positions. (Bu et al. 2022)
     """
 
     def __init__(
@@ -57,6 +58,8 @@ class ConvolutionUse:
         self._layer, self._geometry = layer, geometry
         self._inputs, self._grads, self._patients = inputs, output_gradients, patients
         self._out = output_gradients.shape[2:]
+        self._wide = geometry.wide(inputs.shape[1])
+        self._rows: list[Tensor] = []
         self._kept: list[tuple[slice, list[Tensor]]] = []
         self._bias: Tensor | None = None
 
@@ -82,7 +85,7 @@ class ConvolutionUse:
         """One matrix-vector product over what was kept, else one weighted convolution."""
         sums: list[Tensor] = []
         if self._layer.weight.requires_grad:
-            sums = [self._sum_of_kept(factors) if self._kept else self._convolved(factors)]
+            sums = [self._weight_sum(factors)]
         if self._trains_bias():
             bias = self._bias_gradients() if self._bias is None else self._bias
             sums.append(factors.to(bias.dtype) @ bias)
@@ -128,17 +131,21 @@ class ConvolutionUse:
                 self._kept.append((here, pieces))
 
     def _square_by_gram(self, squares: Tensor) -> None:
-        for here, inputs, grads, own in self._parts():
+        for here, inputs, grads, own in self._parts(GRAMS_AT_ONCE):
             acts = self._geometry.rows(self._geometry.padded(inputs), self._out)
+            self._rows.append(acts)
             both = (grads.flatten(2).mT, acts)
             rows = (own.together(t).flatten(1, 2) for t in both)
             squares[here] += gram_squares(*rows)
 
     def _formed(self) -> Iterator[tuple[slice, list[Tensor]]]:
         """Patients of a part, and their gradients in pieces: [patients, inputs, outputs]."""
-        for here, inputs, grads, own in self._parts():
+        size = self._out.numel() * self._inputs.shape[1] * self._geometry.kernel[-1]
+        size = 4 * (size + self._layer.weight.numel())
+        at_once = min(RECORDS_AT_ONCE, max(1, FORMED_AT_ONCE_BYTES // size))
+        for here, inputs, grads, own in self._parts(at_once):
             padded = self._geometry.padded(inputs)
-            if self._geometry.wide(inputs.shape[1]):
+            if self._wide:
                 outer = grads.flatten(2).mT
                 rows = self._geometry.pixels(padded, self._out)
                 pieces = [own.summed(torch.bmm(row.mT, outer)) for row in rows]
@@ -148,10 +155,7 @@ class ConvolutionUse:
                 pieces = [own.summed(columns @ grouped.mT)]
             yield here, pieces
 
-    def _parts(self) -> Iterator[tuple[slice, Tensor, Tensor, Patients]]:
-        size = 4 * (self._out.numel() * self._inputs.shape[1] * self._geometry.kernel[-1])
-        size += 4 * self._layer.weight.numel()
-        at_once = min(RECORDS_AT_ONCE, max(1, FORMED_AT_ONCE_BYTES // size))
+    def _parts(self, at_once: int) -> Iterator[tuple[slice, Tensor, Tensor, Patients]]:
         for here, records, own in self._patients.parts(at_once):
             inputs, grads = exact_enough(self._inputs[records]), exact_enough(self._grads[records])
             yield here, inputs, grads, own
@@ -159,13 +163,31 @@ class ConvolutionUse:
     def _as_weight(self, pieces: list[Tensor]) -> Tensor:
         """[..., inputs, outputs] in pieces -> [..., *shape of the weight]."""
         shape = self._layer.weight.shape
-        if self._geometry.wide(self._inputs.shape[1]):
+        if self._wide:
             kernel = torch.stack(pieces, dim=-3)
             lead = kernel.shape[:-3]
             kernel = kernel.reshape(*lead, *shape[2:], shape[1], shape[0])
             return kernel.movedim((-1, -2), (-4, -3))
         (columns,) = pieces
         return columns.mT.reshape(*columns.shape[:-3], *shape)
+
+    def _weight_sum(self, factors: Tensor) -> Tensor:
+        if self._kept:
+            return self._sum_of_kept(factors)
+        return self._sum_of_rows(factors) if self._rows else self._convolved(factors)
+
+    def _sum_of_rows(self, factors: Tensor) -> Tensor:
+        """One matrix product over all positions: faster than a convolution where they are few."""
+        scaled = self._scaled(factors).flatten(2).mT.flatten(0, 1)
+        columns = torch.cat(self._rows).flatten(0, 1).mT @ scaled
+        if self._wide:
+            return self._as_weight(list(columns.chunk(self._geometry.kernel[0])))
+        return self._as_weight([columns[None]])
+
+    def _scaled(self, factors: Tensor) -> Tensor:
+        grads = exact_enough(self._grads)
+        records = self._patients.of_records(factors).to(grads.dtype)
+        return grads * records.view(-1, *[1] * (grads.dim() - 1))
 
     def _sum_of_kept(self, factors: Tensor) -> Tensor:
         sums: list[Tensor] | None = None
@@ -176,16 +198,20 @@ class ConvolutionUse:
         return self._as_weight(sums or [])
 
     def _convolved(self, factors: Tensor) -> Tensor:
-        inputs, grads = exact_enough(self._inputs), exact_enough(self._grads)
-        records = self._patients.of_records(factors).to(grads.dtype)
-        grads = grads * records.view(-1, *[1] * (grads.dim() - 1))
+        inputs, grads = exact_enough(self._inputs), self._scaled(factors)
         padding = self._geometry.plain_padding
         if padding is None:
             inputs, padding = self._geometry.padded(inputs), (0,) * len(self._out)
-        weight: Tensor = torch.ops.aten.convolution_backward(
+        weight = self._layer.weight.detach().to(grads.dtype)
+        if len(self._out) == 2:
+            # Several times as fast for large kernels as the ordinary layout.
+            inputs, grads, weight = (
+                t.contiguous(memory_format=torch.channels_last) for t in (inputs, grads, weight)
+            )
+        found: Tensor = torch.ops.aten.convolution_backward(
             grads,
             inputs,
-            self._layer.weight.detach().to(grads.dtype),
+            weight,
             None,
             self._geometry.stride,
             padding,
@@ -195,4 +221,4 @@ class ConvolutionUse:
             self._geometry.groups,
             (False, True, False),
         )[1]
-        return weight
+        return found

@@ -93,6 +93,6 @@ class Geometry:
 
     def rows(self, padded: Tensor, out: torch.Size) -> Tensor:
         """[records, positions, channels x taps], in any order of the latter; one group."""
-        if len(self.kernel) == 2:
+        if self.wide(padded.shape[1]):
             return torch.cat(self.pixels(padded, out), dim=2)
         return self.columns(padded, out)[:, 0].mT
