@@ -187,9 +187,13 @@ def check_the_probe_sees_the_noise(mechanism):
 def less_noise(part):
     """Noise of a part of its deviation that is reported as whole."""
 
-    def of_sum(clipped, *, noise_multiplier, randomness):
-        less = add_noise(clipped, noise_multiplier=part * noise_multiplier, randomness=randomness)
-        return replace(less, done=replace(less.done, noise_multiplier=noise_multiplier))
+    def of_sum(clipped, *, noise_multiplier, **rest):
+        less = add_noise(clipped, noise_multiplier=part * noise_multiplier, **rest)
+        squares = part**2 * less.probe.sum_of_squares_over_variance
+        probe = replace(less.probe, sum_of_squares_over_variance=squares)
+        return replace(
+            less, done=replace(less.done, noise_multiplier=noise_multiplier), probe=probe
+        )
 
     def of_share(clipped, *, share_variance, randomness):
         less = add_share(
@@ -203,8 +207,8 @@ def less_noise(part):
 
 
 def noise_from_a_fixed_seed():
-    def of_sum(clipped, *, noise_multiplier, randomness):
-        return add_noise(clipped, noise_multiplier=noise_multiplier, randomness=seeded(0))
+    def of_sum(clipped, **rest):
+        return add_noise(clipped, **{**rest, "randomness": seeded(0)})
 
     def of_share(clipped, *, share_variance, randomness):
         return add_share(clipped, share_variance=share_variance, randomness=seeded(0))
@@ -213,8 +217,8 @@ def noise_from_a_fixed_seed():
 
 
 def no_noise_for_an_empty_sample():
-    def of_sum(clipped, *, noise_multiplier, randomness):
-        honest = add_noise(clipped, noise_multiplier=noise_multiplier, randomness=randomness)
+    def of_sum(clipped, **rest):
+        honest = add_noise(clipped, **rest)
         if clipped.values.any():
             return honest
         return NoisedSum(values=clipped.values, done=honest.done, probe=honest.probe)

@@ -84,7 +84,9 @@ def test_all_hospitals_but_the_colluders_make_up_the_noise_that_epsilon_needs():
 def test_the_sensitivity_counts_one_patient_and_the_rounding_of_every_lane():
     share = training_share(distributed(), 3, 100)
     one_patient = 1.0 * 1.0 / 15.0 * share.scale
-    assert share.sensitivity_lanes == pytest.approx(one_patient * (1 + 1e-4 + 15e-6) + 10.0, rel=1e-12)
+    assert share.sensitivity_lanes == pytest.approx(
+        one_patient * (1 + 1e-4 + 15e-6) + 10.0, rel=1e-12
+    )
 
 
 def test_noise_too_small_for_the_accountant_is_refused_when_the_study_is_checked():
@@ -103,6 +105,18 @@ def test_every_cohort_that_the_study_allows_is_checked():
     check_training(narrow, most_hospitals=fits[-1], lanes=3)
     with pytest.raises(BadInput, match=f"for {fits[-1] + 1} hospitals"):
         check_training(narrow, most_hospitals=fits[-1] + 1, lanes=3)
+
+
+def test_a_count_that_alone_would_spend_the_noise_is_refused_when_the_study_is_checked():
+    adaptive = {"privacy__clipping": "adaptive", "privacy__adaptive_quantile": 0.5}
+    noise = study().noise_multiplier()
+    check_training(
+        study(**adaptive, privacy__adaptive_count_noise=0.51 * noise), most_hospitals=3, lanes=3
+    )
+    with pytest.raises(BadInput, match="adaptive_count_noise .* more than half"):
+        check_training(
+            study(**adaptive, privacy__adaptive_count_noise=0.5 * noise), most_hospitals=3, lanes=3
+        )
 
 
 def _refused(plan, hospitals):

@@ -294,6 +294,7 @@ def test_an_unclipped_sum_cannot_be_noised():
         add_noise(
             ClippedSum(values=torch.ones(2), clip_norm_l2=None),
             noise_multiplier=1.0,
+            expected_batch=1.0,
             randomness=seeded(0),
         )
 

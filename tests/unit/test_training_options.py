@@ -259,8 +259,8 @@ def test_a_plan_with_options_that_contradict_each_other_is_refused(wrong):
 
 def test_a_noised_sum_lies_on_a_grid_finer_than_a_millionth_of_the_noise():
     clipped = ClippedSum(values=torch.randn(1000) / 3, clip_norm_l2=0.3)
-    noisy = add_noise(clipped, noise_multiplier=1.1, randomness=seeded(3))
-    deviation = 1.1 * 0.3
+    noisy = add_noise(clipped, noise_multiplier=1.1, expected_batch=100.0, randomness=seeded(3))
+    deviation = 1.1 * 0.3 * 1.0002
     grid = 2.0 ** math.floor(math.log2(deviation * 2**-20))
     steps = noisy.values.double().numpy() / grid
     assert np.array_equal(steps, np.rint(steps))

@@ -9,7 +9,6 @@ from wardround.errors import BadInput
 from wardround.models.networks import parameters_of
 from wardround.randomness import Randomness
 from wardround_client.training.adaptive import AdaptiveClip
-from wardround_client.training.noise import NoiseProbe
 from wardround_client.training.per_patient import RECORDS_AT_ONCE, PerRecordLoss, per_patient
 from wardround_client.training.plan import PatientRecords, StepSizes, TrainingPlan
 from wardround_client.training.report import SALT_BYTES, EngineReport, StepDone, report_steps
@@ -65,7 +64,7 @@ def train(
                 clip_norm_l2=clip_norm_l2,
                 records_at_once=records_at_once,
             )
-            total, done = _noise(clipped, batch, plan, randomness)
+            total, done = _noise(clipped, batch, plan, sizes, randomness)
             steps.append(done)
             clip_norm_l2 = _next_clip_norm(adaptive, clipped, batch, randomness)
             _set_gradients(trainable, total / sizes.expected_batch)
@@ -93,7 +92,11 @@ def _optimiser(trainable: list[nn.Parameter], sizes: StepSizes) -> torch.optim.O
 
 
 def _noise(
-    clipped: ClippedSum, batch: Batch, plan: TrainingPlan, randomness: Randomness
+    clipped: ClippedSum,
+    batch: Batch,
+    plan: TrainingPlan,
+    sizes: StepSizes,
+    randomness: Randomness,
 ) -> tuple[Tensor, StepDone]:
     done = StepDone(
         batch_size=batch.patients,
@@ -106,12 +109,13 @@ def _noise(
         return clipped.values, done
     # An empty sample gets noise as well: a step without would tell that nobody was drawn.
     private = add_noise(
-        clipped, noise_multiplier=plan.gradient_noise_multiplier, randomness=randomness
+        clipped,
+        noise_multiplier=plan.gradient_noise_multiplier,
+        expected_batch=sizes.expected_batch,
+        randomness=randomness,
     )
     noise = replace(private.done, count_noise=plan.adaptive_count_noise)
-    variance = (noise.noise_multiplier * noise.clip_norm_l2) ** 2
-    probe = NoiseProbe.of(private.probe, variance=variance)
-    return private.values, replace(done, noise=noise, probe=probe)
+    return private.values, replace(done, noise=noise, probe=private.probe)
 
 
 def _adaptive_clip(plan: TrainingPlan, sizes: StepSizes) -> AdaptiveClip | None:

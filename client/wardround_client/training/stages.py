@@ -18,7 +18,7 @@ from torch import Tensor
 
 from wardround.errors import WardroundError
 from wardround.masking.quantise import Lanes, quantise
-from wardround.privacy.noise_shares import noise_tail
+from wardround.privacy.noise_shares import arithmetic_factor, noise_tail
 from wardround.randomness import Randomness
 from wardround_client.training.noise import PROBE_VALUES, NoiseProbe, discrete_gaussian, gaussian
 
@@ -67,7 +67,7 @@ class NoisedSum:
 
     values: Tensor = field(repr=False)
     done: NoiseDone
-    probe: Vector = field(repr=False)
+    probe: NoiseProbe = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,15 +112,18 @@ class ClearUpdate:
     values: Vector = field(repr=False)
 
 
-def add_noise(clipped: ClippedSum, *, noise_multiplier: float, randomness: Randomness) -> NoisedSum:
+def add_noise(
+    clipped: ClippedSum, *, noise_multiplier: float, expected_batch: float, randomness: Randomness
+) -> NoisedSum:
     """Add N(0, (noise_multiplier * clip_norm_l2)^2) to every coordinate (Abadi et al. 2016).
 
+    The deviation is larger by what float32 adds to a patient's part of the sum (decision 0006).
     Sum and noise are added in float64 and rounded to a grid of 2^-20 deviations or less: the low
     bits of a float would tell which sums are possible and which not (Mironov 2012).
     """
     if clipped.clip_norm_l2 is None:
         raise WardroundError("noise: the sum is not clipped, so no noise protects it")
-    scale = noise_multiplier * clipped.clip_norm_l2
+    scale = noise_multiplier * clipped.clip_norm_l2 * arithmetic_factor(expected_batch)
     coordinates = clipped.values.numel()
     total = gaussian(coordinates + PROBE_VALUES, scale=scale, randomness=randomness)
     total[:coordinates] += clipped.values.numpy()
@@ -131,7 +134,9 @@ def add_noise(clipped: ClippedSum, *, noise_multiplier: float, randomness: Rando
     values = total.astype(np.float32)
     done = NoiseDone(noise_multiplier=noise_multiplier, clip_norm_l2=clipped.clip_norm_l2)
     return NoisedSum(
-        values=torch.from_numpy(values[:coordinates]), done=done, probe=values[coordinates:]
+        values=torch.from_numpy(values[:coordinates]),
+        done=done,
+        probe=NoiseProbe.of(values[coordinates:], variance=scale**2),
     )
 
 

@@ -47,8 +47,8 @@ class StepScale:
         ... )
         16396.686976
         """
-        arithmetic = TOLERANCE + TOLERANCE_A_PATIENT * self.expected_batch
-        return self.one_patient * scale * (1.0 + arithmetic) + math.sqrt(lanes)
+        moved = self.one_patient * arithmetic_factor(self.expected_batch)
+        return moved * scale + math.sqrt(lanes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +65,15 @@ class NoiseShare:
     def tail(self) -> int:
         """What is kept free below the limit for the noise."""
         return noise_tail(self.variance)
+
+
+def arithmetic_factor(expected_batch: float) -> float:
+    """What a clip norm is multiplied by to bound the change of a sum that float32 holds.
+
+    >>> arithmetic_factor(100.0)
+    1.0002
+    """
+    return 1.0 + TOLERANCE + TOLERANCE_A_PATIENT * expected_batch
 
 
 def share_variance(noise_multiplier: float, *, sensitivity_lanes: float, honest: int) -> int:

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from wardround.errors import ProtocolViolation
+from wardround.errors import BadInput, ProtocolViolation
 from wardround.evaluation.histograms import CountsLayout, CountsMode
 from wardround.masking.quantise import choose_scale, largest_limit
 from wardround.masking.round_spec import Purpose, RoundSpec
@@ -170,7 +170,13 @@ def training_share(study: StudyPlan, hospitals: int, lanes: int) -> NoiseShare:
 
 def check_training(study: StudyPlan, *, most_hospitals: int, lanes: int) -> None:
     """Raise BadInput when the study's noise cannot be had for some cohort that it allows."""
-    study.noise_multiplier()
+    noise_multiplier = study.noise_multiplier()
+    of_count = study.privacy.adaptive_count_noise
+    if of_count is not None and 2.0 * of_count <= noise_multiplier:
+        raise BadInput(
+            f"privacy: adaptive_count_noise {of_count:g} came, more than half of the noise "
+            f"multiplier {noise_multiplier:g} was due, or the count alone spends it"
+        )
     for hospitals in range(study.rounds.quorum, max(study.rounds.quorum, most_hospitals) + 1):
         if study.rounds.count:
             training_scale(study, hospitals, lanes)
