@@ -113,7 +113,7 @@ def test_a_count_that_alone_would_spend_the_noise_is_refused_when_the_study_is_c
     check_training(
         study(**adaptive, privacy__adaptive_count_noise=0.51 * noise), most_hospitals=3, lanes=3
     )
-    with pytest.raises(BadInput, match="adaptive_count_noise .* more than half"):
+    with pytest.raises(BadInput, match=r"adaptive_count_noise .* more than half"):
         check_training(
             study(**adaptive, privacy__adaptive_count_noise=0.5 * noise), most_hospitals=3, lanes=3
         )
