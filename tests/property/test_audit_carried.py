@@ -22,7 +22,7 @@ MEMBERS = (
     "keys.json",
     "countersignatures.json",
     "report.json",
-    "report.signature",
+    "statement.dsse.json",
     "VERIFY.md",
     "logs/coordinator.jsonl",
     "logs/coordinator.checkpoint",

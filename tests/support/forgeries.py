@@ -279,7 +279,7 @@ def report_not_canonical(fed: Federation) -> bytes:
 def report_signed_by_another(fed: Federation) -> bytes:
     content = unpack(sealed(fed.parts()))
     thief = unpack(bundle_bytes(fed.parts(), honest_report(), identity=new_identity("thief")))
-    return pack({**content, "report.signature": thief["report.signature"]})
+    return pack({**content, "statement.dsse.json": thief["statement.dsse.json"]})
 
 
 def late_approval(fed: Federation) -> None:

@@ -19,22 +19,23 @@ from wardround.audit.container import (
 from wardround.audit.countersign import Countersignature
 from wardround.audit.derive import derive_report
 from wardround.audit.evidence import Evidence, coordinator_log, hospital_log
+from wardround.audit.statement import STATEMENT, report_statement
 from wardround.canonical import Json, canonical_bytes, parse_canonical
 from wardround.durable import write_durably
 from wardround.errors import BadInput, VerificationFailed
+from wardround.evidence.dsse import seal
 from wardround.evidence.export import read_export
 from wardround.evidence.note import MAX_NOTE_BYTES
 from wardround.identity import PUBLIC_KEY_BYTES, SIGNATURE_BYTES, Identity
 from wardround.study.files import read_signed_study
 
-REPORT_PURPOSE = b"report"
-STUDY, KEYS, REPORT, REPORT_SIGNATURE = "study.json", "keys.json", "report.json", "report.signature"
+STUDY, KEYS, REPORT = "study.json", "keys.json", "report.json"
 COUNTERSIGNATURES, GUIDE = "countersignatures.json", "VERIFY.md"
 COORDINATOR_LOG = "logs/coordinator"
 HOSPITAL_LOGS = "logs/hospitals/"
 ENTRIES, CHECKPOINT = ".jsonl", ".checkpoint"
 
-_SINGLE = frozenset({STUDY, KEYS, REPORT, REPORT_SIGNATURE, COUNTERSIGNATURES, GUIDE})
+_SINGLE = frozenset({STUDY, KEYS, REPORT, STATEMENT, COUNTERSIGNATURES, GUIDE})
 _JSON_LIMIT_BYTES = 32 << 20
 
 
@@ -72,7 +73,7 @@ class Bundle:
 
     parts: RunEvidence
     report: bytes = field(repr=False)
-    report_signature: bytes
+    statement: bytes = field(repr=False)
     manifest: bytes = field(repr=False)
     manifest_signature: bytes
 
@@ -95,7 +96,7 @@ def bundle_bytes(parts: RunEvidence, report: bytes, *, identity: Identity) -> by
         KEYS: _keys_bytes(parts),
         COUNTERSIGNATURES: _countersignature_bytes(parts),
         REPORT: report,
-        REPORT_SIGNATURE: _hex_line(identity.sign(REPORT_PURPOSE, report)),
+        STATEMENT: seal(report_statement(report), identity),
         GUIDE: files("wardround.audit").joinpath("templates/VERIFY.md").read_bytes(),
         **_log_members(COORDINATOR_LOG, parts.coordinator),
     }
@@ -145,7 +146,7 @@ def bundle_of(members: Mapping[str, bytes]) -> Bundle:
     return Bundle(
         parts=parts,
         report=members[REPORT],
-        report_signature=_signature(members[REPORT_SIGNATURE], REPORT_SIGNATURE),
+        statement=members[STATEMENT],
         manifest=members[MANIFEST],
         manifest_signature=_signature(members[MANIFEST_SIGNATURE], MANIFEST_SIGNATURE),
     )

@@ -8,8 +8,6 @@ from wardround.audit.attempts import Attempt
 from wardround.audit.bodies import HospitalJoined
 from wardround.audit.bundle import (
     COUNTERSIGNATURES,
-    REPORT_PURPOSE,
-    REPORT_SIGNATURE,
     STUDY,
     Bundle,
     LogExport,
@@ -17,9 +15,11 @@ from wardround.audit.bundle import (
 from wardround.audit.container import MANIFEST_PURPOSE, MANIFEST_SIGNATURE
 from wardround.audit.countersign import Countersignature, verify_countersignature
 from wardround.audit.evidence import COORDINATOR, Evidence, Record, hospital_place
+from wardround.audit.statement import STATEMENT, check_statement
 from wardround.audit.verdicts import Failure
 from wardround.errors import WardroundError
 from wardround.evidence.checkpoint import origin_of, verify_checkpoint
+from wardround.evidence.dsse import open_envelope
 from wardround.identity import fingerprint, verify
 from wardround.masking.directory import Directory
 from wardround.masking.run_key import SignedRunKey
@@ -44,9 +44,11 @@ def check_signatures(bundle: Bundle, pins: Pins) -> Iterator[Failure]:
     yield from _failed(
         "study-signature", STUDY, lambda: read_signed_study(parts.signed_study, signer=key)
     )
-    report = _signed(key, REPORT_PURPOSE, bundle.report, bundle.report_signature)
+    report = partial(open_envelope, bundle.statement, key, what=STATEMENT)
     manifest = _signed(key, MANIFEST_PURPOSE, bundle.manifest, bundle.manifest_signature)
-    yield from _failed("report-signature", REPORT_SIGNATURE, report)
+    yield from _failed("report-signature", STATEMENT, report)
+    about = partial(check_statement, bundle.statement, bundle.report)
+    yield from _failed("statement-differs", STATEMENT, about)
     yield from _failed("manifest-signature", MANIFEST_SIGNATURE, manifest)
     yield from _check_checkpoint(COORDINATOR, COORDINATOR, parts.coordinator, key)
     for name, log in parts.hospitals.items():
