@@ -8,7 +8,7 @@ export OMP_NUM_THREADS := 1
 export FLWR_TELEMETRY_ENABLED := 0
 export FLWR_DISABLE_UPDATE_CHECK := 1
 
-.PHONY: setup demo demo-ct test test-all check bench-rounds bench-masking bench-transport bench-dp bench-utility clean
+.PHONY: setup demo demo-ct test test-all check bench-rounds bench-masking bench-transport bench-dp bench-utility bench-verify verifier clean
 
 setup: $(STAMP)
 
@@ -53,5 +53,12 @@ bench-dp: setup
 bench-utility: setup
 	$(BIN)/python -m tests.benchmarks.bench_utility
 
+bench-verify: setup
+	$(BIN)/python -m tests.benchmarks.bench_verify
+
+# One file for an auditor who installs nothing else: python3 -I dist/wardround-verify.pyz verify BUNDLE
+verifier: setup
+	$(BIN)/python deploy/verifier/build.py dist/wardround-verify.pyz
+
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf dist $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from wardround.audit.check_authentic import Pins
     from wardround.evidence.entry import Entry
 
-_ROSTER_LIMIT_BYTES = 1 << 20
 _BODY_CHARACTERS = 160
 
 app = typer.Typer(
@@ -127,27 +126,9 @@ def export(
 
 
 def _pins(coordinator_key: str, roster: Path | None) -> "Pins":
-    from wardround.audit.check_authentic import Pins
-    from wardround.canonical import parse_json
+    from wardround.audit.pins import read_pins
 
-    if coordinator_key and not _is_fingerprint(coordinator_key):
-        raise BadInput("--coordinator-key: 64 lower-case hex digits are due")
-    hospitals = None
-    if roster is not None:
-        try:
-            content = roster.read_bytes()
-        except OSError as error:
-            raise BadInput(f"--roster {roster.name}: {type(error).__name__}") from error
-        hospitals = parse_json(
-            content, what=f"--roster {roster.name}", limit_bytes=_ROSTER_LIMIT_BYTES
-        )
-        if not all(_is_fingerprint(value) for value in hospitals.values()):
-            raise BadInput(f"--roster {roster.name}: 64 lower-case hex digits are due per hospital")
-    return Pins(coordinator=coordinator_key or None, hospitals=hospitals)
-
-
-def _is_fingerprint(value: object) -> bool:
-    return isinstance(value, str) and len(value) == 64 and set(value) <= set("0123456789abcdef")
+    return read_pins(coordinator_key, roster)
 
 
 def _entries(directory: Path, study: str) -> "list[Entry]":
