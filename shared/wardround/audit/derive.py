@@ -12,7 +12,8 @@ from wardround.audit.guarantee import (
     charge_without_log,
     guarantee_of,
 )
-from wardround.audit.hazards import Case, hazards_of
+from wardround.audit.hazard_case import Case
+from wardround.audit.hazards import hazards_of
 from wardround.audit.outflow import not_protected, outflow_of
 from wardround.audit.participation import incidents_of, participation_of
 from wardround.audit.report_model import (
@@ -48,7 +49,14 @@ def report_of(evidence: Evidence, *, accountant: str | None = None) -> Report:
     charges = charges_of(evidence, attempts, releases)
     by = accountant or accounting.accountant()
     guarantee = guarantee_of(evidence, charges, accountant=by)
-    case = Case(evidence=evidence, attempts=attempts, releases=releases, guarantee=guarantee)
+    evaluation = evaluation_of(evidence, attempts, releases)
+    case = Case(
+        evidence=evidence,
+        attempts=attempts,
+        releases=releases,
+        guarantee=guarantee,
+        evaluation=evaluation,
+    )
     bare = guarantee.kind is GuaranteeClass.NONE
     return Report(
         schema="wardround.report/1",
@@ -59,7 +67,7 @@ def report_of(evidence: Evidence, *, accountant: str | None = None) -> Report:
         noise_audits=noise_audits_of(evidence),
         outflow=outflow_of(evidence, attempts, releases),
         participation=participation_of(evidence, attempts),
-        evaluation=evaluation_of(evidence, attempts, releases),
+        evaluation=evaluation,
         statistics=statistics_of(evidence, attempts, charges),
         not_protected=not_protected(study, without_noise=bare),
         hazards=hazards_of(case),
