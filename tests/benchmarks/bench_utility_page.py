@@ -13,20 +13,20 @@ from wardround.canonical import Json
 
 TITLES = {
     "heart": "Heart disease, four hospitals",
-    "breast": "Breast cancer, four hospitals made from one set",
+    "breast": "Breast cancer, one set dealt out to four",
 }
 NAMES = {
     "distributed": "distributed noise",
     "local": "local noise",
     "local-only": "each hospital alone",
     "none": "no noise",
-    "pooled": "all in one place, no noise",
+    "pooled": "pooled, no noise",
 }
 _COLOURS = {"distributed": "#0b6650", "local": "#b26a00", "local-only": "#ab1420"}
 _ASIDE = {"distributed": -5.0, "local": 0.0, "local-only": 5.0}  # so that whiskers do not overlap
 _INK, _SOFT, _GRID = "#14212b", "#56646f", "#d8dee3"
 _PANEL, _GAP, _HEIGHT = 300.0, 96.0, 270.0
-_LEFT, _TOP, _RIGHT, _BOTTOM = 58.0, 52.0, 20.0, 104.0
+_LEFT, _TOP, _RIGHT, _BOTTOM = 62.0, 52.0, 30.0, 104.0
 _STEPS = (0.01, 0.02, 0.05, 0.1)
 _MOST_TICKS = 7
 
@@ -76,7 +76,7 @@ def picture(lines: Sequence[Json]) -> str:
         'font-family="system-ui, Segoe UI, Roboto, DejaVu Sans, Arial, sans-serif" '
         f'font-size="12">\n<rect width="100%" height="100%" fill="#fff"/>\n'
         + "\n".join(panels)
-        + f"\n{_legend(height)}\n</svg>\n"
+        + f"\n{_legend(height, lines[0]['seeds'])}\n</svg>\n"
     )
 
 
@@ -133,7 +133,7 @@ def _range(values: Sequence[float]) -> tuple[float, float, float]:
     return low, high, step
 
 
-def _legend(height: float) -> str:
+def _legend(height: float, seeds: int) -> str:
     parts, left = [], _LEFT
     for way, name in NAMES.items():
         down = height - 30
@@ -147,7 +147,8 @@ def _legend(height: float) -> str:
             parts.append(_line(left, down, left + 24, down, _INK, width=1.5, dash=dash))
         parts.append(_text(left + 31, down + 4, name, colour=_INK))
         left += 48 + 6.4 * len(name)
-    parts.append(_text(_LEFT, height - 9, "Whiskers: 95 % interval of the mean over ten seeds"))
+    whiskers = f"Whiskers: 95 % interval of the mean over {seeds} seeds"
+    parts.append(_text(_LEFT, height - 9, whiskers))
     return "\n".join(parts)
 
 
