@@ -103,6 +103,7 @@ class Federation:
     clock: datetime = START
     releases: dict[str, list[SampledGaussian]] = field(default_factory=dict)
     audited: bool = False
+    witnessed: bool = False
 
     def fork(self) -> "Federation":
         """A copy whose logs can be changed."""
@@ -159,10 +160,12 @@ def federation(
     study: Study | None = None,
     keys: str = "",
     audited: bool = False,
+    witnessed: bool = False,
 ) -> Federation:
     """Run it all. `lost` = {hospital: (round from which it does not answer, reason)}.
 
-    `audited`: the hospitals audited their engines before, and measured their noise.
+    `audited`: the hospitals audited their engines before, and measured their noise. `witnessed`:
+    the coordinator logs the head of a hospital's log with each update, as the real one does.
     """
     study = study or study_of(names, rounds=rounds, changes=changes, keys=keys)
     fed = Federation(
@@ -171,6 +174,7 @@ def federation(
         hospitals={name: Party(name, new_identity(keys + name)) for name in study.names()},
         lost=dict(lost or {}),
         audited=audited,
+        witnessed=witnessed,
     )
     _open(fed)
     cohort, model = study.names(), _digest_of("model", 0)
@@ -298,6 +302,10 @@ def _attempt(fed: Federation, spec: RoundSpec, gone: Mapping[str, str]) -> str:
         received.append(entry)
     for entry in received:
         fed.coordinator.append("update-received", entry, at=fed.tick())
+        if fed.witnessed:
+            own = fed.hospitals[entry["hospital"]]
+            seen = {"actor": own.name, "size": len(own.entries), "head": head_of(own.entries)}
+            fed.coordinator.append("checkpoint-witnessed", seen, at=fed.tick())
     for name, reason in gone.items():
         missed = {"transcript": transcript, "hospital": name, "reason": reason}
         fed.coordinator.append("hospital-missed", missed, at=fed.tick())

@@ -30,7 +30,8 @@ Change = Callable[[Json], None]
 
 @lru_cache(maxsize=4)
 def honest(lost: bool = False) -> Federation:
-    return federation(rounds=2, lost={VICTIM: (1, "deadline")} if lost else None, audited=not lost)
+    gone = {VICTIM: (1, "deadline")} if lost else None
+    return federation(rounds=2, lost=gone, audited=not lost, witnessed=True)
 
 
 @lru_cache(maxsize=2)
@@ -299,7 +300,8 @@ def history_cut(fed: Federation) -> None:
 
 def swapped_signature(fed: Federation) -> None:
     first = of_type(fed.coordinator, "update-received", 0)
-    other = fed.coordinator.entries[first + 1].body["signature"]
+    second = of_type(fed.coordinator, "update-received", 1)
+    other = fed.coordinator.entries[second].body["signature"]
     rewritten(fed.coordinator, "update-received", set_to(signature=other))
 
 
