@@ -28,7 +28,7 @@ from wardround.audit.verdicts import Failure
 from wardround.errors import BadInput
 from wardround.evidence.checkpoint import parse_checkpoint
 
-_AFTER_THE_END = (RunClosed, HospitalMissed, CheckpointWitnessed)
+_AFTER_THE_END = (HospitalMissed, CheckpointWitnessed)
 
 Releases = dict[str, tuple[Release, ...]]
 

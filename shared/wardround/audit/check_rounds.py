@@ -160,9 +160,10 @@ def _end_agrees(evidence: Evidence, attempts: tuple[Attempt, ...]) -> Iterator[F
     if closed.body.rounds != rounds:
         reason = f"it says {closed.body.rounds} rounds, {rounds} were closed"
         yield Failure("end-differs", closed.log, closed.seq, reason)
-    there = set(counted[-1].spec.cohort) if counted else set()
-    for name in sorted(set(closed.body.hospitals_completed) - there):
-        reason = f"it says that {name} completed the run, and {name} was not in the last sum"
+    there = set.intersection(*(set(a.spec.cohort) for a in counted)) if counted else set()
+    for name in sorted(there ^ set(closed.body.hospitals_completed)):
+        said, was = ("does not say", "was") if name in there else ("says", "was not")
+        reason = f"it {said} that {name} completed the run, and {name} {was} in every sum"
         yield Failure("end-differs", closed.log, closed.seq, reason)
     after = [r for r in evidence.coordinator.records if r.seq > closed.seq]
     if any(hasattr(record.body, "spec") for record in after):

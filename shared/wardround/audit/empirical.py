@@ -13,6 +13,7 @@ from wardround.audit.bodies import (
     EngineAudited,
     EngineAuditRegistered,
     NoiseMeasured,
+    RunJoined,
 )
 from wardround.audit.evidence import Evidence, Log, Record
 from wardround.audit.verdicts import Failure
@@ -57,9 +58,20 @@ def empirical_faults(
             for release in releases.get(name, ())
             if isinstance(release.engine, Trained)
         )
-        for record in log.of(NoiseMeasured):
-            if record.body.run == evidence.run:
-                yield from _failures("noise-measured-differs", record, _noise(record.body, steps))
+        yield from _noise_measured(evidence.run, log, steps)
+
+
+def _noise_measured(run: str, log: Log, steps: int) -> Iterator[Failure]:
+    here = False
+    for record in log.records:
+        body = record.body
+        if isinstance(body, RunJoined):
+            here = body.run == run
+        elif isinstance(body, NoiseMeasured) and body.run == run:
+            yield from _failures("noise-measured-differs", record, _noise(body, steps))
+        elif isinstance(body, NoiseMeasured) and here:
+            reason = "it names another run than the one that the hospital was in"
+            yield Failure("noise-measured-differs", record.log, record.seq, reason)
 
 
 def _dry_runs(study: Study, log: Log) -> Iterator[Failure]:
