@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.docs.pages import FOLDER, PAGES, Block, all_blocks, blocks
+from tests.docs.pages import FOLDER, PAGES, REPOSITORY, Block, all_blocks, blocks
 from tests.support.small_federation import free_port, listens, read_json, until
 
 from wardround.canonical import canonical_bytes
@@ -201,6 +201,15 @@ def auditor_gets_the_bundle(story: Story) -> None:
     shutil.copyfile(story.folder / "post-op-infection" / "bundle.zip", story.folder / "bundle.zip")
 
 
+def auditor_gets_the_verifier(story: Story) -> None:
+    """One file, and a `python3` with its libraries: here the one of the test."""
+    build = [sys.executable, REPOSITORY / "deploy/verifier/build.py"]
+    subprocess.run([*build, story.folder / "wardround-verify.pyz"], check=True)
+    python = Path(story.variables["PATH"].split(":")[0]) / "python3"
+    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    python.chmod(0o755)
+
+
 Step = tuple[str, str] | Callable[[Story], None]
 
 # The order in which coordinator, hospital and auditor meet; inside a page it is the page's own.
@@ -225,8 +234,13 @@ STORY: tuple[Step, ...] = (
     ("coordinator.md", "Back up"),
     auditor_gets_the_bundle,
     ("auditor.md", "Verify"),
+    auditor_gets_the_verifier,
+    ("auditor.md", "With the verifier alone"),
+    ("auditor.md", "Without our software"),
     ("auditor.md", "Read the report"),
     ("auditor.md", "Look at a log"),
+    ("hospital.md", "Decide about the report"),
+    ("auditor.md", "Who has signed off"),
 )
 
 
