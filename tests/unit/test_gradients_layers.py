@@ -121,6 +121,19 @@ def test_one_patient_is_within_the_clip_norm_to_one_part_in_a_million(name):
             assert norm > 1e-3 * (1 - 1e-4)
 
 
+@pytest.mark.parametrize("name", LAYERS)
+def test_an_activation_in_place_after_a_layer_takes_no_gradient_away(name):
+    """Outputs that are views get another history when they are changed in place."""
+    layer, shape = build(name)
+    features, labels, patients = records(shape, (2, 1))
+    due = per_patient_gradients(
+        nn.Sequential(layer, nn.ReLU()), features, labels, patients, squared
+    )
+    model = nn.Sequential(layer, nn.ReLU(inplace=True))
+    got = clipped_sum(model, features, labels, patients, squared, clip_norm_l2=0.1)
+    assert distance(got.values, clipped_by_definition(due, 0.1)) < 1e-5
+
+
 @pytest.mark.parametrize("frozen", ["weight", "bias"])
 @pytest.mark.parametrize("name", ["linear", "linear over positions", "conv2d", "group norm"])
 def test_a_frozen_parameter_gets_nothing_and_takes_no_part_in_the_norm(name, frozen):

@@ -8,7 +8,8 @@ from torch import Tensor
 from wardround.errors import BadInput
 from wardround_client.training.gradients.patches import Convolution, Geometry
 from wardround_client.training.gradients.patients import Patients
-from wardround_client.training.gradients.tape import Forward, Tape
+from wardround_client.training.gradients.room import Room
+from wardround_client.training.gradients.tape import Forward, Tape, is_view
 from wardround_client.training.gradients.uses import exact_enough, gram_squares, squared_rows
 
 # Patches and gradients of so many bytes at once: what stays in a core's cache in between.
@@ -26,12 +27,13 @@ def record(tape: Tape, layer: Convolution) -> Forward:
     def forward(inputs: Tensor) -> Tensor:
         output = plain(inputs)
         if tape.recording:
+            output = output.clone() if is_view(output) else output
             if inputs.dim() != 2 + len(geometry.kernel):
                 raise BadInput(f"model: a convolution got shape {tuple(inputs.shape)}, no records")
             seen = inputs.detach()
             tape.watch(
                 output,
-                lambda grad, own: ConvolutionUse(layer, geometry, seen, grad, own),
+                lambda grad, own: ConvolutionUse(layer, geometry, seen, grad, own, tape.room),
                 seen,
             )
         return output
@@ -54,12 +56,14 @@ class ConvolutionUse:
         inputs: Tensor,
         output_gradients: Tensor,
         patients: Patients,
+        room: Room,
     ) -> None:
         self._layer, self._geometry = layer, geometry
         self._inputs, self._grads, self._patients = inputs, output_gradients, patients
         self._out = output_gradients.shape[2:]
         self._wide = geometry.wide(inputs.shape[1])
         self._rows: list[Tensor] = []
+        self._room = room
         self._kept: list[tuple[slice, list[Tensor]]] = []
         self._bias: Tensor | None = None
 
@@ -95,7 +99,7 @@ class ConvolutionUse:
         """[patients, *shape of the weight] and [patients, channels]."""
         found: list[Tensor] = []
         if self._layer.weight.requires_grad:
-            parts = [self._as_weight(pieces) for _, pieces in self._formed()]
+            parts = [self._as_weight(self._joined(pieces)) for _, pieces in self._formed()]
             found = [torch.cat(parts)]
         return (*found, self._bias_gradients()) if self._trains_bias() else tuple(found)
 
@@ -148,28 +152,34 @@ class ConvolutionUse:
             if self._wide:
                 outer = grads.flatten(2).mT
                 rows = self._geometry.pixels(padded, self._out)
-                pieces = [own.summed(torch.bmm(row.mT, outer)) for row in rows]
+                pieces = [own.summed(self._product(row.mT, outer)) for row in rows]
             else:
                 grouped = grads.reshape(len(grads), self._geometry.groups, -1, self._out.numel())
                 columns = self._geometry.columns(padded, self._out)
                 pieces = [own.summed(columns @ grouped.mT)]
             yield here, pieces
 
+    def _product(self, rows: Tensor, outer: Tensor) -> Tensor:
+        shape = (rows.shape[0], rows.shape[1], outer.shape[2])
+        return torch.bmm(rows, outer, out=self._room.empty(shape, rows.dtype))
+
     def _parts(self, at_once: int) -> Iterator[tuple[slice, Tensor, Tensor, Patients]]:
         for here, records, own in self._patients.parts(at_once):
             inputs, grads = exact_enough(self._inputs[records]), exact_enough(self._grads[records])
             yield here, inputs, grads, own
 
-    def _as_weight(self, pieces: list[Tensor]) -> Tensor:
-        """[..., inputs, outputs] in pieces -> [..., *shape of the weight]."""
-        shape = self._layer.weight.shape
-        if self._wide:
-            kernel = torch.stack(pieces, dim=-3)
-            lead = kernel.shape[:-3]
-            kernel = kernel.reshape(*lead, *shape[2:], shape[1], shape[0])
-            return kernel.movedim((-1, -2), (-4, -3))
-        (columns,) = pieces
-        return columns.mT.reshape(*columns.shape[:-3], *shape)
+    def _as_weight(self, columns: Tensor) -> Tensor:
+        """[..., inputs, outputs] -> [..., *shape of the weight]."""
+        shape, lead = self._layer.weight.shape, columns.shape[:-2]
+        if not self._wide:
+            return columns.mT.reshape(*lead[:-1], *shape)
+        kernel = columns.reshape(*lead, *shape[2:], shape[1], shape[0])
+        # Laid out as the weight is, so that the wide one is gone before the next layer's comes.
+        return kernel.movedim((-1, -2), (-4, -3)).contiguous()
+
+    def _joined(self, pieces: list[Tensor]) -> Tensor:
+        """Kernel rows one below the other; there is one piece of all without pixels."""
+        return torch.cat(pieces, dim=-2) if self._wide else pieces[0]
 
     def _weight_sum(self, factors: Tensor) -> Tensor:
         if self._kept:
@@ -180,9 +190,7 @@ class ConvolutionUse:
         """One matrix product over all positions: faster than a convolution where they are few."""
         scaled = self._scaled(factors).flatten(2).mT.flatten(0, 1)
         columns = torch.cat(self._rows).flatten(0, 1).mT @ scaled
-        if self._wide:
-            return self._as_weight(list(columns.chunk(self._geometry.kernel[0])))
-        return self._as_weight([columns[None]])
+        return self._as_weight(columns if self._wide else columns[None])
 
     def _scaled(self, factors: Tensor) -> Tensor:
         grads = exact_enough(self._grads)
@@ -195,7 +203,7 @@ class ConvolutionUse:
             own = factors[here].to(pieces[0].dtype)
             found = [(own @ piece.flatten(1)).view(piece.shape[1:]) for piece in pieces]
             sums = found if sums is None else [a.add_(b) for a, b in zip(sums, found, strict=True)]
-        return self._as_weight(sums or [])
+        return self._as_weight(self._joined(sums or []))
 
     def _convolved(self, factors: Tensor) -> Tensor:
         inputs, grads = exact_enough(self._inputs), self._scaled(factors)

@@ -56,8 +56,11 @@ class PerPatient:
     @contextmanager
     def recording(self) -> Iterator[None]:
         """Layers leave their uses on the tape inside; they are as they were at the end."""
-        with recording(self._layers.recorded):
-            yield
+        try:
+            with recording(self._layers.recorded):
+                yield
+        finally:
+            self.tape.room.give_back()
 
     def clipped_sum(
         self,
@@ -80,20 +83,17 @@ class PerPatient:
         if not self._probed:
             probe(self._model, self.tape, self._layers, features, labels, loss)
             self._probed = True
-        sums: dict[int, Tensor] = {}
+        values: Tensor | None = None
         within = without = 0
         for _, records, own in patients.parts(records_at_once):
             part = self._part(
                 (features[records], labels[records]), own, loss, clip_norm_l2, clipping
             )
-            if sums:
-                for key, value in part.sums.items():
-                    sums[key] = sums[key].add_(value) if key in sums else value
-            else:
-                sums = part.sums
+            own_values = self._flat(part.sums)
+            values = own_values if values is None else values.add_(own_values)
             within, without = within + part.within_clip, without + part.without_gradient
         return ClippedSum(
-            values=self._flat(sums),
+            values=self._flat({}) if values is None else values,
             clip_norm_l2=clip_norm_l2,
             without_gradient=without,
             within_clip=within,

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from wardround.errors import BadInput
 from wardround_client.training.gradients.patients import Patients
 from wardround_client.training.gradients.projections import Projection, ProjectionsUse
-from wardround_client.training.gradients.tape import Forward, Tape
+from wardround_client.training.gradients.tape import Forward, Tape, is_view
 from wardround_client.training.gradients.uses import Use, exact_enough, row_squares
 
 
@@ -20,6 +20,7 @@ def record(tape: Tape, layer: nn.Linear) -> Forward:
     def forward(inputs: Tensor) -> Tensor:
         output = nn.functional.linear(inputs, layer.weight, layer.bias)
         if tape.recording:
+            output = output.clone() if is_view(output) else output
             if inputs.dim() < 2:
                 raise BadInput(f"model: a linear layer got shape {tuple(inputs.shape)}, no records")
             seen = inputs.detach()

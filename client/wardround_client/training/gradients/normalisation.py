@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from wardround.errors import BadInput
 from wardround_client.training.gradients.patients import Patients
-from wardround_client.training.gradients.tape import Forward, Tape
+from wardround_client.training.gradients.tape import Forward, Tape, is_view
 from wardround_client.training.gradients.uses import FormedUse, exact_enough
 
 InstanceNorm = nn.InstanceNorm1d | nn.InstanceNorm2d | nn.InstanceNorm3d
@@ -69,6 +69,7 @@ def _watching(tape: Tape, layer: Any, sums: Callable[[Tensor, Tensor], Sums]) ->
         if tape.recording:
             seen = inputs.detach()
             reduce = sums(seen, output)
+            output = output.clone() if is_view(output) else output
             tape.watch(output, lambda grad, patients: _use(layer, reduce, grad, patients), seen)
         return output
 

@@ -19,6 +19,7 @@ from torch.autograd.graph import GradientEdge, Node, get_gradient_edge
 
 from wardround.errors import BadInput, WardroundError
 from wardround_client.training.gradients.patients import Patients
+from wardround_client.training.gradients.room import Room
 from wardround_client.training.gradients.uses import Use
 
 Forward = Callable[..., Any]
@@ -32,6 +33,7 @@ class Tape:
     """Collects the uses of one forward and backward pass."""
 
     def __init__(self) -> None:
+        self.room = Room()
         self.anchor = torch.zeros((), requires_grad=True)
         self._anchor_edge = get_gradient_edge(self.anchor)
         self._edges: list[GradientEdge] = []
@@ -72,9 +74,16 @@ class Tape:
                     f"{records} records were due in the first dimension"
                 )
             self._edges.append(GradientEdge(_node(output), output.output_nr))
+            if is_view(output):
+                # Changed in place it gets another history, and this edge no gradient at all.
+                self._note_version(output.detach())
         self._makes.append((len(outputs), make))
+        for tensor in seen:
+            self._note_version(tensor)
+
+    def _note_version(self, tensor: Tensor) -> None:
         # The counter of changes has no public name; autograd checks it for what it saves.
-        self._seen += [(tensor, tensor._version) for tensor in seen]  # noqa: SLF001 - as said
+        self._seen.append((tensor, tensor._version))  # noqa: SLF001 - as said
 
     def add(self, use: Use) -> None:
         """Take a use from a backward of its own."""
@@ -84,6 +93,7 @@ class Tape:
     def batch(self, patients: Patients) -> Iterator[None]:
         """Record what is called inside; forget it at the end."""
         self._patients = patients
+        self.room.clear()
         try:
             yield
         finally:
@@ -110,7 +120,7 @@ class Tape:
             output, [*self._edges, self._anchor_edge], gradient, allow_unused=True
         )
         if any(seen._version != version for seen, version in self._seen):  # noqa: SLF001 - as above
-            raise BadInput("model: a layer's input was changed in place after the layer had it")
+            raise BadInput("model: a layer's input or output was changed in place afterwards")
         with torch.no_grad():
             return [*self._watched(found, patients), *self._added]
 
@@ -121,6 +131,11 @@ class Tape:
             start += count
             if any(gradient is not None for gradient in own):
                 yield make(own, patients)
+
+
+def is_view(output: Tensor) -> bool:
+    """Whether a change in place would go past the node that made this output."""
+    return output._is_view()  # noqa: SLF001 - no public name either
 
 
 def _node(output: Tensor) -> Node:
