@@ -4,6 +4,7 @@ from itertools import pairwise
 
 from wardround.audit.attempts import Attempt, Release, attempts_of, releases_of
 from wardround.audit.bodies import HospitalJoined, RunClosed, StudyOpened
+from wardround.audit.dpia import dpia_of
 from wardround.audit.empirical_report import engine_audits_of, noise_audits_of
 from wardround.audit.evidence import COORDINATOR, Evidence, Log, approval
 from wardround.audit.guarantee import (
@@ -17,6 +18,7 @@ from wardround.audit.hazards import hazards_of
 from wardround.audit.outflow import not_protected, outflow_of
 from wardround.audit.participation import incidents_of, participation_of
 from wardround.audit.report_model import (
+    ColumnFacts,
     GuaranteeClass,
     LogFacts,
     Report,
@@ -29,6 +31,7 @@ from wardround.audit.results import evaluation_of
 from wardround.audit.statistics import statistics_of
 from wardround.canonical import Json
 from wardround.privacy import accounting
+from wardround.study.contract import Column
 
 
 def derive_report(evidence: Evidence, *, accountant: str | None = None) -> Json:
@@ -58,6 +61,7 @@ def report_of(evidence: Evidence, *, accountant: str | None = None) -> Report:
         evaluation=evaluation,
     )
     bare = guarantee.kind is GuaranteeClass.NONE
+    hazards = hazards_of(case)
     return Report(
         schema="wardround.report/1",
         study=_study_facts(evidence),
@@ -70,8 +74,9 @@ def report_of(evidence: Evidence, *, accountant: str | None = None) -> Report:
         evaluation=evaluation,
         statistics=statistics_of(evidence, attempts, charges),
         not_protected=not_protected(study, without_noise=bare),
-        hazards=hazards_of(case),
+        hazards=hazards,
         incidents=incidents_of(evidence, attempts),
+        dpia=dpia_of(evidence, guarantee, hazards),
         logs=_log_facts(evidence),
         without_log=evidence.without_log,
     )
@@ -111,6 +116,7 @@ def _study_facts(evidence: Evidence) -> StudyFacts:
         model=study.task.model.value,
         label=f"{study.contract.label.name}: {study.contract.label.description}",
         features=len(study.contract.features()),
+        columns=tuple(map(_column_facts, study.contract.columns)),
         registered=study.evaluation.registered.isoformat(),
         rounds_planned=study.rounds.count,
         attempts_covered=study.attempts,
@@ -118,6 +124,18 @@ def _study_facts(evidence: Evidence) -> StudyFacts:
         minimum_hospitals=study.masking.minimum_hospitals,
         coordinator_fingerprint=evidence.coordinator_fingerprint,
         roster=tuple(_roster_entry(evidence, name) for name in study.names()),
+    )
+
+
+def _column_facts(column: Column) -> ColumnFacts:
+    return ColumnFacts(
+        name=column.name,
+        kind=column.kind.value,
+        description=column.description,
+        unit=column.unit,
+        range=column.range,
+        categories=len(column.categories),
+        may_be_missing=column.may_be_missing,
     )
 
 

@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
+from wardround.audit import guarantee_words as words
+from wardround.audit.attack_curve import AttackLimits, attack_limits
 from wardround.audit.attempts import Attempt, Release
 from wardround.audit.bodies import Gaussian
 from wardround.audit.evidence import Evidence, ending
+from wardround.audit.guarantee_words import NO_LOG
 from wardround.audit.report_model import (
     Figure,
     Guarantee,
@@ -32,7 +35,6 @@ from wardround.study import manifest
 from wardround.study.manifest import Study
 
 EPSILON_DIGITS: Final = 4
-_NO_LOG = "its own log is not in the bundle"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +63,13 @@ class Charge:
         training = composed_epsilons(_gaussians((*self.training, *self.statistics)), delta)
         evaluation = composed_epsilons(_gaussians((*self.evaluation, *self.statistics)), delta)
         return max(training[0], evaluation[0]), max(training[1], evaluation[1])
+
+    def attack_limits(self, delta: float) -> AttackLimits:
+        """How far any attack on a patient of the worse-off group gets."""
+        groups = [
+            _gaussians((*group, *self.statistics)) for group in (self.training, self.evaluation)
+        ]
+        return attack_limits(max(groups, key=lambda group: composed_epsilons(group, delta)[0]))
 
     def training_epsilon(self, delta: float) -> float:
         """What the training releases alone spent: this is what the study's ceiling is for."""
@@ -163,22 +172,29 @@ def guarantee_of(
     worst = _worst(hospitals) if kind is GuaranteeClass.FORMAL_DP else None
     epsilon = worst.epsilon if worst else not_available("nothing was noised: no epsilon exists")
     odds = _odds(epsilon)
+    delta = study.privacy.delta
+    limits = AttackLimits()
+    if worst is not None and delta is not None:
+        limits = charges[worst.hospital].attack_limits(delta)
     used = "trained the model" if study.rounds.count else "was counted"
     return Guarantee(
         kind=kind,
-        headline=_headline(kind, study),
-        scope=_scope(kind, study, evidence),
+        headline=words.headline(kind, study),
+        scope=words.scope(kind, study, evidence),
         unit=study.privacy.unit,
-        unit_in_words=_unit_in_words(study, kind),
+        unit_in_words=words.unit_in_words(study, kind),
         mechanism=study.privacy.mechanism.value,
-        mechanism_in_words=_mechanism_in_words(study),
+        mechanism_in_words=words.mechanism_in_words(study),
         accountant=accountant,
         epsilon=epsilon,
         delta=worst.delta if worst else not_available("no guarantee, so no delta"),
         epsilon_ceiling=declared(study.privacy.epsilon, "the study's ceiling for training"),
         worst_hospital=worst.hospital if worst else None,
         odds_percent=odds,
-        odds_in_words=_odds_in_words(odds, used),
+        odds_in_words=words.odds_in_words(odds, used),
+        attack_curve=limits.points,
+        right_of_100=limits.right(odds.origin),
+        found_in_words=limits.found_in_words(),
         clip_norm_l2=declared(study.privacy.clip_norm_l2),
         sampling_rate=declared(study.privacy.sampling_rate),
         records_per_patient=declared(study.privacy.records_per_patient),
@@ -236,7 +252,7 @@ def _hospital(evidence: Evidence, name: str, charge: Charge) -> HospitalGuarante
     budget = logged(end.body.epsilon_budget if end else None, "its own limit for this dataset")
     epsilon, rdp = _epsilons(study, charge)
     origin = Origin.DECLARED if charge.declared else Origin.RECOMPUTED
-    note = f"{_NO_LOG}: counted with the study's numbers" if charge.declared else ""
+    note = f"{NO_LOG}: counted with the study's numbers" if charge.declared else ""
     return HospitalGuarantee(
         hospital=name,
         epsilon=epsilon,
@@ -247,7 +263,7 @@ def _hospital(evidence: Evidence, name: str, charge: Charge) -> HospitalGuarante
             origin=origin,
             note=note,
         ),
-        unsent=not_available(_NO_LOG) if charge.declared else recomputed(charge.unsent),
+        unsent=not_available(NO_LOG) if charge.declared else recomputed(charge.unsent),
         steps=Figure(value=charge.steps, origin=origin, note=note),
         noise_multiplier=_noise(charge),
         epsilon_dataset=spent,
@@ -262,7 +278,7 @@ def _epsilons(study: Study, charge: Charge) -> tuple[Figure, Figure]:
         reason = "updates left without noise"
         return not_available(reason), not_available(reason)
     origin = Origin.DECLARED if charge.declared else Origin.RECOMPUTED
-    note = f"{_NO_LOG}: the study's noise is taken" if charge.declared else ""
+    note = f"{NO_LOG}: the study's noise is taken" if charge.declared else ""
     by_pld, by_rdp = charge.epsilons(delta)
     return (
         _epsilon(by_pld, origin, note),
@@ -278,7 +294,7 @@ def _epsilon(epsilon: float, origin: Origin, note: str) -> Figure:
 
 def _noise(charge: Charge) -> Figure:
     if not charge.noises:
-        return not_available(_NO_LOG if charge.declared else "no training release was sent")
+        return not_available(NO_LOG if charge.declared else "no training release was sent")
     return recomputed(min(charge.noises), "the least of its releases")
 
 
@@ -297,94 +313,3 @@ def _odds(epsilon: Figure) -> Figure:
     if epsilon.value is None:
         return not_available("without an epsilon no limit can be named")
     return Figure(value=odds_of_100(epsilon.value), origin=epsilon.origin)
-
-
-def _headline(kind: GuaranteeClass, study: Study) -> str:
-    if kind is GuaranteeClass.FORMAL_DP:
-        used = "trained the model" if study.rounds.count else "were counted"
-        return f"Formal differential privacy for every patient whose records {used}"
-    if study.privacy.mechanism is manifest.Mechanism.NONE:
-        return "Masking only: updates were hidden in sums, and nothing protects a patient in a sum"
-    return "The study promised noise, and the logs show an update that left without enough of it"
-
-
-def _scope(kind: GuaranteeClass, study: Study, evidence: Evidence) -> tuple[str, ...]:
-    lines = []
-    if kind is GuaranteeClass.FORMAL_DP:
-        lines.append(_trust(study))
-    if study.statistics is not None:
-        lines.append(
-            "Statistics carry noise, and are charged to training and held-out patients alike."
-        )
-    if study.rounds.count:
-        lines.append(_of_evaluation(study))
-    if evidence.without_log:
-        names = ", ".join(evidence.without_log)
-        lines.append(f"For {names} the study's numbers stand in: {_NO_LOG}.")
-    return tuple(lines)
-
-
-def _of_evaluation(study: Study) -> str:
-    if study.evaluation.counts == "exact":
-        return "The pooled counts of held-out patients were opened exactly: no epsilon covers them."
-    return "Held-out patients' counts carry noise: the larger epsilon of both groups is printed."
-
-
-def _trust(study: Study) -> str:
-    """Against whom the guarantee holds."""
-    if study.privacy.mechanism is not manifest.Mechanism.DISTRIBUTED:
-        return "Holds against everybody who sees the updates, the coordinator included."
-    colluders = study.privacy.colluders
-    if not colluders:
-        return (
-            "Holds as long as no hospital pools what it knows with the coordinator, not even its "
-            "own noise: against that the guarantee is weaker."
-        )
-    return (
-        f"Holds as long as no more than {colluders} of the hospitals pool what they know with the "
-        "coordinator; against more the guarantee is weaker."
-    )
-
-
-def _unit_in_words(study: Study, kind: GuaranteeClass) -> str:
-    if kind is GuaranteeClass.NONE:
-        return f"one {study.privacy.unit}, as the study says; without noise no limit goes with it"
-    if study.privacy.unit == "patient":
-        return (
-            "one patient with all records at one hospital: adding or removing this person "
-            "changes what anybody can learn by no more than epsilon allows"
-        )
-    return (
-        "one RECORD, not one person: a patient with several records is protected less than "
-        "epsilon says"
-    )
-
-
-def _mechanism_in_words(study: Study) -> str:
-    if not study.rounds.count:
-        return (
-            "each hospital counts every patient once, adds discrete Gaussian noise and masks the "
-            "counts: only their sum is opened"
-        )
-    if study.privacy.mechanism is manifest.Mechanism.NONE:
-        return "no noise; updates were masked, so that the coordinator opened only their sum"
-    if study.privacy.mechanism is manifest.Mechanism.DISTRIBUTED:
-        return (
-            "each hospital samples patients at random, clips each patient's influence, adds a "
-            "share of discrete Gaussian noise and masks it: only the sum is opened, and the "
-            "shares in it make up the noise; the hospitals are trusted to add theirs"
-        )
-    return (
-        "each hospital samples patients at random, clips each patient's influence, adds Gaussian "
-        "noise to its own update and masks it: nobody has to be trusted"
-    )
-
-
-def _odds_in_words(odds: Figure, used: str) -> str:
-    if odds.value is None:
-        return "Nothing limits what a guesser could learn about one patient from these results."
-    return (
-        f"Someone who would guess with 50 of 100 whether a given patient's data {used} "
-        f"reaches at most {odds.value:.0f} of 100 after seeing everything that left, but for a "
-        "chance of delta."
-    )

@@ -2,62 +2,60 @@
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
+from wardround.audit.report_figure import (
+    Figure,
+    Origin,
+    Place,
+    Text,
+    declared,
+    logged,
+    not_available,
+    recomputed,
+)
 from wardround.canonical import Json, canonical_bytes
 from wardround.study.contract import Frozen
 
-Text = Annotated[str, Field(max_length=4000)]
+__all__ = [
+    "Absent",
+    "AttackPoint",
+    "AttemptFacts",
+    "ColumnFacts",
+    "DpiaItem",
+    "EngineAudit",
+    "EvaluationFacts",
+    "Figure",
+    "Guarantee",
+    "GuaranteeClass",
+    "Hazard",
+    "HospitalGuarantee",
+    "Incident",
+    "LogFacts",
+    "Moment",
+    "NoiseAudit",
+    "Origin",
+    "Outflow",
+    "Participation",
+    "Place",
+    "Report",
+    "RosterEntry",
+    "RunFacts",
+    "StatisticsFacts",
+    "Status",
+    "StudyFacts",
+    "Text",
+    "declared",
+    "logged",
+    "moment",
+    "not_available",
+    "recomputed",
+    "report_schema",
+]
+
 Moment = Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")]
-
-
-class Origin(StrEnum):
-    """Where a fact comes from, the strongest first."""
-
-    RECOMPUTED = "RECOMPUTED"
-    LOGGED = "LOGGED"
-    DECLARED = "DECLARED"
-    NOT_AVAILABLE = "NOT AVAILABLE"
-
-
-class Figure(Frozen):
-    """One number with its origin; `value` is None exactly when it is not available."""
-
-    value: float | None
-    origin: Origin
-    note: Text = ""
-
-    @model_validator(mode="after")
-    def _value_unless_not_available(self) -> Self:
-        if (self.value is None) != (self.origin is Origin.NOT_AVAILABLE):
-            raise ValueError("a figure has a value unless it is NOT AVAILABLE")
-        return self
-
-
-def recomputed(value: float, note: str = "") -> Figure:
-    """A number that anybody gets again from the evidence."""
-    return Figure(value=value, origin=Origin.RECOMPUTED, note=note)
-
-
-def logged(value: float | None, note: str = "") -> Figure:
-    """A number that a party wrote into its log; not available when it wrote none."""
-    if value is None:
-        return not_available(note)
-    return Figure(value=value, origin=Origin.LOGGED, note=note)
-
-
-def declared(value: float | None, note: str = "") -> Figure:
-    """A number that a person put into the study; not available when there is none."""
-    if value is None:
-        return not_available(note)
-    return Figure(value=value, origin=Origin.DECLARED, note=note)
-
-
-def not_available(note: str) -> Figure:
-    """No number, and why."""
-    return Figure(value=None, origin=Origin.NOT_AVAILABLE, note=note)
 
 
 class GuaranteeClass(StrEnum):
@@ -73,13 +71,6 @@ class Status(StrEnum):
     PASS = "PASS"  # noqa: S105 - a verdict, not a password
     REMARK = "REMARK"
     FAIL = "FAIL"
-
-
-class Place(Frozen):
-    """One entry of one log."""
-
-    log: str
-    seq: int
 
 
 class Hazard(Frozen):
@@ -103,6 +94,18 @@ class RosterEntry(Frozen):
     policy_digest: str | None
 
 
+class ColumnFacts(Frozen):
+    """One column of the contract: what a hospital's data had to be."""
+
+    name: Text
+    kind: str
+    description: Text
+    unit: Text
+    range: tuple[float, float] | None
+    categories: int
+    may_be_missing: bool
+
+
 class StudyFacts(Frozen):
     """Section A: what was agreed."""
 
@@ -115,6 +118,7 @@ class StudyFacts(Frozen):
     model: str
     label: Text
     features: int
+    columns: tuple[ColumnFacts, ...]
     registered: str
     rounds_planned: int
     attempts_covered: int
@@ -151,6 +155,13 @@ class HospitalGuarantee(Frozen):
     budget_left: Figure
 
 
+class AttackPoint(Frozen):
+    """At this share of non-members accused, an attack finds at most this share of members."""
+
+    false_alarms: float
+    found_most: float
+
+
 class Guarantee(Frozen):
     """Section B: the promise, in numbers and in words."""
 
@@ -169,6 +180,9 @@ class Guarantee(Frozen):
     worst_hospital: str | None
     odds_percent: Figure
     odds_in_words: Text
+    attack_curve: tuple[AttackPoint, ...]
+    right_of_100: Figure
+    found_in_words: Text
     clip_norm_l2: Figure
     sampling_rate: Figure
     records_per_patient: Figure
@@ -308,6 +322,18 @@ class Incident(Frozen):
     place: Place
 
 
+class DpiaItem(Frozen):
+    """Section G: one point of GDPR Art. 35(7), as far as this report can fill it in.
+
+    `to_fill_in` is what a person of the hospital has to add.
+    """
+
+    clause: Literal["Art. 35(7)(a)", "Art. 35(7)(b)", "Art. 35(7)(c)", "Art. 35(7)(d)"]
+    title: Text
+    filled_in: tuple[Text, ...] = Field(min_length=1)
+    to_fill_in: tuple[Text, ...] = Field(min_length=1)
+
+
 class Report(Frozen):
     """The privacy audit report of one run."""
 
@@ -324,6 +350,7 @@ class Report(Frozen):
     not_protected: tuple[Text, ...] = Field(min_length=1)
     hazards: tuple[Hazard, ...] = Field(min_length=1)
     incidents: tuple[Incident, ...]
+    dpia: tuple[DpiaItem, ...]
     logs: tuple[LogFacts, ...]
     without_log: tuple[str, ...]
 

@@ -5,6 +5,7 @@ if it says so with probability a where it was not. Everything here rests on the 
 off the accountant's privacy profile. Pure NumPy but for dp-accounting, imported on first use.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wardround.errors import BadInput
+from wardround.privacy.accounting import composed_releases, grid_of
 from wardround.privacy.mechanism import SampledGaussian
 
 Values = npt.NDArray[np.float64]
@@ -38,6 +40,10 @@ class TradeOff:
     def wrong_least(self, right: float) -> float:
         """The least probability of a wrong guess for whom is right with probability `right`."""
         return max(0.0, float(np.max(self.intercepts + self.slopes * right)))
+
+    def right_most(self, wrong: float) -> float:
+        """The greatest probability of a right guess for whom is wrong with probability `wrong`."""
+        return float(np.clip(np.min((wrong - self.intercepts) / self.slopes), 0.0, 1.0))
 
 
 def profile_curve(epsilons: Values, deltas: Values) -> TradeOff:
@@ -66,7 +72,26 @@ def trade_off(release: SampledGaussian, *, grid: float = FINE_GRID) -> TradeOff:
     """
     if release.truncation:
         raise BadInput(f"trade-off: {release} came, without truncation was due")
-    privacy_loss = _privacy_loss(release, grid)
+    return _curve_of(_privacy_loss(release, grid), grid)
+
+
+def composed_trade_off(releases: Iterable[SampledGaussian], *, grid: float) -> TradeOff:
+    """The curve of everything that was released to one unit; nothing gives nothing away.
+
+    Raises BadInput for batches that were cut, and where a PLD would take gigabytes.
+    """
+    merged, cut = composed_releases(releases)
+    if not merged:
+        return profile_curve(np.zeros(1), np.zeros(1))
+    if cut or grid_of(merged) is None:
+        raise BadInput("trade-off: releases without truncation, and with noise, were due")
+    privacy_loss = _privacy_loss(merged[0], grid)
+    for release in merged[1:]:
+        privacy_loss = privacy_loss.compose(_privacy_loss(release, grid))
+    return _curve_of(privacy_loss, grid)
+
+
+def _curve_of(privacy_loss: Any, grid: float) -> TradeOff:
     top = float(privacy_loss.get_epsilon_for_delta(_LEAST_DELTA))
     epsilons = np.linspace(0.0, min(max(top, grid), _MOST_EPSILON), _PIECES)
     return profile_curve(epsilons, np.asarray(privacy_loss.get_delta_for_epsilon(epsilons)))
