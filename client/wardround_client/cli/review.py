@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from wardround.cli.output import AsJson, say
+from wardround.errors import BadInput
 
 if TYPE_CHECKING:
     from wardround.study.manifest import Study
     from wardround_client.home import HospitalHome
+    from wardround_client.sign_off import Word
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Review and approve studies.")
 
@@ -101,6 +103,54 @@ def refuse(study: StudyName, directory: Directory, *, as_json: AsJson = False) -
         f"{found.name} ({found.digest[:16]}) is not approved.",
         as_json=as_json,
     )
+
+
+@app.command("sign-off")
+def sign_off(
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="The run's bundle.zip.")],
+    directory: Directory,
+    *,
+    approve: Annotated[bool, typer.Option("--approve", help="Approve the report.")] = False,
+    remark: Annotated[str, typer.Option("--remark", help="Approve it, with this remark.")] = "",
+    refuse: Annotated[str, typer.Option("--refuse", help="Refuse it, for this reason.")] = "",
+    officer: Annotated[str, typer.Option(help="Who decides.")] = "",
+    out: Annotated[
+        Path | None, typer.Option("--out", help="The signature file; else beside the bundle.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Decide about a run's report: check its bundle, log the decision, sign it with our key."""
+    from datetime import UTC, datetime
+
+    from wardround.audit.container import read_file
+    from wardround.durable import write_durably
+    from wardround_client.home import HospitalHome
+    from wardround_client.sign_off import sign_report
+
+    word = _word(officer, approve=approve, remark=remark, refuse=refuse)
+    home = HospitalHome(directory)
+    signed = sign_report(home, read_file(bundle), word, now=datetime.now(UTC))
+    path = out or bundle.parent / f"{signed.decided.hospital}.dsse.json"
+    write_durably(path, signed.file)
+    lines = [*signed.verdicts.lines(), signed.decided.in_words(), f"signature: {path}"]
+    say(
+        {**signed.decided.model_dump(mode="json"), "signature": str(path)},
+        "\n".join(lines),
+        as_json=as_json,
+    )
+
+
+def _word(officer: str, *, approve: bool, remark: str, refuse: str) -> "Word":
+    from wardround.audit.sign_off import Decision
+    from wardround_client.sign_off import Word
+
+    if sum((approve, bool(remark), bool(refuse))) != 1:
+        raise BadInput("sign-off: one of --approve, --remark TEXT and --refuse TEXT is due")
+    who = officer or getpass.getuser()
+    if approve:
+        return Word(officer=who, decision=Decision.APPROVE)
+    decision = Decision.REMARK if remark else Decision.REFUSE
+    return Word(officer=who, decision=decision, remark=remark or refuse)
 
 
 def in_words(study: "Study") -> str:

@@ -274,6 +274,18 @@ class RunEnded(Body):
     epsilon_budget: Epsilon | None = None
 
 
+class ReportSignedOff(Body):
+    """What this hospital's officer decided about an earlier run's report."""
+
+    TYPE = "report-signed-off"
+    study_digest: Digest
+    report: Digest
+    manifest: Digest
+    officer: Line
+    decision: Literal["approve", "approve-with-remark", "refuse"]
+    remark: Line | None
+
+
 COORDINATOR_TYPES: dict[str, type[Body]] = {
     kind.TYPE: kind
     for kind in (
@@ -305,6 +317,7 @@ HOSPITAL_TYPES: dict[str, type[Body]] = {
         EngineAudited,
         NoiseMeasured,
         RunEnded,
+        ReportSignedOff,
     )
 }
 

@@ -19,6 +19,7 @@ from wardround.audit.container import (
 from wardround.audit.countersign import Countersignature
 from wardround.audit.derive import derive_report
 from wardround.audit.evidence import Evidence, coordinator_log, hospital_log
+from wardround.audit.sign_off import member_of, sign_offs_of
 from wardround.audit.statement import STATEMENT, report_statement
 from wardround.canonical import Json, canonical_bytes, parse_canonical
 from wardround.durable import write_durably
@@ -76,6 +77,7 @@ class Bundle:
     statement: bytes = field(repr=False)
     manifest: bytes = field(repr=False)
     manifest_signature: bytes
+    sign_offs: Mapping[str, bytes] = field(repr=False)
 
 
 def write_bundle(path: Path, parts: RunEvidence, *, identity: Identity) -> Json:
@@ -149,6 +151,7 @@ def bundle_of(members: Mapping[str, bytes]) -> Bundle:
         statement=members[STATEMENT],
         manifest=members[MANIFEST],
         manifest_signature=_signature(members[MANIFEST_SIGNATURE], MANIFEST_SIGNATURE),
+        sign_offs=sign_offs_of(members),
     )
 
 
@@ -174,6 +177,7 @@ def _check_list(members: Mapping[str, bytes]) -> None:
     logs = {name for name in members if name.startswith("logs/")}
     stems = {name.removesuffix(ENTRIES).removesuffix(CHECKPOINT) for name in logs}
     due = {MANIFEST, MANIFEST_SIGNATURE, *_SINGLE}
+    due |= {member_of(name) for name in sign_offs_of(members)}
     due |= {stem + ending for stem in stems | {COORDINATOR_LOG} for ending in (ENTRIES, CHECKPOINT)}
     missing, unknown = sorted(due - set(members)), sorted(set(members) - due)
     strange = sorted(s for s in stems - {COORDINATOR_LOG} if not s.startswith(HOSPITAL_LOGS))

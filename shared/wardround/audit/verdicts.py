@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from wardround.audit.sign_off import SignOff
 from wardround.canonical import Json
 
 BUNDLE = "bundle"
@@ -49,7 +50,8 @@ class Verdicts:
 
     `rests_on` are the fingerprints that everything depends on; `pinned` are the parties among
     them that were compared with values from outside the bundle. Without a pin a forged bundle
-    that agrees with itself cannot be told from an honest one.
+    that agrees with itself cannot be told from an honest one. `sign_offs` are the officers'
+    decisions that their hospitals' keys signed over this very report; no verdict depends on them.
     """
 
     authentic: Verdict
@@ -59,6 +61,7 @@ class Verdicts:
     rests_on: tuple[tuple[str, str], ...]
     pinned: frozenset[str]
     remarks: tuple[str, ...] = ()
+    sign_offs: tuple[SignOff, ...] = ()
 
     @property
     def four(self) -> tuple[Verdict, ...]:
@@ -76,6 +79,9 @@ class Verdicts:
             yield f"{verdict.name:<11} {'ok' if verdict.ok else 'FAILED'}"
             yield from (f"    {failure}" for failure in verdict.failures)
         yield from (f"remark      {remark}" for remark in self.remarks)
+        yield from (f"sign-off    {decided.in_words()}" for decided in self.sign_offs)
+        if not self.sign_offs:
+            yield "sign-off    by no hospital yet"
         for party, key in self.rests_on:
             yield f"key         {key}  {party}{' (pinned)' if party in self.pinned else ''}"
         if not self.pinned:
@@ -92,4 +98,5 @@ class Verdicts:
             "rests_on": dict(self.rests_on),
             "pinned": sorted(self.pinned),
             "remarks": list(self.remarks),
+            "sign_offs": [decided.model_dump(mode="json") for decided in self.sign_offs],
         }

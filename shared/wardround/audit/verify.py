@@ -10,10 +10,12 @@ from wardround.audit.check_complete import check_both_sides, check_opening, unse
 from wardround.audit.check_intact import check_members, read_logs
 from wardround.audit.check_recomputed import check_numbers, check_report
 from wardround.audit.check_rounds import check_rounds
+from wardround.audit.check_sign_offs import check_sign_offs
 from wardround.audit.container import read_file, unpack
 from wardround.audit.derive import releases_by_hospital
 from wardround.audit.empirical import empirical_faults
 from wardround.audit.evidence import COORDINATOR, EntryFault, Evidence
+from wardround.audit.sign_off import SignOff
 from wardround.audit.verdicts import BUNDLE, Failure, Verdict, Verdicts
 from wardround.errors import BadInput, BadSignature
 from wardround.identity import fingerprint
@@ -43,6 +45,8 @@ def verify_bytes(content: bytes, *, pins: Pins = NO_PINS) -> Verdicts:
         found.intact.append(Failure("container-malformed", BUNDLE, None, str(error)))
         return found.verdicts(None)
     found.authentic += check_signatures(bundle, pins)
+    found.sign_offs, faults = check_sign_offs(bundle)
+    found.authentic += faults
     _check_contents(bundle, found)
     return found.verdicts(bundle)
 
@@ -57,6 +61,7 @@ class _Findings:
         self.complete: list[Failure] = []
         self.recomputed: list[Failure] = []
         self.remarks: list[str] = []
+        self.sign_offs: tuple[SignOff, ...] = ()
         self.reached = False
 
     def verdicts(self, bundle: Bundle | None) -> Verdicts:
@@ -72,6 +77,7 @@ class _Findings:
             rests_on=_rests_on(bundle),
             pinned=self._pinned(),
             remarks=tuple(self.remarks),
+            sign_offs=self.sign_offs,
         )
 
     def _not_reached(self, bundle: Bundle | None) -> list[list[Failure]]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from wardround.cli.audit_bundle import attach
 from wardround.errors import BadInput, VerificationFailed
 
 if TYPE_CHECKING:
@@ -96,6 +97,9 @@ def report(
     typer.echo(json.dumps(answer) if as_json else "\n".join(paths))
     if not verdicts.ok:
         raise typer.Exit(VerificationFailed.exit_code)
+
+
+app.command()(attach)
 
 
 @app.command()

@@ -1,0 +1,45 @@
+"""`wardround audit attach`: what is done to a bundle after its run."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from wardround.cli.output import AsJson, say
+from wardround.errors import BadInput
+
+BundleFile = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle.zip.")]
+SignatureFiles = Annotated[
+    list[Path], typer.Argument(metavar="SIGNATURE...", help="Files of `review sign-off`.")
+]
+OutFile = Annotated[
+    Path | None, typer.Option("--out", help="Write here instead of into BUNDLE itself.")
+]
+
+
+def attach(
+    bundle: BundleFile,
+    signatures: SignatureFiles,
+    out: OutFile = None,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Add hospitals' sign-offs to a bundle. Each is checked; nothing else in it changes."""
+    from wardround.audit.attach import attach as attached
+    from wardround.audit.container import read_file
+    from wardround.durable import write_durably
+    from wardround.evidence.dsse import ENVELOPE_LIMIT_BYTES
+
+    for path in signatures:
+        if not path.is_file() or path.stat().st_size > ENVELOPE_LIMIT_BYTES:
+            raise BadInput(f"{path.name}: a signature file was due")
+    content, added = attached(read_file(bundle), [path.read_bytes() for path in signatures])
+    write_durably(out or bundle, content)
+    say(
+        {
+            "bundle": str(out or bundle),
+            "sign_offs": [decided.model_dump(mode="json") for decided in added],
+        },
+        "\n".join(decided.in_words() for decided in added),
+        as_json=as_json,
+    )
