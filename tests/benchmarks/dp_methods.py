@@ -18,7 +18,7 @@ from tests.benchmarks.dp_models import CLIP_NORM_L2, Workload
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
-from wardround_client.training.gradients.engine import per_patient
+from wardround_client.gradients.engine import per_patient
 
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 OPACUS = ("hooks", "functorch", "ew", "ghost", "fast")

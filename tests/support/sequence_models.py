@@ -7,9 +7,9 @@ from tests.support.patient_gradients import belonging
 from torch import nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
-from wardround_client.training.gradients.layers import Layers
-from wardround_client.training.gradients.patients import Patients
-from wardround_client.training.gradients.tape import Tape, recording
+from wardround_client.gradients.layers import Layers
+from wardround_client.gradients.patients import Patients
+from wardround_client.gradients.tape import Tape, recording
 
 
 def one_patient_at_a_time(model, features, labels, patients, loss):

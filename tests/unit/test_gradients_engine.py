@@ -16,7 +16,7 @@ from tests.support.patient_gradients import (
 from torch import nn
 
 from wardround.errors import BadInput, WardroundError
-from wardround_client.training.gradients.opacus_module import FastGradSampleModule
+from wardround_client.gradients.opacus_module import FastGradSampleModule
 from wardround_client.training.per_patient import Clipping, clipped_sum, per_patient
 
 

@@ -22,9 +22,9 @@ from tests.support.sequence_models import (
 from torch import nn
 
 from wardround.errors import BadInput
-from wardround_client.training.gradients import projections
-from wardround_client.training.gradients.opaque import SlowLayersWarning
-from wardround_client.training.gradients.uses import unshared
+from wardround_client.gradients import projections
+from wardround_client.gradients.opaque import SlowLayersWarning
+from wardround_client.gradients.uses import unshared
 from wardround_client.training.per_patient import clipped_sum
 
 KINDS = {"gru": nn.GRU, "lstm": nn.LSTM}

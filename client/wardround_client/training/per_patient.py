@@ -4,8 +4,8 @@ Records of a patient are averaged before the ONE clip, so that a patient with ma
 like a patient with one. How the gradients are formed is in `gradients`.
 """
 
-from wardround_client.training.gradients.clipping import Clipping
-from wardround_client.training.gradients.engine import (
+from wardround_client.gradients.clipping import Clipping
+from wardround_client.gradients.engine import (
     RECORDS_AT_ONCE,
     PerPatient,
     PerRecordLoss,

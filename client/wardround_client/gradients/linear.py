@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from wardround.errors import BadInput
-from wardround_client.training.gradients.patients import Patients
-from wardround_client.training.gradients.projections import Projection, ProjectionsUse
-from wardround_client.training.gradients.tape import Forward, Tape, is_view
-from wardround_client.training.gradients.uses import Use, exact_enough, row_squares
+from wardround_client.gradients.patients import Patients
+from wardround_client.gradients.projections import Projection, ProjectionsUse
+from wardround_client.gradients.tape import Forward, Tape, is_view
+from wardround_client.gradients.uses import Use, exact_enough, row_squares
 
 
 def record(tape: Tape, layer: nn.Linear) -> Forward:

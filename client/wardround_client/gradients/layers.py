@@ -8,9 +8,9 @@ from torch import nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from wardround.errors import BadInput
-from wardround_client.training.gradients import opaque
-from wardround_client.training.gradients.recorders import RECORDERS
-from wardround_client.training.gradients.tape import Forward, Tape
+from wardround_client.gradients import opaque
+from wardround_client.gradients.recorders import RECORDERS
+from wardround_client.gradients.tape import Forward, Tape
 
 _BATCH_NORMS = (nn.modules.batchnorm._BatchNorm,)  # noqa: SLF001 - the base of all its kinds
 

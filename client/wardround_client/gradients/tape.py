@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, Node, get_gradient_edge
 
 from wardround.errors import BadInput, WardroundError
-from wardround_client.training.gradients.patients import Patients
-from wardround_client.training.gradients.room import Room
-from wardround_client.training.gradients.uses import Use
+from wardround_client.gradients.patients import Patients
+from wardround_client.gradients.room import Room
+from wardround_client.gradients.uses import Use
 
 Forward = Callable[..., Any]
 MakeUse = Callable[[Tensor, Patients], Use]

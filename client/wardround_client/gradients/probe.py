@@ -8,9 +8,9 @@ from torch.func import functional_call
 from torch.utils import _pytree as pytree
 
 from wardround.errors import BadInput
-from wardround_client.training.gradients.layers import Layers
-from wardround_client.training.gradients.patients import Patients
-from wardround_client.training.gradients.tape import Forward, Tape, recording
+from wardround_client.gradients.layers import Layers
+from wardround_client.gradients.patients import Patients
+from wardround_client.gradients.tape import Forward, Tape, recording
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 

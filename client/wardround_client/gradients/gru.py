@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from wardround_client.training.gradients.direction import Direction, Steps, in_step_precision
+from wardround_client.gradients.direction import Direction, Steps, in_step_precision
 
 
 class GruSteps(torch.autograd.Function):

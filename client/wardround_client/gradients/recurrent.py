@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from wardround.errors import BadInput
-from wardround_client.training.gradients.direction import Direction
-from wardround_client.training.gradients.gru import GruSteps
-from wardround_client.training.gradients.lstm import LstmSteps
-from wardround_client.training.gradients.tape import Forward, Tape
+from wardround_client.gradients.direction import Direction
+from wardround_client.gradients.gru import GruSteps
+from wardround_client.gradients.lstm import LstmSteps
+from wardround_client.gradients.tape import Forward, Tape
 
 States = tuple[Tensor, ...]
 """(hidden,) for a GRU, (hidden, cell) for an LSTM; each [layers x directions, records, hidden]."""

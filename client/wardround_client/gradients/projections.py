@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from wardround_client.training.gradients.patients import Patients
-from wardround_client.training.gradients.uses import exact_enough, gram_squares, squared_rows
+from wardround_client.gradients.patients import Patients
+from wardround_client.gradients.uses import exact_enough, gram_squares, squared_rows
 
 # Formed at once: what stays in a core's cache between the product and its norm.
 FORMED_AT_ONCE_BYTES = 1 << 21

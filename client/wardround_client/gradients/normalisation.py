@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from wardround.errors import BadInput
-from wardround_client.training.gradients.patients import Patients
-from wardround_client.training.gradients.tape import Forward, Tape, is_view
-from wardround_client.training.gradients.uses import FormedUse, exact_enough
+from wardround_client.gradients.patients import Patients
+from wardround_client.gradients.tape import Forward, Tape, is_view
+from wardround_client.gradients.uses import FormedUse, exact_enough
 
 InstanceNorm = nn.InstanceNorm1d | nn.InstanceNorm2d | nn.InstanceNorm3d
 Sums = Callable[[Tensor], tuple[Tensor, Tensor]]

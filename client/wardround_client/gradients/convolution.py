@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 from wardround.errors import BadInput
-from wardround_client.training.gradients.patches import Convolution, Geometry
-from wardround_client.training.gradients.patients import Patients
-from wardround_client.training.gradients.room import Room
-from wardround_client.training.gradients.tape import Forward, Tape, is_view
-from wardround_client.training.gradients.uses import exact_enough, gram_squares, squared_rows
+from wardround_client.gradients.patches import Convolution, Geometry
+from wardround_client.gradients.patients import Patients
+from wardround_client.gradients.room import Room
+from wardround_client.gradients.tape import Forward, Tape, is_view
+from wardround_client.gradients.uses import exact_enough, gram_squares, squared_rows
 
 # Patches and gradients of so many bytes at once: what stays in a core's cache in between.
 FORMED_AT_ONCE_BYTES = 3 << 19

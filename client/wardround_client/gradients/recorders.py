@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from wardround_client.training.gradients import (
+from wardround_client.gradients import (
     attention,
     convolution,
     embedding,
@@ -10,7 +10,7 @@ from wardround_client.training.gradients import (
     normalisation,
     recurrent,
 )
-from wardround_client.training.gradients.tape import Recorder
+from wardround_client.gradients.tape import Recorder
 
 RECORDERS: dict[type[nn.Module], Recorder] = {
     nn.Linear: linear.record,

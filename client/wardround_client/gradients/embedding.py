@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from wardround.errors import BadInput
-from wardround_client.training.gradients.patients import Patients
-from wardround_client.training.gradients.tape import Forward, Tape
-from wardround_client.training.gradients.uses import exact_enough, squared_rows
+from wardround_client.gradients.patients import Patients
+from wardround_client.gradients.tape import Forward, Tape
+from wardround_client.gradients.uses import exact_enough, squared_rows
 
 
 def record(tape: Tape, layer: nn.Embedding) -> Forward | None:

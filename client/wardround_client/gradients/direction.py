@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from wardround_client.training.gradients.projections import Projection, ProjectionsUse
-from wardround_client.training.gradients.tape import Tape
+from wardround_client.gradients.projections import Projection, ProjectionsUse
+from wardround_client.gradients.tape import Tape
 
 
 @dataclass(frozen=True, slots=True)

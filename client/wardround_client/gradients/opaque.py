@@ -13,9 +13,9 @@ from torch.func import functional_call, vmap
 from torch.utils import _pytree as pytree
 
 from wardround.errors import BadInput
-from wardround_client.training.gradients.patients import Patients
-from wardround_client.training.gradients.tape import Forward, Tape
-from wardround_client.training.gradients.uses import FormedUse, exact_enough
+from wardround_client.gradients.patients import Patients
+from wardround_client.gradients.tape import Forward, Tape
+from wardround_client.gradients.uses import FormedUse, exact_enough
 
 Sampler = Callable[[nn.Module, list[Tensor], Tensor], Mapping[nn.Parameter, Tensor]]
 

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from wardround.errors import BadInput
-from wardround_client.training.gradients.clipping import Clipping, check_clip_norm, factors
-from wardround_client.training.gradients.layers import Layers
-from wardround_client.training.gradients.linear import merged
-from wardround_client.training.gradients.patients import Patients
-from wardround_client.training.gradients.probe import probe
-from wardround_client.training.gradients.tape import Tape, recording
-from wardround_client.training.gradients.uses import Use, unshared
+from wardround_client.gradients.clipping import Clipping, check_clip_norm, factors
+from wardround_client.gradients.layers import Layers
+from wardround_client.gradients.linear import merged
+from wardround_client.gradients.patients import Patients
+from wardround_client.gradients.probe import probe
+from wardround_client.gradients.tape import Tape, recording
+from wardround_client.gradients.uses import Use, unshared
 from wardround_client.training.stages import ClippedSum
 
 PerRecordLoss = Callable[[Tensor, Tensor], Tensor]

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from wardround.errors import BadInput
-from wardround_client.training.gradients.patients import Patients
-from wardround_client.training.gradients.projections import Projection, ProjectionsUse
-from wardround_client.training.gradients.tape import Forward, Tape
-from wardround_client.training.gradients.uses import FormedUse, exact_enough
+from wardround_client.gradients.patients import Patients
+from wardround_client.gradients.projections import Projection, ProjectionsUse
+from wardround_client.gradients.tape import Forward, Tape
+from wardround_client.gradients.uses import FormedUse, exact_enough
 
 _NAMES = {
     *("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight", "in_proj_bias"),

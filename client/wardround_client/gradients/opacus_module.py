@@ -14,10 +14,10 @@ from opacus.grad_sample.gsm_base import AbstractGradSampleModule
 from torch import Tensor, nn
 
 from wardround.errors import BadInput, WardroundError
-from wardround_client.training.gradients.clipping import check_clip_norm
-from wardround_client.training.gradients.engine import PerPatient
-from wardround_client.training.gradients.patients import Patients
-from wardround_client.training.gradients.uses import Use, unshared
+from wardround_client.gradients.clipping import check_clip_norm
+from wardround_client.gradients.engine import PerPatient
+from wardround_client.gradients.patients import Patients
+from wardround_client.gradients.uses import Use, unshared
 
 
 class FastGradSampleModule(AbstractGradSampleModule):  # type: ignore[misc]  # Opacus has no types
