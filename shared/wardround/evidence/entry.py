@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -37,6 +37,7 @@ class Entry:
     actor: str
     body: Json
     previous: str
+    _line: bytes | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if type(self.seq) is not int or not 0 <= self.seq <= MAX_SEQ:
@@ -64,6 +65,8 @@ class Entry:
 
     def to_bytes(self) -> bytes:
         """The leaf: RFC 8785 bytes. Raises BadInput beyond MAX_ENTRY_BYTES."""
+        if self._line is not None:
+            return self._line
         line = canonical_bytes(self.to_json())
         if len(line) > MAX_ENTRY_BYTES:
             raise BadInput(f"evidence entry: {len(line)} bytes, at most {MAX_ENTRY_BYTES} allowed")
@@ -87,6 +90,7 @@ class Entry:
         if written != line:
             message = "the bytes are not the canonical JSON (RFC 8785) of their value"
             raise LogFault(LogReason.NOT_CANONICAL, message, seq=position)
+        object.__setattr__(entry, "_line", line)  # what it was read from is what it writes
         return entry
 
 
