@@ -9,6 +9,7 @@ import numpy as np
 from wardround.audit.attempts import Attempt, Release
 from wardround.audit.bodies import EvaluationClosed, StatisticsClosed
 from wardround.audit.bundle import REPORT
+from wardround.audit.check_bracket import check_brackets
 from wardround.audit.derive import charges_of, derive_report
 from wardround.audit.evidence import Evidence, ending, hospital_place
 from wardround.audit.guarantee import Charge, planned_mechanism
@@ -87,12 +88,16 @@ def check_numbers(
 
 
 def check_report(evidence: Evidence, report: bytes) -> Iterator[Failure]:
-    """report.json is what anybody derives from the evidence, byte for byte."""
+    """report.json is what anybody derives from the evidence, byte for byte.
+
+    Its epsilons have to lie between the ends that other accountants give, too.
+    """
     try:
         came = parse_canonical(report, what=REPORT, limit_bytes=REPORT_LIMIT_BYTES)
     except BadInput as error:
         yield Failure("report-malformed", REPORT, None, str(error))
         return
+    yield from check_brackets(evidence, came)
     try:
         due = derive_report(evidence, accountant=_accountant(came))
     except BadInput as error:

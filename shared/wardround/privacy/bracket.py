@@ -25,6 +25,7 @@ _MOST_POINTS = 2**22
 _SURE = 1e-3  # of delta, the probability that rounding took less than is given back
 _FAR = 10.0  # deviations of the noise beyond which nothing is counted
 _QUADRATURE = 40_001
+_ROUNDING = 1e-6
 
 Floats = npt.NDArray[np.float64]
 
@@ -57,7 +58,8 @@ def epsilon_bracket(releases: Iterable[SampledGaussian], delta: float) -> Bracke
     # The true epsilon is at most the decided one, so no more than this was taken from delta.
     taken = (1.0 + math.exp(min(decided, 700.0))) * cut
     low = _lower_end(merged, delta + taken, grid / _FINER)
-    return Bracket(min(low, decided), decided, high)
+    # A lower end that is above what decides is not hidden: one of the two would be wrong.
+    return Bracket(decided if 0.0 < low - decided < _ROUNDING else low, decided, high)
 
 
 def _lower_end(merged: Sequence[SampledGaussian], delta: float, grid: float) -> float:
