@@ -31,7 +31,8 @@ Change = Callable[[Json], None]
 @lru_cache(maxsize=4)
 def honest(lost: bool = False) -> Federation:
     gone = {VICTIM: (1, "deadline")} if lost else None
-    return federation(rounds=2, lost=gone, audited=not lost, witnessed=True)
+    few = {"evaluation": {"bins": 10}}
+    return federation(rounds=2, lost=gone, changes=few, audited=not lost, witnessed=True)
 
 
 @lru_cache(maxsize=2)
@@ -299,7 +300,6 @@ def history_cut(fed: Federation) -> None:
 
 
 def swapped_signature(fed: Federation) -> None:
-    first = of_type(fed.coordinator, "update-received", 0)
     second = of_type(fed.coordinator, "update-received", 1)
     other = fed.coordinator.entries[second].body["signature"]
     rewritten(fed.coordinator, "update-received", set_to(signature=other))
@@ -338,7 +338,7 @@ def counts_and_digest(fed: Federation) -> None:
     rewritten(
         fed.coordinator,
         "evaluation-closed",
-        lambda b: b.update(counts=[c + (i == 99) for i, c in enumerate(body["counts"])]),
+        lambda b: b.update(counts=[c + (i == 9) for i, c in enumerate(body["counts"])]),
     )
 
 
