@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 from tests.support.federation_evidence import NAMES, Federation, federation
 
+from wardround.audit.attach import attach
 from wardround.audit.bundle import bundle_bytes, evidence_of
 from wardround.audit.container import manifest_of, pack, unpack
 from wardround.audit.derive import derive_report
+from wardround.audit.sign_off import Decision, SignedBytes, SignOff, sign_off
 from wardround.canonical import canonical_bytes
 
 MOST_LINES = 50
@@ -107,6 +109,33 @@ def with_new_manifest(change: Callable[[Members], None]) -> Callable[[Members], 
     return changed
 
 
+def signed_off(fed: Federation, bundle: bytes) -> bytes:
+    members = unpack(bundle)
+    about = SignedBytes.of(members["report.json"], members["manifest.json"])
+    word = SignOff(
+        hospital="leiden",
+        officer="Dr Ada",
+        decision=Decision.APPROVE,
+        remark=None,
+        signed_at="2026-04-01T09:00:00.000000Z",
+    )
+    return attach(bundle, [sign_off(fed.hospitals["leiden"].identity, word, about)])[0]
+
+
+def test_a_hospitals_sign_off_is_checked_too(fed: Federation, honest: bytes, tmp_path: Path):
+    bundle = signed_off(fed, honest)
+    held, said = follow(bundle, tmp_path)
+    assert held, said
+    assert (tmp_path / "signed" / "sign-off-leiden.signature").stat().st_size == 64
+    members = unpack(bundle)
+    name = "sign-offs/leiden.dsse.json"
+    members["sign-offs/zurich.dsse.json"] = members.pop(name)
+    (tmp_path / "again").mkdir()
+    held, said = follow(pack(members), tmp_path / "again")
+    assert not held
+    assert "wrong signature: signed/sign-off-zurich.key" in said
+
+
 def last_lines_cut(members: Members) -> None:
     lines = members["logs/hospitals/leiden.jsonl"].splitlines(keepends=True)
     members["logs/hospitals/leiden.jsonl"] = b"".join(lines[:-2])
@@ -123,7 +152,7 @@ CHANGES: dict[str, tuple[Callable[[Members], None], str]] = {
     "manifest": (byte_changed("manifest.json"), "manifest"),
     "report and manifest": (
         with_new_manifest(byte_changed("report.json")),
-        "another report is attested",
+        "statement.dsse.json attests another report",
     ),
     "log and manifest": (
         with_new_manifest(byte_changed("logs/hospitals/leiden.jsonl")),
