@@ -17,6 +17,7 @@ from wardround.evaluation.discrimination import ranking
 from wardround.evaluation.histograms import count_patients
 from wardround.masking.quantise import dequantise, largest_limit
 from wardround.models.networks import binary_loss, build, load_parameters, parameters_of
+from wardround.optimisers import OptimiserState, step
 from wardround.protocol.specs import evaluation_layout, training_scale
 from wardround.randomness import Randomness
 from wardround.study.manifest import Study
@@ -25,7 +26,6 @@ from wardround_client.round import held_out_scores
 from wardround_client.training.distributed import one_step
 from wardround_client.training.local import train
 from wardround_client.training.stages import lanes_of
-from wardround_server.optimisers import OptimiserState, step
 
 Way = Literal["local-only", "local", "distributed", "none", "pooled"]
 WAYS: tuple[Way, ...] = ("local-only", "local", "distributed", "none", "pooled")

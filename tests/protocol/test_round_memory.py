@@ -12,11 +12,11 @@ from wardround.errors import QuorumMissed, Refused, RefusedByBudget
 from wardround.evaluation.histograms import EvaluationCounts
 from wardround.masking.quantise import dequantise
 from wardround.masking.round_spec import RoundSpec
+from wardround.optimisers import OptimiserState, step
 from wardround.protocol.envelope import seal, unseal
 from wardround.protocol.messages import Closed, Failed, Open
 from wardround.protocol.specs import evaluation_layout
 from wardround_client import round as hospital_round
-from wardround_server.optimisers import OptimiserState, step
 from wardround_server.rounds.checkpoints import read_checkpoint
 
 HARBOUR, LAKESIDE, NORTHSIDE = NAMES

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from wardround.errors import BadInput
+from wardround.optimisers import OptimiserState, step
 from wardround.study.manifest import ServerOptimiser
-from wardround_server.optimisers import OptimiserState, step
 from wardround_server.rounds.attempt import Progress
 from wardround_server.rounds.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
 

@@ -13,7 +13,7 @@ from safetensors.numpy import save
 
 from wardround.durable import write_durably
 from wardround.errors import BadInput
-from wardround_server.optimisers import OptimiserState, Vector
+from wardround.optimisers import OptimiserState, Vector
 from wardround_server.rounds.attempt import Progress
 
 _MODEL = "model"

@@ -17,6 +17,7 @@ from wardround.errors import QuorumMissed
 from wardround.masking.quantise import dequantise
 from wardround.masking.round_spec import RoundSpec
 from wardround.models.networks import build, parameters_of
+from wardround.optimisers import OptimiserState, step
 from wardround.protocol.envelope import Vector
 from wardround.protocol.specs import (
     attempt_spec,
@@ -30,7 +31,6 @@ from wardround.protocol.specs import (
 from wardround.statistics.released import ReleasedStatistics
 from wardround.study.manifest import Mechanism, Study
 from wardround_server.grid import HospitalGrid
-from wardround_server.optimisers import OptimiserState, step
 from wardround_server.rounds.attempt import Absence, Attempt, Progress, cohort_for
 from wardround_server.rounds.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
 from wardround_server.rounds.collect import Collector

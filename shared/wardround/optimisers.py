@@ -1,4 +1,4 @@
-"""The coordinator's step with the mean update of a round (Reddi et al. 2021, Algorithm 2).
+"""The step that a model takes with the mean update of a round (Reddi et al. 2021, Algorithm 2).
 
 FedAvg (McMahan et al. 2017), FedAvgM (Hsu et al. 2019), FedAdam and FedYogi. All state is a few
 vectors of the model's size, kept in the checkpoint, so that a resumed run steps as if it had
