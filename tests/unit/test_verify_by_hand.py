@@ -16,7 +16,7 @@ from wardround.audit.derive import derive_report
 from wardround.audit.sign_off import Decision, SignedBytes, SignOff, sign_off
 from wardround.canonical import canonical_bytes
 
-MOST_LINES = 50
+MOST_LINES = 55
 
 
 def sealed(fed: Federation) -> bytes:
@@ -76,7 +76,7 @@ def test_every_signature_is_given_to_openssl(honest: bytes, tmp_path: Path):
     assert sum(name.startswith("entry-") for name in names) == signed > len(NAMES)
 
 
-def test_the_first_program_has_fifty_lines(honest: bytes):
+def test_the_first_program_has_some_fifty_lines(honest: bytes):
     guide = unpack(honest)["VERIFY.md"].decode()
     program = re.search(r"^```python hashes\.py\n(.*?)^```$", guide, re.MULTILINE | re.DOTALL)
     assert program is not None
@@ -86,11 +86,12 @@ def test_the_first_program_has_fifty_lines(honest: bytes):
 Members = dict[str, bytes]
 
 
-def byte_changed(name: str) -> Callable[[Members], None]:
+def byte_changed(name: str, *, after: bytes = b"") -> Callable[[Members], None]:
     def change(members: Members) -> None:
         content = bytearray(members[name])
         # A digit for another: the JSON stays JSON, so that the checks have to find it.
-        at = next(at for at in range(len(content) // 2, len(content)) if chr(content[at]).isdigit())
+        start = content.index(after) + len(after)
+        at = next(at for at in range(start, len(content)) if chr(content[at]).isdigit())
         content[at] = ord("1") if content[at] != ord("1") else ord("2")
         members[name] = bytes(content)
 
@@ -149,7 +150,7 @@ CHANGES: dict[str, tuple[Callable[[Members], None], str]] = {
     "report": (byte_changed("report.json"), "report.json is not what the manifest says"),
     "log": (byte_changed("logs/coordinator.jsonl"), "logs/coordinator.jsonl is not what"),
     "member": (member_added, "not the files of the manifest"),
-    "manifest": (byte_changed("manifest.json"), "manifest"),
+    "manifest": (byte_changed("manifest.json", after=b'"sha256":"'), "is not what the manifest"),
     "report and manifest": (
         with_new_manifest(byte_changed("report.json")),
         "statement.dsse.json attests another report",
@@ -162,11 +163,17 @@ CHANGES: dict[str, tuple[Callable[[Members], None], str]] = {
         with_new_manifest(last_lines_cut),
         "leiden.jsonl: not what its checkpoint signed",
     ),
-    "key and manifest": (with_new_manifest(byte_changed("keys.json")), "not the roster's keys"),
-    "study and manifest": (with_new_manifest(byte_changed("study.json")), "another study"),
+    "key and manifest": (
+        with_new_manifest(byte_changed("keys.json", after=b'"bergen":"')),
+        "not the roster's keys",
+    ),
+    "study and manifest": (
+        with_new_manifest(byte_changed("study.json", after=b'"study":')),
+        "another study",
+    ),
     "manifest's signature": (byte_changed("manifest.signature"), "signed/manifest.key"),
     "countersignature and manifest": (
-        with_new_manifest(byte_changed("countersignatures.json")),
+        with_new_manifest(byte_changed("countersignatures.json", after=b'"signature":"')),
         "wrong signature: signed/countersigned-",
     ),
 }
