@@ -27,7 +27,7 @@ from wardround_client.ledger.releases import (
 )
 from wardround_client.ledger.store import Entry, EntryStore
 
-PurposeName = Literal["train", "evaluate", "statistics"]
+PurposeName = Literal["train", "evaluate", "statistics", "attack-test"]
 Clock = Callable[[], datetime]
 
 
@@ -171,7 +171,8 @@ class Ledger:
 
     def training_was_exact(self) -> bool:
         """Whether an update once left without noise: then no epsilon bounds what is known."""
-        return any(r.purpose is not Purpose.EVALUATE for r in self.exact_releases())
+        counted = (Purpose.EVALUATE, Purpose.ATTACK_TEST)
+        return any(r.purpose not in counted for r in self.exact_releases())
 
     def spent(self, delta: float) -> float:
         """Epsilon of all noised releases, sent or only reserved, for the worst-off patient."""

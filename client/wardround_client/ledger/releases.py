@@ -24,6 +24,7 @@ class Purpose(Enum):
     TRAIN = "train"
     EVALUATE = "evaluate"
     STATISTICS = "statistics"
+    ATTACK_TEST = "attack-test"
 
 
 class GaussianBody(BaseModel):
@@ -46,7 +47,7 @@ class ReservedBody(BaseModel):
     release: _Hex
     study_digest: _Hex
     run: _Hex
-    purpose: Literal["train", "evaluate", "statistics"]
+    purpose: Literal["train", "evaluate", "statistics", "attack-test"]
     transcript: _Hex
     mechanism: GaussianBody | Literal["exact"]
     unit: Unit

@@ -216,6 +216,26 @@ class NoiseMeasured(Body):
     verdict: Found
 
 
+class AttackTested(Body):
+    """The hospital attacked a released model with its own patients and chose to say how it went.
+
+    The verdicts depend on patients and no noise covers them. Without a claim (epsilon null) the
+    model was held against no leak at all.
+    """
+
+    TYPE = "attack-tested"
+    run: RunId
+    model_sha256: Digest
+    epsilon_claimed: Epsilon | None = None
+    delta: Probability | None = None
+    alpha: Probability
+    tests: Count
+    shadows: Count
+    noise: Literal["none"]
+    verdicts: Annotated[dict[Word, Found], Field(max_length=20)]
+    verdict: Found
+
+
 class Gaussian(Frozen):
     """A reserved mechanism with its numbers, as the ledger writes it."""
 
@@ -316,6 +336,7 @@ HOSPITAL_TYPES: dict[str, type[Body]] = {
         EngineAuditRegistered,
         EngineAudited,
         NoiseMeasured,
+        AttackTested,
         RunEnded,
         ReportSignedOff,
     )

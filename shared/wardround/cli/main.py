@@ -41,6 +41,12 @@ COMMANDS = {
     "model": Command("wardround_server.cli.model", "List and export trained models."),
     "audit": Command("wardround.cli.audit", "Evidence logs, reports, and their verification."),
 }
+# Commands of a group above whose code lies in a part that not every installation has.
+PARTS = {
+    "audit": {
+        "test": Command("wardround_client.cli.attacks", "Attack a released model, at a hospital."),
+    },
+}
 
 
 class LazyGroup(TyperGroup):
@@ -62,7 +68,17 @@ class LazyGroup(TyperGroup):
 
 def load(name: str) -> click.Command:
     """Import one command. Raises BadInput when this installation lacks its part."""
-    command = COMMANDS[name]
+    loaded = _imported(name, COMMANDS[name])
+    if isinstance(loaded, click.Group):
+        for verb, command in PARTS.get(name, {}).items():
+            try:
+                loaded.add_command(_imported(f"{name} {verb}", command), verb)
+            except BadInput as error:
+                loaded.add_command(_missing(command, error), verb)
+    return loaded
+
+
+def _imported(name: str, command: Command) -> click.Command:
     try:
         module = importlib.import_module(command.module)
     except ModuleNotFoundError as error:
@@ -71,8 +87,24 @@ def load(name: str) -> click.Command:
             f"wardround {name}: module {error.name} is missing; install wardround[{part}]"
         ) from error
     loaded: click.Command = typer.main.get_command(module.app)
-    loaded.name = name
+    loaded.name = name.rpartition(" ")[2]
     return loaded
+
+
+def _missing(command: Command, error: BadInput) -> click.Command:
+    """A command that is listed and says, when it is called, which part it needs."""
+
+    def refuse() -> None:
+        raise error
+
+    anything = {"ignore_unknown_options": True, "allow_extra_args": True}
+    return click.Command(
+        None,
+        callback=refuse,
+        help=f"{command.help} Not installed.",
+        context_settings=anything,
+        add_help_option=False,
+    )
 
 
 app = typer.Typer(

@@ -1,0 +1,1 @@
+"""Attacks that a hospital runs on its own patients: on a released model, and on what it sent."""

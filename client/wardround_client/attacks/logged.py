@@ -1,0 +1,60 @@
+"""The verdicts of attack tests in the hospital's evidence log: a release that an officer chooses.
+
+A verdict is a function of patients, and no noise covers it. So it is charged as what it is, a
+release without noise, and written only when somebody asks for it.
+"""
+
+from datetime import UTC, datetime
+
+from wardround.canonical import Json, digest
+from wardround.privacy.engine import ExactEvaluation
+from wardround.privacy.mechanism import Exact
+from wardround_client.approval import ApprovedStudy
+from wardround_client.attacks.outcome import AttackOutcome
+from wardround_client.home import HospitalHome
+from wardround_client.records import StudyRecords
+from wardround_client.remaining import split_name
+
+ENTRY = "attack-tested"
+
+
+def entry_body(outcome: AttackOutcome) -> Json:
+    """What goes into the log: what was claimed and tested, and the verdicts; no other number."""
+    return {
+        "run": outcome.run,
+        "model_sha256": outcome.model_sha256,
+        "epsilon_claimed": outcome.claim.epsilon,
+        "delta": outcome.claim.delta,
+        "alpha": outcome.alpha,
+        "tests": outcome.tests,
+        "shadows": outcome.shadows,
+        "noise": "none",
+        "verdicts": outcome.verdicts(),
+        "verdict": outcome.verdict.value,
+    }
+
+
+def log_verdicts(
+    home: HospitalHome, approved: ApprovedStudy, records: StudyRecords, outcome: AttackOutcome
+) -> None:
+    """Charge the release, then write the entry.
+
+    Raises BadInput while the hospital's daemon has the ledger: stop it first.
+    """
+    study, dataset = approved.study, approved.description.dataset
+    body = entry_body(outcome)
+    now = datetime.now(UTC)
+    with home.ledger(dataset) as ledger:
+        reservation = ledger.reserve(
+            study_digest=study.digest,
+            run=outcome.run,
+            purpose="attack-test",
+            transcript=digest({**body, "time": now.isoformat()}),
+            mechanism=Exact(),
+            units=records.train.patients + records.held_out.patients,
+            split=split_name(dataset, study.evaluation.held_out),
+            unit=study.privacy.unit,
+        )
+        with home.log(study.digest) as log:
+            log.append(ENTRY, body, time=now)
+        ledger.commit(reservation, ExactEvaluation())
