@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from wardround.canonical import Json, canonical_bytes
 from wardround.errors import BadInput, RefusedByBudget, RefusedByPolicy
-from wardround.identity import Identity, fingerprint
+from wardround.identity import PUBLIC_KEY_BYTES, Identity, fingerprint
 from wardround.masking.run_key import RunKey, sign_run_key
 from wardround.privacy.accounting import epsilon_spent
 from wardround.protocol.messages import Joined, Open, RefusalCode
@@ -71,7 +71,7 @@ class Admission:
         keys = {}
         for name in study.names():
             key = bytes.fromhex(question.identity_keys.get(name, ""))
-            if len(key) != 32 or fingerprint(key) != study.fingerprint_of(name):
+            if len(key) != PUBLIC_KEY_BYTES or fingerprint(key) != study.fingerprint_of(name):
                 raise StudyRefused(
                     RefusalCode.DIRECTORY, f"the identity key of {name} is not the roster's"
                 )

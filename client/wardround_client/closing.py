@@ -41,7 +41,9 @@ class Closer:
         """
         with refusing(RefusalCode.HISTORY):
             seen = session.evidence.witness(close.checkpoint)
-            checkpoint = verify_checkpoint(close.checkpoint, session.evidence.coordinator_key)
+            checkpoint = verify_checkpoint(
+                close.checkpoint, session.evidence.coordinator_key, lasting=True
+            )
             entries = _whole_log(close, checkpoint)
             session.evidence.check_history(entries)
             self._check_own_updates(session, entries)
@@ -63,7 +65,7 @@ class Closer:
         log = session.evidence.log
         return Closed(
             log=log.export().decode(),
-            checkpoint=log.checkpoint(),
+            checkpoint=log.checkpoint(lasting=True),
             countersignature=signed.signature,
         )
 

@@ -30,11 +30,11 @@ class HospitalHome:
         return load_membership(self.directory)
 
     def identity(self) -> Identity:
-        """The hospital's Ed25519 identity."""
+        """The hospital's identity."""
         return self.membership().identity
 
     def coordinator_key(self) -> bytes:
-        """The coordinator's Ed25519 key, pinned by the join ticket."""
+        """The coordinator's public keys, pinned by the join ticket."""
         return bytes.fromhex(self.membership().coordinator.evidence_key)
 
     def policy(self) -> Policy:

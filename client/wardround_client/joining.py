@@ -23,9 +23,9 @@ from wardround.ticket import (
     ENROLMENT_LIMIT_BYTES,
     EnrolmentAnswer,
     EnrolmentRequest,
-    Hex32,
     HospitalName,
     JoinTicket,
+    PublicKeyHex,
     parse_model,
 )
 from wardround_client.tls import ClientTls, HttpsClient, refusal
@@ -35,7 +35,7 @@ KEY_FILE = "tls-key.pem"
 CERTIFICATE_FILE = "tls-certificate.pem"
 AUTHORITY_FILE = "coordinator-authority.pem"
 COORDINATOR_FILE = "coordinator.json"
-RECORD_LIMIT_BYTES = 4096
+RECORD_LIMIT_BYTES = 8192
 ENROL_TIMEOUT_S = 30.0
 
 
@@ -46,7 +46,7 @@ class Coordinator(BaseModel):
 
     hospital: HospitalName
     address: Annotated[str, Field(max_length=300)]
-    evidence_key: Hex32
+    evidence_key: PublicKeyHex
 
 
 @dataclass(frozen=True, slots=True)

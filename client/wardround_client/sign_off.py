@@ -48,8 +48,8 @@ def sign_report(home: HospitalHome, content: bytes, word: Word, *, now: datetime
 
     A report that fails to verify, or whose bundle holds another log of ours than we do, can be
     refused and not approved; a bundle that is not what its manifest says cannot be decided about,
-    since the signature would hold for another copy as well. The same decision again gives the
-    same file. Raises VerificationFailed, or BadInput when this report was decided otherwise before.
+    since the signature would hold for another copy as well. The same decision again signs
+    the same. Raises VerificationFailed, or BadInput when this report was decided otherwise before.
     """
     member = home.membership()
     pins = Pins(coordinator=fingerprint(home.coordinator_key()))

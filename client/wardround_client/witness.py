@@ -25,7 +25,7 @@ class StudyEvidence:
 
     @property
     def coordinator_key(self) -> bytes:
-        """The coordinator's pinned Ed25519 key."""
+        """The coordinator's pinned public keys."""
         return self.coordinator.key
 
     def witness(self, note: str) -> tuple[str, Json] | None:

@@ -17,6 +17,7 @@ from wardround.ticket import (
     Hex32,
     HospitalName,
     JoinTicket,
+    PublicKeyHex,
     format_time,
     hospital_name,
     network_address,
@@ -27,7 +28,7 @@ from wardround_server.authority import Authority, Peer, peer_of_pem
 from wardround_server.refusals import AlreadyEnrolled, BadEnrolment, NotInvited
 
 TICKET_LIFE = timedelta(days=7)
-RECORD_LIMIT_BYTES = 4096
+RECORD_LIMIT_BYTES = 8192
 Time = Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")]
 Clock = Callable[[], datetime]
 
@@ -38,7 +39,7 @@ class EnrolledHospital(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     hospital: HospitalName
-    identity_key: Hex32
+    identity_key: PublicKeyHex
     fingerprint: Hex32
     certificate_fingerprint: Hex32
     enrolled: Time

@@ -14,11 +14,11 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from wardround.canonical import canonical_bytes, parse_canonical
 from wardround.errors import BadInput
-from wardround.identity import PUBLIC_KEY_BYTES, SIGNATURE_BYTES, Identity, verify
+from wardround.identity import LASTING_SIGNATURE_BYTES, PUBLIC_KEY_BYTES, Identity, verify_lasting
 
 TICKET_PREFIX = "wardround-ticket-1."
-TICKET_LIMIT_BYTES = 8192
-ENROLMENT_LIMIT_BYTES = 8192
+TICKET_LIMIT_BYTES = 16384
+ENROLMENT_LIMIT_BYTES = 16384
 PROOF_PURPOSE = b"enrolment"
 HOSPITAL_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 ADDRESS = re.compile(r"(\[[0-9a-fA-F:.]{2,45}\]|[A-Za-z0-9.-]{1,253}):([0-9]{1,5})")
@@ -69,8 +69,19 @@ def _address(text: str) -> str:
 
 
 HospitalName = Annotated[str, AfterValidator(_hospital)]
-Hex32 = Annotated[str, Field(pattern=rf"^[0-9a-f]{{{2 * PUBLIC_KEY_BYTES}}}$")]
-Hex64 = Annotated[str, Field(pattern=rf"^[0-9a-f]{{{2 * SIGNATURE_BYTES}}}$")]
+Hex32 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+PublicKeyHex = Annotated[
+    str,
+    Field(pattern=r"^[0-9a-f]+$", min_length=2 * PUBLIC_KEY_BYTES, max_length=2 * PUBLIC_KEY_BYTES),
+]
+LastingHex = Annotated[
+    str,
+    Field(
+        pattern=r"^[0-9a-f]+$",
+        min_length=2 * LASTING_SIGNATURE_BYTES,
+        max_length=2 * LASTING_SIGNATURE_BYTES,
+    ),
+]
 Pem = Annotated[
     str, Field(pattern=r"^-----BEGIN [A-Z ]+-----\n[A-Za-z0-9+/=\n]+-----END", max_length=4096)
 ]
@@ -96,7 +107,7 @@ class JoinTicket(BaseModel):
     address: Annotated[str, AfterValidator(_address)]
     expires: Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")]
     authority_certificate: Pem
-    evidence_key: Hex32
+    evidence_key: PublicKeyHex
     bootstrap_certificate: Pem
     bootstrap_key: Pem = Field(repr=False)
 
@@ -141,8 +152,8 @@ class EnrolmentRequest(BaseModel):
     version: Literal[1] = 1
     hospital: HospitalName
     signing_request: Pem
-    identity_key: Hex32
-    proof: Hex64
+    identity_key: PublicKeyHex
+    proof: LastingHex
 
     @classmethod
     def make(
@@ -154,7 +165,7 @@ class EnrolmentRequest(BaseModel):
             hospital=hospital,
             signing_request=signing_request,
             identity_key=identity.public_key.hex(),
-            proof=identity.sign(PROOF_PURPOSE, message).hex(),
+            proof=identity.sign_lasting(PROOF_PURPOSE, message).hex(),
         )
 
     def encode(self) -> bytes:
@@ -171,7 +182,8 @@ class EnrolmentRequest(BaseModel):
     def check_proof(self, *, authority_certificate: str) -> None:
         """Raise BadSignature unless `identity_key` made this request, for this authority."""
         message = _proven(self.hospital, self.signing_request, authority_certificate)
-        verify(bytes.fromhex(self.identity_key), PROOF_PURPOSE, message, bytes.fromhex(self.proof))
+        key, proof = bytes.fromhex(self.identity_key), bytes.fromhex(self.proof)
+        verify_lasting(key, PROOF_PURPOSE, message, proof)
 
 
 class EnrolmentAnswer(BaseModel):

@@ -15,7 +15,7 @@ def with_statement(payload: bytes) -> bytes:
     members[STATEMENT] = seal(payload, identity)
     listed = {n: c for n, c in members.items() if not n.startswith("manifest.")}
     manifest = manifest_of(listed)
-    signature = identity.sign(b"bundle", manifest).hex().encode() + b"\n"
+    signature = identity.sign_lasting(b"bundle", manifest).hex().encode() + b"\n"
     return pack({**members, "manifest.json": manifest, "manifest.signature": signature})
 
 

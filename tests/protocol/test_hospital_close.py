@@ -8,7 +8,7 @@ from tests.support.hospitals import NAMES, RUN, Ward
 
 from wardround.audit.countersign import Countersignature, verify_countersignature
 from wardround.evidence.checkpoint import verify_checkpoint
-from wardround.protocol.messages import Closed, Refusal, RefusalCode
+from wardround.protocol.messages import Close, Closed, Refusal, RefusalCode
 from wardround.protocol.specs import model_digest
 
 HARBOUR = NAMES[0]
@@ -48,7 +48,8 @@ class Closing:
     def end(self, log=None):
         log = log or self.talk.log
         log.append_many(self.entries, time=datetime.now(UTC))
-        return self.ask(self.talk.close_message(log))
+        self.message = self.talk.close_message(log)
+        return self.ask(self.message)
 
     def ask(self, close):
         return self.hospital.ask(close, self.talk.model)[0]
@@ -66,11 +67,12 @@ def test_an_honest_log_is_countersigned_and_the_hospitals_own_log_comes_back(clo
     assert isinstance(closed, Closed)
     key = closing.hospital.home.identity().public_key
     signature = Countersignature(
-        checkpoint=closing.talk.log.checkpoint(), signature=closed.countersignature
+        checkpoint=closing.message.checkpoint, signature=closed.countersignature
     )
     verify_countersignature(key, signature, study_digest=closing.talk.study.digest, run=RUN)
     own = closing.hospital.log_entries(closing.talk.study)
-    assert closed.log.count("\n") == len(own) == verify_checkpoint(closed.checkpoint, key).size
+    handed_over = verify_checkpoint(closed.checkpoint, key, lasting=True)
+    assert closed.log.count("\n") == len(own) == handed_over.size
     kind, ended = own[-1]
     assert kind == "run-ended"
     assert ended["coordinator_head"] == closing.talk.log.head
@@ -159,3 +161,11 @@ def test_a_refused_close_leaves_no_end_of_the_run_in_the_log(closing):
 def test_a_process_that_did_not_join_countersigns_nothing(closing):
     closing.hospital.restart()
     assert closing.end() == Refusal(code=RefusalCode.NO_SESSION)
+
+
+def test_an_end_that_is_signed_with_ed25519_alone_is_refused(closing):
+    """What is countersigned has to convince for years: both of the coordinator's keys sign it."""
+    log = closing.talk.log
+    log.append_many(closing.entries, time=datetime.now(UTC))
+    short = Close(run=RUN, log=log.export().decode(), checkpoint=log.checkpoint())
+    assert closing.ask(short) == REFUSED

@@ -12,11 +12,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from tests.support.identities import identity_of
 
 from wardround import errors
-from wardround.identity import Identity
 from wardround.masking.accumulator import Accumulator
 from wardround.masking.directory import Directory
 from wardround.masking.keystream import CHUNK_WORDS, add_keystream
@@ -32,10 +31,7 @@ TAMPERED: list[dict[str, Any]] = json.loads((VECTORS / "masking_tampered.json").
 ]
 
 IDENTITIES = {
-    each["name"]: Identity(
-        Ed25519PrivateKey.from_private_bytes(bytes.fromhex(each["identity_private"]))
-    )
-    for each in GOOD["hospitals"]
+    each["name"]: identity_of(bytes.fromhex(each["identity_private"])) for each in GOOD["hospitals"]
 }
 RUN_KEYS = {
     each["name"]: RunKey.generate(lambda _, key=each["run_private"]: bytes.fromhex(key))

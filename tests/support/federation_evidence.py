@@ -90,7 +90,9 @@ class Party:
             self.append(entry.type, entry.body, at=entry.time)
 
     def checkpoint(self) -> str:
-        return sign_checkpoint(self.identity, checkpoint_of(self.entries, actor=self.name))
+        return sign_checkpoint(
+            self.identity, checkpoint_of(self.entries, actor=self.name), lasting=True
+        )
 
     def export(self) -> LogExport:
         # Most forgeries leave most logs as they were; entries are read back, so these are equal.

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Mapping
 
 import numpy as np
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from tests.support.identities import identity_of
 from tests.support.masked_hospitals import seeded
 
 from wardround.canonical import Json
@@ -37,7 +37,7 @@ CONTRACT: Json = {
 
 def new_identity(name: str) -> Identity:
     """A key that depends on the name alone."""
-    return Identity(Ed25519PrivateKey.from_private_bytes(seeded(f"identity/{name}")(32)))
+    return identity_of(seeded(f"identity/{name}")(32))
 
 
 def study_of(

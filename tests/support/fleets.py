@@ -8,6 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from flwr.app import Message, RecordDict
+from tests.support.identities import identity_of
 
 from wardround.errors import WardroundError
 from wardround.ticket import JoinTicket
@@ -19,7 +20,7 @@ from wardround_server.authority import Authority
 from wardround_server.fleet_server import FleetOptions, RunningFleet, start_fleet
 from wardround_server.grid import HospitalGrid
 
-EVIDENCE_KEY = bytes(range(32))
+EVIDENCE_KEY = identity_of(bytes(range(32))).public_key
 QUICK = FleetPatience(first_pause_s=0.02, longest_pause_s=0.2, heartbeat_s=0.5)
 
 

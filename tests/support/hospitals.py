@@ -370,4 +370,5 @@ class Talk:
 
     def close_message(self, log: EvidenceLog | None = None) -> Close:
         log = log or self.log
-        return Close(run=RUN, log=log.export().decode(), checkpoint=log.checkpoint())
+        note = log.checkpoint(lasting=True)
+        return Close(run=RUN, log=log.export().decode(), checkpoint=note)

@@ -4,7 +4,7 @@ import hashlib
 from dataclasses import dataclass
 
 import numpy as np
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from tests.support.identities import identity_of
 
 from wardround.identity import Identity
 from wardround.masking.directory import Directory
@@ -87,10 +87,7 @@ def fleet(
 ) -> MaskedFleet:
     """Enrol `count` hospitals named h000, h001, ..."""
     names = [f"h{number:03d}" for number in range(count)]
-    identities = {
-        name: Identity(Ed25519PrivateKey.from_private_bytes(seeded(f"{seed}/identity/{name}")(32)))
-        for name in names
-    }
+    identities = {name: identity_of(seeded(f"{seed}/identity/{name}")(32)) for name in names}
     run_keys = {name: RunKey.generate(seeded(f"{seed}/{run}/{session}/{name}")) for name in names}
     entries = {
         name: sign_run_key(

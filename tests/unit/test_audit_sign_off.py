@@ -26,8 +26,9 @@ from wardround.audit.verify import verify_bytes
 from wardround.canonical import Json
 from wardround.cli.audit import app
 from wardround.errors import BadInput, BadSignature, VerificationFailed
-from wardround.evidence.dsse import key_id, seal
+from wardround.evidence.dsse import key_ids, seal
 from wardround.evidence.entry import time_text
+from wardround.identity import ed25519_of
 
 BERGEN, COIMBRA = "bergen", "coimbra"
 NOW = time_text(datetime(2026, 4, 1, 9, tzinfo=UTC))
@@ -103,7 +104,7 @@ def test_another_implementation_reads_and_verifies_a_sign_off():
     content = signed(decided())
     key = honest().hospitals[BERGEN].identity.public_key
     envelope = dsse.Envelope.from_dict(json.loads(content))
-    public = SSlibKey(key_id(key), "ed25519", "ed25519", {"public": key.hex()})
+    public = SSlibKey(key_ids(key)[0], "ed25519", "ed25519", {"public": ed25519_of(key).hex()})
     envelope.verify([public], threshold=1)
     assert json.loads(envelope.payload)["predicateType"] == SIGN_OFF_PREDICATE
 

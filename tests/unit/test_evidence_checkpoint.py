@@ -2,11 +2,12 @@
 
 import base64
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from tests.support.identities import identity_of
 
 from wardround.errors import BadInput, BadSignature
 from wardround.evidence.checkpoint import (
@@ -20,10 +21,10 @@ from wardround.evidence.entry import FIRST_PREVIOUS, Entry
 from wardround.evidence.faults import LogFault, LogReason
 from wardround.evidence.merkle import EMPTY_ROOT
 from wardround.evidence.note import open_note, sign_note
-from wardround.identity import Identity
+from wardround.identity import Identity, ed25519_of, ml_dsa_65_of
 
 NOTE = json.loads((Path(__file__).parents[1] / "vectors/evidence_note.json").read_text())
-IDENTITY = Identity(Ed25519PrivateKey.from_private_bytes(bytes(range(32))))
+IDENTITY = identity_of(bytes(range(32)))
 TIME = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
@@ -194,7 +195,7 @@ def test_a_signed_text_that_is_no_checkpoint_is_refused():
 
 def test_a_note_larger_than_its_limit_is_refused():
     with pytest.raises(BadInput, match="longer"):
-        parse_checkpoint("x" * 5000)
+        parse_checkpoint("x" * 9000)
 
 
 @pytest.mark.parametrize(
@@ -211,3 +212,50 @@ def test_a_checkpoint_with_a_wrong_part_is_not_built(changes):
     good = {"origin": CHECKPOINT.origin, "size": 1, "head": "1" * 64, "root": b"r" * 32}
     with pytest.raises(BadInput):
         Checkpoint(**(good | changes))
+
+
+LASTING = sign_checkpoint(IDENTITY, CHECKPOINT, lasting=True)
+
+
+def test_a_lasting_checkpoint_has_a_second_signature_and_verifies_either_way():
+    assert len(LASTING.split("\n")) == 8
+    for lasting in (False, True):
+        assert verify_checkpoint(LASTING, IDENTITY.public_key, lasting=lasting) == CHECKPOINT
+    with pytest.raises(BadSignature, match="no ML-DSA-65 signature"):
+        verify_checkpoint(SIGNED, IDENTITY.public_key, lasting=True)
+
+
+def test_the_second_signature_is_checked_where_it_is_not_demanded_too():
+    other = sign_checkpoint(identity_of(bytes(32)), CHECKPOINT, lasting=True)
+    lines, foreign = LASTING.split("\n"), other.split("\n")
+    key = IDENTITY.public_key
+    mixed = ed25519_of(key) + ml_dsa_65_of(identity_of(bytes(32)).public_key)
+    swapped = "\n".join([*lines[:6], foreign[6], ""])
+    with pytest.raises(BadSignature, match="another key"):
+        verify_checkpoint(swapped, key)
+    verify_checkpoint(swapped, mixed, lasting=True)
+    older = sign_checkpoint(IDENTITY, replace(CHECKPOINT, head="1" * 64), lasting=True)
+    with pytest.raises(BadSignature, match="does not fit"):
+        verify_checkpoint("\n".join([*lines[:6], older.split("\n")[6], ""]), key)
+
+
+def test_two_signatures_have_one_order_and_one_name():
+    lines = LASTING.split("\n")
+    renamed = lines[6].replace("cleveland", "zurich")
+    for wrong in (
+        [*lines[:5], lines[6], lines[5], ""],
+        [*lines[:5], lines[6], ""],
+        [*lines[:6], lines[5], ""],
+        [*lines[:6], renamed, ""],
+        [*lines[:7], lines[6], ""],
+    ):
+        with pytest.raises(BadInput):
+            parse_checkpoint("\n".join(wrong))
+
+
+def test_changed_characters_and_cuts_of_a_lasting_checkpoint_are_noticed():
+    for at in [*range(0, 300, 7), *range(300, len(LASTING), 61), len(LASTING) - 1]:
+        other = "A" if LASTING[at] != "A" else "B"
+        for changed in (LASTING[:at] + other + LASTING[at + 1 :], LASTING[:at]):
+            with pytest.raises((BadInput, BadSignature)):
+                verify_checkpoint(changed, IDENTITY.public_key, lasting=True)

@@ -18,7 +18,8 @@ from wardround.audit.statement import (
 )
 from wardround.canonical import canonical_bytes
 from wardround.errors import BadInput, BadSignature, VerificationFailed
-from wardround.evidence.dsse import PAYLOAD_TYPE, Envelope, key_id, open_envelope, pae, seal
+from wardround.evidence.dsse import PAYLOAD_TYPE, Envelope, key_ids, open_envelope, pae, seal
+from wardround.identity import ed25519_of
 
 SIGNER, OTHER = new_identity("signer"), new_identity("other")
 PAYLOAD = b'{"_type":"https://in-toto.io/Statement/v1"}'
@@ -26,8 +27,8 @@ WHAT = "envelope"
 
 
 def oracle_key(identity) -> SSlibKey:
-    public = {"public": identity.public_key.hex()}
-    return SSlibKey(key_id(identity.public_key), "ed25519", "ed25519", public)
+    public = {"public": ed25519_of(identity.public_key).hex()}
+    return SSlibKey(key_ids(identity.public_key)[0], "ed25519", "ed25519", public)
 
 
 @cache
@@ -39,8 +40,10 @@ def changed(**fields: object) -> bytes:
     return canonical_bytes({**json.loads(sealed()), **fields})
 
 
-def signatures(**fields: object) -> list[object]:
-    return [{**json.loads(sealed())["signatures"][0], **fields}]
+def signatures(at: int = 0, **fields: object) -> list[object]:
+    found = json.loads(sealed())["signatures"]
+    found[at] |= fields
+    return found
 
 
 def test_the_payload_comes_back_for_the_key_that_signed():
@@ -52,7 +55,7 @@ def test_another_implementation_accepts_the_envelope_and_encodes_it_alike():
     assert envelope.pae() == pae(PAYLOAD)
     assert envelope.payload == PAYLOAD
     accepted = envelope.verify([oracle_key(SIGNER)], threshold=1)
-    assert set(accepted) == {key_id(SIGNER.public_key)}
+    assert set(accepted) == {key_ids(SIGNER.public_key)[0]}
 
 
 def test_another_implementation_refuses_what_we_refuse():
@@ -73,16 +76,24 @@ def test_the_encoding_is_the_one_of_the_specification():
 def test_another_key_does_not_open_it():
     with pytest.raises(BadSignature, match="another key"):
         open_envelope(sealed(), OTHER.public_key, what=WHAT)
-    stolen = changed(signatures=signatures(keyid=key_id(OTHER.public_key)))
+    ids = key_ids(OTHER.public_key)
+    named = [{**s, "keyid": i} for s, i in zip(signatures(), ids, strict=True)]
+    stolen = changed(signatures=named)
     with pytest.raises(BadSignature, match="does not fit"):
         open_envelope(stolen, OTHER.public_key, what=WHAT)
 
 
-def test_a_signature_made_for_anything_else_is_none_of_an_envelope():
-    from wardround.evidence.dsse import Envelope
+@pytest.mark.parametrize("at", [0, 1])
+def test_each_of_the_two_signatures_has_to_hold_alone(at: int):
+    """If one of the two algorithms falls, the other still convinces."""
+    foreign = json.loads(seal(PAYLOAD + b" ", SIGNER))["signatures"][at]["sig"]
+    with pytest.raises(BadSignature, match="does not fit"):
+        open_envelope(changed(signatures=signatures(at, sig=foreign)), SIGNER.public_key, what=WHAT)
 
-    framed = SIGNER.sign(b"report", PAYLOAD)
-    envelope = Envelope(payload=PAYLOAD, key_id=key_id(SIGNER.public_key), signature=framed)
+
+def test_a_signature_made_for_anything_else_is_none_of_an_envelope():
+    framed = SIGNER.sign_lasting(b"report", PAYLOAD)
+    envelope = Envelope(payload=PAYLOAD, key_ids=key_ids(SIGNER.public_key), signature=framed)
     with pytest.raises(BadSignature):
         open_envelope(envelope.to_bytes(), SIGNER.public_key, what=WHAT)
 
@@ -102,6 +113,8 @@ def test_a_signature_made_for_anything_else_is_none_of_an_envelope():
         changed(payload="e31="),
         changed(signatures=[]),
         changed(signatures={}),
+        changed(signatures=signatures()[:1]),
+        changed(signatures=signatures()[::-1]),
         changed(signatures=signatures() * 2),
         changed(signatures=["x"]),
         changed(signatures=signatures(cert="x")),

@@ -6,9 +6,18 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from tests.support.identities import identity_of
 
 from wardround.errors import BadInput, BadSignature
-from wardround.identity import Identity, fingerprint, verify, write_secret
+from wardround.identity import (
+    Identity,
+    ed25519_of,
+    fingerprint,
+    ml_dsa_65_of,
+    verify,
+    verify_lasting,
+    write_secret,
+)
 
 # RFC 8032, section 7.1, TEST 1.
 SECRET = bytes.fromhex("9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60")
@@ -16,12 +25,14 @@ PUBLIC = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a"
 
 
 def identity():
-    return Identity(Ed25519PrivateKey.from_private_bytes(SECRET))
+    return identity_of(SECRET)
 
 
-def test_the_fingerprint_is_sha256_of_the_raw_public_key():
-    assert identity().public_key.hex() == PUBLIC
-    assert identity().fingerprint == hashlib.sha256(bytes.fromhex(PUBLIC)).hexdigest()
+def test_the_fingerprint_is_sha256_of_both_raw_public_keys():
+    public = identity().public_key
+    assert ed25519_of(public).hex() == PUBLIC
+    assert len(ml_dsa_65_of(public)) == 1952
+    assert identity().fingerprint == hashlib.sha256(public).hexdigest()
 
 
 def test_what_is_signed_is_the_frame_of_protocol_section_2():
@@ -45,6 +56,54 @@ def test_a_signature_is_good_for_its_key_purpose_and_message_only():
             verify(key, purpose, message, given)
 
 
+def test_a_lasting_signature_needs_both_of_its_parts():
+    signer, other = identity(), identity_of(bytes(32))
+    signature = signer.sign_lasting(b"study", b"manifest")
+    again = signer.sign_lasting(b"study", b"manifest")
+    verify_lasting(signer.public_key, b"study", b"manifest", signature)
+    verify_lasting(signer.public_key, b"study", b"manifest", signature[:64] + again[64:])
+    verify(signer.public_key, b"study", b"manifest", signature[:64])
+    foreign = other.sign_lasting(b"study", b"manifest")
+    mixed = ed25519_of(signer.public_key) + ml_dsa_65_of(other.public_key)
+    for key, purpose, message, given in (
+        (signer.public_key, b"study", b"manifest", signature[:64]),
+        (signer.public_key, b"study", b"manifest", signature[64:]),
+        (signer.public_key, b"study", b"manifest", signature[:64] + foreign[64:]),
+        (signer.public_key, b"study", b"manifest", foreign[:64] + signature[64:]),
+        (signer.public_key, b"study", b"manifest", signature + b"x"),
+        (signer.public_key, b"bundle", b"manifest", signature),
+        (signer.public_key, b"study", b"manifesto", signature),
+        (mixed, b"study", b"manifest", signature),
+        (ed25519_of(signer.public_key), b"study", b"manifest", signature),
+    ):
+        with pytest.raises(BadSignature):
+            verify_lasting(key, purpose, message, given)
+
+
+def test_a_key_with_half_of_it_exchanged_has_another_fingerprint():
+    """A roster pins both keys, so who breaks Ed25519 cannot bring an ML-DSA-65 key along."""
+    own, other = identity().public_key, identity_of(bytes(32)).public_key
+    mixed = {fingerprint(own), fingerprint(ed25519_of(own) + ml_dsa_65_of(other))}
+    mixed.add(fingerprint(ed25519_of(other) + ml_dsa_65_of(own)))
+    assert len(mixed) == 3
+
+
+def test_a_directory_from_before_the_second_key_is_told_what_to_do(tmp_path):
+    path = tmp_path / "identity.pem"
+    path.write_bytes(_pem(Ed25519PrivateKey.generate(), serialization.NoEncryption()))
+    with pytest.raises(BadInput, match=r"no ML-DSA-65 key.*new join ticket"):
+        Identity.load(path)
+
+
+def test_keys_in_the_wrong_order_are_no_identity(tmp_path):
+    path, none = tmp_path / "identity.pem", serialization.NoEncryption()
+    first, second = (_pem(key, none) for key in (identity().key, identity().lasting_key))
+    for content in (second + first, first + first, first + second + second, second):
+        path.write_bytes(content)
+        with pytest.raises(BadInput, match="not an Ed25519 key and an ML-DSA-65 key"):
+            Identity.load(path)
+
+
 def test_a_purpose_and_a_message_cannot_be_cut_differently():
     signature = identity().sign(b"a", b"b\x00c")
     with pytest.raises(BadSignature):
@@ -55,7 +114,7 @@ def test_a_key_file_is_for_its_owner_only_and_reads_back(tmp_path):
     path = tmp_path / "identity.pem"
     identity().save(path)
     assert path.stat().st_mode & 0o777 == 0o600
-    assert Identity.load(path).public_key.hex() == PUBLIC
+    assert Identity.load(path).public_key == identity().public_key
 
 
 def test_a_key_file_is_never_overwritten(tmp_path):
@@ -101,6 +160,7 @@ def test_a_missing_key_file_is_named(tmp_path):
         Identity.load(tmp_path / "identity.pem")
 
 
-def test_a_fingerprint_is_made_of_32_bytes_only():
-    with pytest.raises(BadInput, match="32 bytes were due, 31 came"):
-        fingerprint(bytes(31))
+def test_a_fingerprint_is_made_of_both_keys_only():
+    for size in (31, 32, 1952, 1983, 1985):
+        with pytest.raises(BadInput, match=f"1984 bytes were due, {size} came"):
+            fingerprint(bytes(size))

@@ -26,7 +26,7 @@ EXAMPLES = {
         signed_study={"study": {"name": "x"}},
         run="1" * 32,
         session="2" * 32,
-        identity_keys={"harbour": "3" * 64},
+        identity_keys={"harbour": "3" * 3968},
         checkpoint=NOTE,
     ),
     Kind.JOINED: Joined(hospital="harbour", run_key={}, epsilon_planned=2.5, checkpoint=NOTE),
@@ -34,7 +34,7 @@ EXAMPLES = {
     Kind.WORK: Work(spec={"round": 1}, directory=({"hospital": "harbour"},), checkpoint=NOTE),
     Kind.UPDATE: Update(header={}, signature="4" * 128, engine={}, checkpoint=NOTE),
     Kind.CLOSE: Close(run="1" * 32, log="{}\n", checkpoint=NOTE),
-    Kind.CLOSED: Closed(log="{}\n", checkpoint=NOTE, countersignature="5" * 128),
+    Kind.CLOSED: Closed(log="{}\n", checkpoint=NOTE, countersignature="5" * 6746),
     Kind.FAILED: Failed(error="KeyError"),
 }
 
@@ -72,9 +72,9 @@ def test_a_field_more_or_less_is_refused_by_name(kind):
     [
         (Kind.OPEN, {"run": "1" * 31}),
         (Kind.OPEN, {"session": "G" * 32}),
-        (Kind.OPEN, {"identity_keys": {"Bad Name": "3" * 64}}),
-        (Kind.OPEN, {"identity_keys": {"harbour": "3" * 63}}),
-        (Kind.OPEN, {"checkpoint": "x" * 4097}),
+        (Kind.OPEN, {"identity_keys": {"Bad Name": "3" * 3968}}),
+        (Kind.OPEN, {"identity_keys": {"harbour": "3" * 3967}}),
+        (Kind.OPEN, {"checkpoint": "x" * 8193}),
         (Kind.JOINED, {"epsilon_planned": -1}),
         (Kind.JOINED, {"epsilon_planned": "much"}),
         (Kind.REFUSED, {"code": "no"}),

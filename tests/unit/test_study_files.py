@@ -324,7 +324,7 @@ def test_a_manifest_that_would_be_written_differently_is_refused_though_it_is_si
     """Two spellings of one study would have one digest."""
     signer = Identity.generate()
     manifest = changed(study(rounds__count=1).to_json())
-    signature = signer.sign(STUDY_PURPOSE, canonical_bytes(manifest)).hex()
+    signature = signer.sign_lasting(STUDY_PURPOSE, canonical_bytes(manifest)).hex()
     with pytest.raises(BadInput, match="not what this version would write"):
         read_signed_study(
             spoilt(signer, study=manifest, signature=signature), signer=signer.public_key

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from wardround.canonical import canonical_bytes
 from wardround.errors import BadInput, BadSignature
-from wardround.identity import Identity
+from wardround.identity import PUBLIC_KEY_BYTES, Identity
 from wardround.ticket import (
     TICKET_PREFIX,
     EnrolmentRequest,
@@ -25,7 +25,7 @@ FIELDS = {
     "address": "coordinator.example:443",
     "expires": "2026-01-02T03:04:05Z",
     "authority_certificate": PEM,
-    "evidence_key": "ab" * 32,
+    "evidence_key": "ab" * PUBLIC_KEY_BYTES,
     "bootstrap_certificate": PEM,
     "bootstrap_key": PEM.replace("CERTIFICATE", "PRIVATE KEY"),
 }
@@ -51,7 +51,7 @@ def test_a_ticket_is_one_ascii_line_and_reads_as_it_was_written():
         {"address": "https://coordinator.example"},
         {"address": "a:99999"},
         {"expires": "tomorrow"},
-        {"evidence_key": "AB" * 32},
+        {"evidence_key": "AB" * PUBLIC_KEY_BYTES},
         {"bootstrap_key": "x" * 5000},
         {"surprise": 1},
     ],

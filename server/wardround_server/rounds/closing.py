@@ -34,7 +34,7 @@ class RunCloser:
     def close(self, session: Session, model: Vector | None, *, deadline_s: float) -> RunEvidence:
         """Send the log and the final model, if any; gather logs and countersignatures."""
         log = self.record.log
-        exported, checkpoint = log.export(), log.checkpoint()
+        exported, checkpoint = log.export(), log.checkpoint(lasting=True)
         self._faults.clear()
         question = Close(run=self.record.run, log=exported.decode(), checkpoint=checkpoint)
         logs: dict[str, LogExport] = {}
@@ -59,7 +59,7 @@ class RunCloser:
             signed_study=self.signed_study,
             coordinator_key=self.coordinator_key,
             hospital_keys=self.identity_keys,
-            coordinator=LogExport(entries=log.export(), checkpoint=log.checkpoint()),
+            coordinator=LogExport(entries=log.export(), checkpoint=log.checkpoint(lasting=True)),
             hospitals=logs,
             countersignatures=signatures,
         )
@@ -76,7 +76,7 @@ class RunCloser:
         exported = LogExport.read(closed.log, closed.checkpoint)
         entries = read_export(exported.entries)
         hospital_log(hospital, entries)
-        check_entries(entries, verify_checkpoint(closed.checkpoint, key))
+        check_entries(entries, verify_checkpoint(closed.checkpoint, key, lasting=True))
         digest = self.record.study.digest
         verify_countersignature(key, signature, study_digest=digest, run=self.record.run)
         return exported

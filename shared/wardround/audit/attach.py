@@ -26,9 +26,10 @@ def attach(content: bytes, signature_files: Sequence[bytes]) -> tuple[bytes, lis
     for signed in signature_files:
         decided = _checked(bundle, signed)
         name = member_of(decided.hospital)
-        if members.get(name, signed) != signed:
+        if name not in members:
+            members[name] = signed
+        elif read_sign_off(members[name]) != decided:
             raise BadInput(f"sign-off of {decided.hospital}: this bundle holds a decision of it")
-        members[name] = signed
         added.append(decided)
     return pack(members), added
 

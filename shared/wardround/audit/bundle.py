@@ -27,7 +27,7 @@ from wardround.errors import BadInput, VerificationFailed
 from wardround.evidence.dsse import seal
 from wardround.evidence.export import read_export
 from wardround.evidence.note import MAX_NOTE_BYTES
-from wardround.identity import PUBLIC_KEY_BYTES, SIGNATURE_BYTES, Identity
+from wardround.identity import LASTING_SIGNATURE_BYTES, PUBLIC_KEY_BYTES, Identity
 from wardround.study.files import read_signed_study
 
 STUDY, KEYS, REPORT = "study.json", "keys.json", "report.json"
@@ -83,8 +83,8 @@ class Bundle:
 def write_bundle(path: Path, parts: RunEvidence, *, identity: Identity) -> Json:
     """Derive the report, sign it as the coordinator, and write the bundle; return the report.
 
-    The same parts and key give the same bytes. Raises BadInput or LogFault, and writes nothing,
-    when the parts contradict themselves.
+    The same parts and key give the same bytes but for the ML-DSA-65 signatures. Raises BadInput or
+    LogFault, and writes nothing, when the parts contradict themselves.
     """
     report = derive_report(evidence_of(parts))
     write_durably(path, bundle_bytes(parts, canonical_bytes(report), identity=identity))
@@ -110,7 +110,7 @@ def bundle_bytes(parts: RunEvidence, report: bytes, *, identity: Identity) -> by
 def sealed(members: Mapping[str, bytes], *, identity: Identity) -> bytes:
     """Zip `members` with their manifest and its signature."""
     manifest = manifest_of(members)
-    signature = _hex_line(identity.sign(MANIFEST_PURPOSE, manifest))
+    signature = _hex_line(identity.sign_lasting(MANIFEST_PURPOSE, manifest))
     return pack({**members, MANIFEST: manifest, MANIFEST_SIGNATURE: signature})
 
 
@@ -241,7 +241,7 @@ def _countersignatures(value: Json) -> dict[str, Countersignature]:
         if not isinstance(signed["checkpoint"], str):
             raise BadInput(f"member {COUNTERSIGNATURES}: checkpoint of {name} is not text")
         what = f"member {COUNTERSIGNATURES}: signature of {name}"
-        signature = _hex(signed["signature"], SIGNATURE_BYTES, what).hex()
+        signature = _hex(signed["signature"], LASTING_SIGNATURE_BYTES, what).hex()
         found[name] = Countersignature(checkpoint=signed["checkpoint"], signature=signature)
     return found
 
@@ -252,7 +252,8 @@ def _hex_line(value: bytes) -> bytes:
 
 def _signature(content: bytes, name: str) -> bytes:
     line = content.decode("ascii", "replace")
-    return _hex(line.removesuffix("\n") if line.endswith("\n") else None, 64, f"member {name}")
+    text = line.removesuffix("\n") if line.endswith("\n") else None
+    return _hex(text, LASTING_SIGNATURE_BYTES, f"member {name}")
 
 
 def _hex(value: Any, size_bytes: int, what: str) -> bytes:

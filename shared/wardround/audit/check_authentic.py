@@ -20,7 +20,7 @@ from wardround.audit.verdicts import Failure
 from wardround.errors import WardroundError
 from wardround.evidence.checkpoint import origin_of, verify_checkpoint
 from wardround.evidence.dsse import open_envelope
-from wardround.identity import fingerprint, verify
+from wardround.identity import fingerprint, verify, verify_lasting
 from wardround.masking.directory import Directory
 from wardround.masking.run_key import SignedRunKey
 from wardround.masking.update import UPDATE_PURPOSE, UpdateHeader
@@ -93,7 +93,7 @@ def _check_countersignature(evidence: Evidence, name: str, signed: Countersignat
         study_digest=evidence.study.digest,
         run=evidence.run,
     )
-    verify_checkpoint(signed.checkpoint, evidence.coordinator_key)
+    verify_checkpoint(signed.checkpoint, evidence.coordinator_key, lasting=True)
 
 
 def _check_pins(bundle: Bundle, pins: Pins) -> Iterator[Failure]:
@@ -112,7 +112,7 @@ def _check_pins(bundle: Bundle, pins: Pins) -> Iterator[Failure]:
 
 def _check_checkpoint(place: str, actor: str, log: LogExport, key: bytes) -> Iterator[Failure]:
     def check() -> None:
-        checkpoint = verify_checkpoint(log.checkpoint, key)
+        checkpoint = verify_checkpoint(log.checkpoint, key, lasting=True)
         if checkpoint.origin != origin_of(actor):
             raise WardroundError(f"it is {checkpoint.origin}'s, {origin_of(actor)}'s was due")
 
@@ -163,7 +163,7 @@ def _check_directory(evidence: Evidence, attempt: Attempt) -> Iterator[Failure]:
 
 
 def _signed(key: bytes, purpose: bytes, message: bytes, signature: bytes) -> Callable[[], None]:
-    return lambda: verify(key, purpose, message, signature)
+    return lambda: verify_lasting(key, purpose, message, signature)
 
 
 def _failed(

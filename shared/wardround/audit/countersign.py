@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from wardround.canonical import canonical_bytes
 from wardround.errors import BadSignature
-from wardround.identity import Identity, verify
+from wardround.identity import Identity, verify_lasting
 
 COUNTERSIGN_PURPOSE = b"countersignature"
 
@@ -22,7 +22,7 @@ def countersign(
 ) -> Countersignature:
     """Sign after the coordinator's log was checked against everything that this hospital saw."""
     message = _message(study_digest, run, checkpoint)
-    signature = identity.sign(COUNTERSIGN_PURPOSE, message).hex()
+    signature = identity.sign_lasting(COUNTERSIGN_PURPOSE, message).hex()
     return Countersignature(checkpoint=checkpoint, signature=signature)
 
 
@@ -35,7 +35,7 @@ def verify_countersignature(
     except ValueError as error:
         raise BadSignature("countersignature: not hex") from error
     message = _message(study_digest, run, countersignature.checkpoint)
-    verify(key, COUNTERSIGN_PURPOSE, message, signature)
+    verify_lasting(key, COUNTERSIGN_PURPOSE, message, signature)
 
 
 def _message(study_digest: str, run: str, checkpoint: str) -> bytes:

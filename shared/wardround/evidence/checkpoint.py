@@ -78,9 +78,13 @@ def checkpoint_of(entries: Sequence[Entry], *, actor: str) -> Checkpoint:
     )
 
 
-def sign_checkpoint(identity: Identity, checkpoint: Checkpoint) -> str:
-    """The signed note; its key name is the origin."""
-    return sign_note(checkpoint.to_text(), name=checkpoint.origin, identity=identity)
+def sign_checkpoint(identity: Identity, checkpoint: Checkpoint, *, lasting: bool = False) -> str:
+    """The signed note; its key name is the origin.
+
+    `lasting` adds ML-DSA-65: for the end of a run, what is kept for years.
+    """
+    text = checkpoint.to_text()
+    return sign_note(text, name=checkpoint.origin, identity=identity, lasting=lasting)
 
 
 def parse_checkpoint(note: str) -> Checkpoint:
@@ -88,7 +92,7 @@ def parse_checkpoint(note: str) -> Checkpoint:
 
     Raises BadInput for anything but the one spelling that `sign_checkpoint` writes.
     """
-    text, name, _ = split_note(note)
+    text, name, _, _ = split_note(note)
     lines = text.split("\n")
     if len(lines) != 5:
         raise BadInput(f"checkpoint: 4 lines were due, {len(lines) - 1} came")
@@ -106,10 +110,13 @@ def parse_checkpoint(note: str) -> Checkpoint:
     return checkpoint
 
 
-def verify_checkpoint(note: str, public_key: bytes) -> Checkpoint:
-    """Read a note that this key signed. Raises BadInput (form) or BadSignature."""
+def verify_checkpoint(note: str, public_key: bytes, *, lasting: bool = False) -> Checkpoint:
+    """Read a note that this key signed, `lasting`: with both its keys.
+
+    Raises BadInput (form) or BadSignature.
+    """
     checkpoint = parse_checkpoint(note)
-    open_note(note, public_key, name=checkpoint.origin)
+    open_note(note, public_key, name=checkpoint.origin, lasting=lasting)
     return checkpoint
 
 

@@ -109,8 +109,8 @@ class EvidenceLog:
         """SHA-256 of the last entry; 64 zeros when empty."""
         return self._head
 
-    def checkpoint(self) -> str:
-        """The signed note over size, head and root as they are now."""
+    def checkpoint(self, *, lasting: bool = False) -> str:
+        """The signed note over size, head and root as they are now; `lasting`: by both keys."""
         with self._lock:
             state = Checkpoint(
                 origin=origin_of(self.actor),
@@ -118,7 +118,7 @@ class EvidenceLog:
                 head=self._head,
                 root=self._tree.root(),
             )
-        return sign_checkpoint(self._identity, state)
+        return sign_checkpoint(self._identity, state, lasting=lasting)
 
     def consistency_proof(self, old_size: int) -> list[bytes]:
         """Proof that the log of `old_size` entries is a prefix of today's."""

@@ -10,13 +10,29 @@ from typing import Annotated
 from pydantic import Field, StringConstraints
 
 from wardround.canonical import Json
+from wardround.evidence.note import MAX_NOTE_BYTES
+from wardround.identity import LASTING_SIGNATURE_BYTES, PUBLIC_KEY_BYTES
 from wardround.study.contract import Frozen
 from wardround.study.manifest import HospitalName
 
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 RunId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
 Signature = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{128}$")]
-Note = Annotated[str, StringConstraints(max_length=4096)]
+LastingSignature = Annotated[
+    str,
+    StringConstraints(
+        pattern=r"^[0-9a-f]+$",
+        min_length=2 * LASTING_SIGNATURE_BYTES,
+        max_length=2 * LASTING_SIGNATURE_BYTES,
+    ),
+]
+PublicKey = Annotated[
+    str,
+    StringConstraints(
+        pattern=r"^[0-9a-f]+$", min_length=2 * PUBLIC_KEY_BYTES, max_length=2 * PUBLIC_KEY_BYTES
+    ),
+]
+Note = Annotated[str, StringConstraints(max_length=MAX_NOTE_BYTES)]
 TypeName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,99}$")]
 
 
@@ -58,7 +74,7 @@ class Open(Frozen):
     signed_study: Json
     run: RunId
     session: RunId
-    identity_keys: dict[HospitalName, Digest]
+    identity_keys: dict[HospitalName, PublicKey]
     checkpoint: Note
 
 
@@ -113,7 +129,7 @@ class Closed(Frozen):
 
     log: Annotated[str, StringConstraints(max_length=64 << 20)]
     checkpoint: Note
-    countersignature: Signature
+    countersignature: LastingSignature
 
 
 class Failed(Frozen):

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from wardround.canonical import Json, canonical_bytes, parse_canonical
 from wardround.errors import BadInput
-from wardround.identity import PUBLIC_KEY_BYTES, Identity, verify
+from wardround.identity import PUBLIC_KEY_BYTES, Identity, verify_lasting
 from wardround.study.manifest import Study, StudyPlan
 
 TOML_LIMIT_BYTES = 1 << 20
@@ -75,7 +75,7 @@ def apply_override(value: Json, override: str) -> None:
 
 def sign_study(study: Study, identity: Identity) -> bytes:
     """The signed study as canonical bytes: manifest, the signer's public key, the signature."""
-    signature = identity.sign(STUDY_PURPOSE, study.canonical())
+    signature = identity.sign_lasting(STUDY_PURPOSE, study.canonical())
     return canonical_bytes(
         {
             "study": study.to_json(),
@@ -101,7 +101,7 @@ def read_signed_study(content: bytes, *, signer: bytes) -> Study:
     except (TypeError, ValueError) as error:
         raise BadInput("signed study: the signature is not hex") from error
     # What was signed are the bytes that came, not the ones that this version would write.
-    verify(signer, STUDY_PURPOSE, canonical_bytes(value["study"]), signature)
+    verify_lasting(signer, STUDY_PURPOSE, canonical_bytes(value["study"]), signature)
     if study.canonical() != canonical_bytes(value["study"]):  # in Python, True == 1
         raise BadInput("signed study: the manifest is not what this version would write of it")
     return study
