@@ -1,13 +1,21 @@
 """RFC 6962 known answers."""
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from wardround.errors import BadInput
 from wardround.evidence.faults import LogFault
-from wardround.evidence.merkle import CompactRange, consistency_proof, root, verify_consistency
+from wardround.evidence.merkle import (
+    CompactRange,
+    consistency_proof,
+    leaf_hash,
+    node_hash,
+    root,
+    verify_consistency,
+)
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors/evidence_merkle.json").read_text())
 LEAVES = [bytes.fromhex(leaf) for leaf in VECTORS["leaves"]]
@@ -32,6 +40,31 @@ def test_consistency_proofs_are_those_of_the_reference_implementation(case):
     proof = consistency_proof(LEAVES, case["old"], case["new"])
     assert [item.hex() for item in proof] == case["proof"]
     verify_consistency(case["old"], ROOTS[case["old"]], case["new"], ROOTS[case["new"]], proof)
+
+
+def test_every_node_of_the_tree_of_eight_is_the_published_one():
+    nodes = [[bytes.fromhex(value) for value in level] for level in VECTORS["nodes"]]
+    assert [leaf_hash(leaf) for leaf in LEAVES] == nodes[0]
+    for below, level in pairwise(nodes):
+        assert [node_hash(*below[at : at + 2]) for at in range(0, len(below), 2)] == level
+    assert nodes[3] == [ROOTS[8]]
+
+
+def audit_path(leaves, at):
+    """RFC 6962, 2.1.1: the roots of the subtrees beside the way from a leaf to the root."""
+    if len(leaves) == 1:
+        return []
+    split = 1 << ((len(leaves) - 1).bit_length() - 1)
+    left, right = leaves[:split], leaves[split:]
+    if at < split:
+        return [*audit_path(left, at), root(right)]
+    return [*audit_path(right, at - split), root(left)]
+
+
+@pytest.mark.parametrize("case", VECTORS["inclusion"])
+def test_the_roots_beside_a_leafs_way_up_are_the_published_inclusion_proof(case):
+    path = audit_path(LEAVES[: case["size"]], case["leaf"])
+    assert [item.hex() for item in path] == case["proof"]
 
 
 @pytest.mark.parametrize(("old", "new"), [(-1, 3), (4, 3), (2, 9)])
