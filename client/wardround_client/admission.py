@@ -136,6 +136,7 @@ class Admission:
             hospital=self.hospital,
             run_key=key.to_json(),
             epsilon_planned=planned,
+            witnessed=session.evidence.coordinator.unproven,
             checkpoint=session.evidence.log.checkpoint(),
         )
 

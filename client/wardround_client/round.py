@@ -94,7 +94,7 @@ class RoundWorker:
         with refusing(RefusalCode.SPEC):
             masks = pairs.round_masks(spec)
         with refusing(RefusalCode.HISTORY):
-            seen = session.evidence.witness(work.checkpoint)
+            seen = session.evidence.witness(work.checkpoint, work.consistency)
         self._refuse_beyond_plan(session, spec)
         AttemptRecord(self.home, session.study).write(spec)
         reservation = self._reserve(session, spec, seen)

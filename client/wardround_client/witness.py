@@ -1,5 +1,6 @@
 """A hospital's evidence of one study: its own log, and what it saw of the coordinator's."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Self
@@ -9,6 +10,7 @@ from wardround.canonical import Json
 from wardround.evidence.entry import Entry
 from wardround.evidence.log import EvidenceLog
 from wardround.evidence.witness import Witness
+from wardround.protocol.messages import Proof
 
 
 @dataclass(slots=True)
@@ -28,13 +30,19 @@ class StudyEvidence:
         """The coordinator's pinned public keys."""
         return self.coordinator.key
 
-    def witness(self, note: str) -> tuple[str, Json] | None:
+    def witness(
+        self, note: str, consistency: Sequence[Proof] | None = None
+    ) -> tuple[str, Json] | None:
         """Check the coordinator's signed head against those seen; return the entry to log.
 
-        Raises BadInput, BadSignature, or ProtocolViolation when its log has shrunk or was
-        rewritten.
+        With `consistency`, its growth has to be proven from every head since the last proof.
+        Raises BadInput, BadSignature, ProtocolViolation or LogFault when its log has shrunk, was
+        rewritten, or is not proven to have grown.
         """
-        return self.coordinator.check(note)
+        if consistency is None:
+            return self.coordinator.check(note)
+        proofs = {proof.size: [bytes.fromhex(h) for h in proof.hashes] for proof in consistency}
+        return self.coordinator.check(note, proofs)
 
     def check_history(self, entries: list[Entry]) -> None:
         """Every head seen must be a head of this whole log. Raises ProtocolViolation."""

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import numpy as np
 import pandas as pd
 import pytest
-from tests.support.hospitals import NAMES, Ward
+from tests.support.hospitals import NAMES, Ward, proofs_of
 from tests.support.memory_grid import flower_message
 
 from wardround.masking.run_key import RunKey, sign_run_key
@@ -383,3 +383,28 @@ def _sealed(talk):
 
 def _unsealed(content):
     return unseal(content, lanes=100)
+
+
+def test_work_is_refused_without_a_proof_that_the_coordinators_log_grew(ward):
+    talk = ward.talk().open()
+    talk.log.append("study-opened", {}, time=_now())
+    missing = talk.work(talk.spec(), consistency=())
+    assert refused(talk, missing, talk.model) is RefusalCode.HISTORY
+    right = talk.work(talk.spec(attempt=2))
+    short = [proof.model_copy(update={"hashes": proof.hashes[:-1]}) for proof in right.consistency]
+    wrong = right.model_copy(update={"consistency": tuple(short)})
+    assert refused(talk, wrong, talk.model) is RefusalCode.HISTORY
+    assert isinstance(ward[HARBOUR].ask(talk.work(talk.spec(1)), talk.model)[0], Update)
+
+
+def test_a_coordinator_that_rewrites_its_log_and_lets_it_grow_is_refused_in_the_next_round(ward):
+    """Its log is longer than before, and no size comes twice: the proof alone shows it."""
+    talk = ward.talk().open()
+    assert isinstance(ward[HARBOUR].ask(talk.work(talk.spec()), talk.model)[0], Update)
+    rewritten = ward.new_log()
+    for number in range(talk.log.size + 3):
+        rewritten.append("study-opened", {"number": number}, time=_now())
+    work = talk.work(
+        talk.spec(attempt=2), checkpoint=rewritten.checkpoint(), consistency=proofs_of(rewritten)
+    )
+    assert refused(talk, work, talk.model) is RefusalCode.HISTORY

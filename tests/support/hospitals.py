@@ -24,7 +24,7 @@ from wardround.masking.round_spec import RoundSpec
 from wardround.masking.run_key import SignedRunKey
 from wardround.models.networks import build, parameters_of
 from wardround.protocol.envelope import Vector, seal, unseal
-from wardround.protocol.messages import Body, Close, Joined, Open, Work
+from wardround.protocol.messages import Body, Close, Joined, Open, Proof, Work
 from wardround.protocol.specs import attempt_spec
 from wardround.study.files import checked, sign_study
 from wardround.study.manifest import Study
@@ -302,6 +302,12 @@ class Ward:
         return log
 
 
+def proofs_of(log: EvidenceLog) -> tuple[Proof, ...]:
+    """From every size that a hospital may have seen."""
+    found = [(size, log.consistency_proof(size)) for size in range(log.size + 1)]
+    return tuple(Proof(size=size, hashes=tuple(h.hex() for h in each)) for size, each in found)
+
+
 @dataclass
 class Talk:
     """What a coordinator says to its hospitals, message by message, true or not."""
@@ -365,6 +371,7 @@ class Talk:
             "spec": spec if isinstance(spec, dict) else spec.to_json(),
             "directory": tuple(self.directory.to_json()),
             "checkpoint": self.log.checkpoint(),
+            "consistency": proofs_of(self.log),
         }
         return Work(**fields | changes)
 

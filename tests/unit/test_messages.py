@@ -29,9 +29,13 @@ EXAMPLES = {
         identity_keys={"harbour": "3" * 3968},
         checkpoint=NOTE,
     ),
-    Kind.JOINED: Joined(hospital="harbour", run_key={}, epsilon_planned=2.5, checkpoint=NOTE),
+    Kind.JOINED: Joined(
+        hospital="harbour", run_key={}, epsilon_planned=2.5, witnessed=(1,), checkpoint=NOTE
+    ),
     Kind.REFUSED: Refusal(code=RefusalCode.BUDGET, epsilon_that_fits=0.5),
-    Kind.WORK: Work(spec={"round": 1}, directory=({"hospital": "harbour"},), checkpoint=NOTE),
+    Kind.WORK: Work(
+        spec={"round": 1}, directory=({"hospital": "harbour"},), checkpoint=NOTE, consistency=()
+    ),
     Kind.UPDATE: Update(header={}, signature="4" * 128, engine={}, checkpoint=NOTE),
     Kind.CLOSE: Close(run="1" * 32, log="{}\n", checkpoint=NOTE),
     Kind.CLOSED: Closed(log="{}\n", checkpoint=NOTE, countersignature="5" * 6746),
@@ -81,6 +85,9 @@ def test_a_field_more_or_less_is_refused_by_name(kind):
         (Kind.REFUSED, {"epsilon_that_fits": -0.5}),
         (Kind.WORK, {"directory": [{}] * 1001}),
         (Kind.WORK, {"spec": []}),
+        (Kind.WORK, {"consistency": [{"size": 1, "hashes": ["0" * 63]}]}),
+        (Kind.WORK, {"consistency": [{"size": -1, "hashes": []}]}),
+        (Kind.WORK, {"consistency": [{"size": 1, "hashes": ["0" * 64] * 65}]}),
         (Kind.UPDATE, {"signature": "4" * 127}),
         (Kind.CLOSED, {"countersignature": ""}),
         (Kind.FAILED, {"error": "KeyError: 'Canary4711'"}),

@@ -61,8 +61,10 @@ class Collector:
             spec=spec.to_json(),
             directory=tuple(self.session.directory.to_json()),
             checkpoint=self.record.log.checkpoint(),
+            consistency=self.record.heads.proofs(spec.cohort),
             statistics=None if scale is None else scale.to_json(),
         )
+        self.record.heads.sent(spec.cohort)
         accumulator = Accumulator(spec)
         attempt = Attempt(round=spec.round, number=spec.attempt, cohort=spec.cohort)
         for answer in self.post.ask(
@@ -117,6 +119,7 @@ class Collector:
             total.add(hospital, masked)
         except (ProtocolViolation, BadInput) as error:
             return self._without(attempt, spec, Silence(hospital, Absence.REJECTED, str(error)))
+        self.record.heads.answered(hospital)
         self.record.received(spec, hospital, update.header, update.signature, seen)
         return attempt.with_answer(hospital)
 

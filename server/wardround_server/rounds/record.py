@@ -17,6 +17,7 @@ from wardround.protocol.specs import statistics_layout
 from wardround.statistics.released import ReleasedStatistics
 from wardround.study.manifest import Study
 from wardround.times import AttemptTimes
+from wardround_server.rounds.heads import HeadsShown
 from wardround_server.rounds.post import Silence
 
 _SUM_OPENED = {"statistics-closed", "round-closed", "evaluation-closed"}
@@ -31,6 +32,7 @@ class RunRecord:
     log: EvidenceLog
     status_file: Path
     status: Json = field(default_factory=dict)
+    heads: HeadsShown = field(init=False)
     _times: AttemptTimes = field(init=False)
     _attempt: RoundSpec | None = None
     _pending: list[tuple[str, Json]] = field(default_factory=list)
@@ -38,6 +40,7 @@ class RunRecord:
     _started: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
+        self.heads = HeadsShown(self.log)
         self._times = AttemptTimes(self.status_file.with_name("times.jsonl"))
 
     def opened(self) -> None:

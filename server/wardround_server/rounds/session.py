@@ -118,6 +118,7 @@ class SessionOpener:
         if (key.hospital, key.session) != (answer.hospital, session):
             raise ProtocolViolation(f"{answer.hospital}: its run key is for somebody else")
         key.check(self.identity_keys[answer.hospital])
+        self.record.heads.joined(answer.hospital, answer.body.witnessed)
         return key
 
     def _quorum_or_raise(

@@ -10,7 +10,9 @@ from typing import Annotated
 from pydantic import Field, StringConstraints
 
 from wardround.canonical import Json
+from wardround.evidence.merkle import MAX_PROOF_HASHES
 from wardround.evidence.note import MAX_NOTE_BYTES
+from wardround.evidence.witness import MAX_UNPROVEN
 from wardround.identity import LASTING_SIGNATURE_BYTES, PUBLIC_KEY_BYTES
 from wardround.study.contract import Frozen
 from wardround.study.manifest import HospitalName
@@ -79,11 +81,15 @@ class Open(Frozen):
 
 
 class Joined(Frozen):
-    """Hospital -> coordinator: my key for this session; I checked study, policy and budget."""
+    """Hospital -> coordinator: my key for this session; I checked study, policy and budget.
+
+    `witnessed` are the sizes of your log that I saw and want proofs from in your next message.
+    """
 
     hospital: HospitalName
     run_key: Json
     epsilon_planned: Annotated[float, Field(ge=0)] | None
+    witnessed: Annotated[tuple[int, ...], Field(max_length=MAX_UNPROVEN)]
     checkpoint: Note
 
 
@@ -94,16 +100,28 @@ class Refusal(Frozen):
     epsilon_that_fits: Annotated[float, Field(ge=0)] | None = None
 
 
+class Proof(Frozen):
+    """Shows that the sender's log of `size` entries is the start of the one it has now.
+
+    (RFC 6962, 2.1.2)
+    """
+
+    size: Annotated[int, Field(ge=0, le=2**53 - 1)]
+    hashes: Annotated[tuple[Digest, ...], Field(max_length=MAX_PROOF_HASHES)]
+
+
 class Work(Frozen):
     """Coordinator -> hospital, with the model as float32: train or evaluate under this spec.
 
     Or count: with purpose statistics. `statistics` are the released sums by which the study
-    standardises, in every round that trains or evaluates then, and null otherwise.
+    standardises, in every round that trains or evaluates then, and null otherwise. `consistency`
+    proves the growth of the coordinator's log from each size that the hospital saw before.
     """
 
     spec: Json
     directory: Annotated[tuple[Json, ...], Field(max_length=1000)]
     checkpoint: Note
+    consistency: Annotated[tuple[Proof, ...], Field(max_length=1000)]
     statistics: Json | None = None
 
 
