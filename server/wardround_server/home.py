@@ -22,11 +22,16 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 class CoordinatorSettings(Frozen):
-    """coordinator.toml: where the gateway listens, and the address that hospitals use."""
+    """coordinator.toml: where the gateway listens, and the address that hospitals use.
+
+    `keep_uploads_bytes` is how much of the masked updates goes into a run's bundle, so that others
+    can add them up again: 0 keeps none.
+    """
 
     listen: str = "127.0.0.1"
     port: Annotated[int, Field(ge=1, le=65535)]
     address: str
+    keep_uploads_bytes: Annotated[int, Field(ge=0, le=128 << 20)] = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -28,6 +28,7 @@ from wardround.protocol.envelope import BODY_LIMIT_BYTES, Vector
 from wardround.protocol.specs import model_digest, statistics_noise_lanes
 from wardround.statistics.scaling import standardisations
 from wardround.study.files import STUDY_LIMIT_BYTES, read_signed_study
+from wardround.study.manifest import Mechanism, Study
 from wardround.wire import WireLimits
 from wardround_server.fleet_server import FleetOptions, RunningFleet, start_fleet
 from wardround_server.grid import HospitalGrid
@@ -36,6 +37,7 @@ from wardround_server.rounds.closing import RunCloser
 from wardround_server.rounds.post import Post
 from wardround_server.rounds.record import RunRecord
 from wardround_server.rounds.run import Run, longest_sum
+from wardround_server.rounds.uploads import UploadStore
 
 log = logging.getLogger("wardround.coordinator")
 
@@ -160,7 +162,9 @@ class StudyLoop:
         with EvidenceLog.open(self.folder.path / "evidence.sqlite", COORDINATOR, identity) as log:
             record = RunRecord(study, self._run_id(), log, self.folder.path / "status.json")
             manifest = parse_canonical(signed, what="study.json", limit_bytes=STUDY_LIMIT_BYTES)
-            run = Run(study, record, grid, manifest, keys, self.folder.path / "checkpoint")
+            uploads = self._uploads(study)
+            checkpoint = self.folder.path / "checkpoint"
+            run = Run(study, record, grid, manifest, keys, checkpoint, uploads)
             model, session = run.train_and_evaluate()
             completed = record.closed(study.rounds.count, model_digest(model, run.scale))
             record.show(state="closing")
@@ -173,6 +177,7 @@ class StudyLoop:
             )
             trained = model if study.rounds.count else None
             evidence = closer.close(session, trained, deadline_s=study.rounds.deadline_s)
+            evidence = replace(evidence, uploads=uploads.read())
             report = write_bundle(self.folder.path / "bundle.zip", evidence, identity=identity)
             self._write_report(report)
             if trained is not None:
@@ -206,6 +211,12 @@ class StudyLoop:
             metadata["standardisation"] = canonical_bytes(listed).decode()
         path = self.folder.path / "model.safetensors"
         write_durably(path, save(tensors, metadata=metadata))
+
+    def _uploads(self, study: Study) -> UploadStore:
+        """Nothing is kept but updates that each carry their hospital's own noise."""
+        noised = study.privacy.mechanism is Mechanism.LOCAL
+        limit_bytes = self.home.settings().keep_uploads_bytes if noised else 0
+        return UploadStore(self.folder.path / "uploads", limit_bytes)
 
     def _run_id(self) -> str:
         return (self.folder.path / "run-id").read_text()

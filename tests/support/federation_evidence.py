@@ -118,6 +118,7 @@ class Federation:
     releases: dict[str, list[SampledGaussian]] = field(default_factory=dict)
     audited: bool = False
     witnessed: bool = False
+    software: str = "0.1.0"
 
     def fork(self) -> "Federation":
         """A copy whose logs can be changed."""
@@ -175,6 +176,7 @@ def federation(
     keys: str = "",
     audited: bool = False,
     witnessed: bool = False,
+    software: str = "0.1.0",
 ) -> Federation:
     """Run it all. `lost` = {hospital: (round from which it does not answer, reason)}.
 
@@ -189,6 +191,7 @@ def federation(
         lost=dict(lost or {}),
         audited=audited,
         witnessed=witnessed,
+        software=software,
     )
     _open(fed)
     cohort, model = study.names(), _digest_of("model", 0)
@@ -215,7 +218,7 @@ def _open(fed: Federation) -> None:
             for kind, body in engine_audit(study, name, run=RUN, session=SESSION):
                 party.append(kind, body, at=fed.tick())
         fed.run_keys[name] = RunKey.generate(seeded(f"run-key/{name}"))
-    opened = {"study_digest": study.digest, "run": RUN, "software": "0.1.0"}
+    opened = {"study_digest": study.digest, "run": RUN, "software": fed.software}
     fed.coordinator.append("study-opened", opened, at=fed.tick())
     keys = [
         sign_run_key(

@@ -17,6 +17,7 @@ from wardround_server.rounds.attempt import Absence, Attempt, Outcome
 from wardround_server.rounds.post import Answer, Post, Silence
 from wardround_server.rounds.record import RunRecord
 from wardround_server.rounds.session import Session
+from wardround_server.rounds.uploads import UploadStore
 
 # Flower's names for what a message is about.
 _MESSAGE_TYPES = {
@@ -43,6 +44,7 @@ class Collector:
     record: RunRecord
     session: Session
     identity_keys: Mapping[str, bytes]
+    uploads: UploadStore | None = None
 
     def collect(
         self,
@@ -77,17 +79,25 @@ class Collector:
             attempt = self._take(attempt, accumulator, spec, answer)
         if attempt.outcome is not Outcome.COMPLETE:
             lost = ", ".join(f"{name}: {why}" for name, why in sorted(attempt.absent.items()))
-            self.record.void(spec, f"masks cancel only with the whole cohort; missing {lost}")
+            self._void(spec, f"masks cancel only with the whole cohort; missing {lost}")
             return Collected(attempt, None, "")
         return self._open(attempt, accumulator, spec)
 
     def _open(self, attempt: Attempt, accumulator: Accumulator, spec: RoundSpec) -> Collected:
         try:
-            return Collected(attempt, accumulator.sum(), accumulator.sum_digest)
+            collected = Collected(attempt, accumulator.sum(), accumulator.sum_digest)
         except ProtocolViolation as error:
             # Somebody masked for another transcript: nothing was opened, nothing is learnt.
-            self.record.void(spec, f"{type(error).__name__}: the masks did not cancel")
+            self._void(spec, f"{type(error).__name__}: the masks did not cancel")
             return Collected(attempt, None, "")
+        if self.uploads is not None:
+            self.uploads.opened(spec)
+        return collected
+
+    def _void(self, spec: RoundSpec, reason: str) -> None:
+        self.record.void(spec, reason)
+        if self.uploads is not None:
+            self.uploads.void(spec)
 
     def _take(
         self, attempt: Attempt, total: Accumulator, spec: RoundSpec, answer: Answer | Silence
@@ -119,6 +129,8 @@ class Collector:
             total.add(hospital, masked)
         except (ProtocolViolation, BadInput) as error:
             return self._without(attempt, spec, Silence(hospital, Absence.REJECTED, str(error)))
+        if self.uploads is not None:
+            self.uploads.keep(spec, hospital, masked.values)
         self.record.heads.answered(hospital)
         self.record.received(spec, hospital, update.header, update.signature, seen)
         return attempt.with_answer(hospital)

@@ -37,6 +37,7 @@ from wardround_server.rounds.collect import Collector
 from wardround_server.rounds.post import Post
 from wardround_server.rounds.record import RunRecord
 from wardround_server.rounds.session import Session, SessionOpener
+from wardround_server.rounds.uploads import UploadStore
 
 Lost = dict[str, Absence]
 
@@ -55,6 +56,7 @@ class Run:
     signed_study: Json
     identity_keys: Mapping[str, bytes]
     checkpoint_file: Path
+    uploads: UploadStore | None = None
     _released: ReleasedStatistics | None = field(default=None, repr=False)
 
     @property
@@ -70,6 +72,8 @@ class Run:
         state = self._resume_or_start()
         post = Post(self.grid, lanes=max(state.model.size, longest_sum(self.study)))
         self.record.opened()
+        if self.uploads is not None and state.progress.round == 0 < self.study.rounds.count:
+            self.uploads.start(state.model)
         everybody = frozenset(self.study.names())
         session = self._opener(post).open(everybody, deadline_s=self.study.rounds.deadline_s)
         lost: Lost = self._count(post, session, state.model)
@@ -251,7 +255,7 @@ class Run:
         return SessionOpener(post, self.record, self.signed_study, self.identity_keys)
 
     def _collector(self, post: Post, session: Session) -> Collector:
-        return Collector(post, self.record, session, self.identity_keys)
+        return Collector(post, self.record, session, self.identity_keys, self.uploads)
 
 
 def longest_sum(study: Study) -> int:

@@ -21,6 +21,7 @@ from wardround.audit.derive import derive_report
 from wardround.audit.evidence import Evidence, coordinator_log, hospital_log
 from wardround.audit.sign_off import member_of, sign_offs_of
 from wardround.audit.statement import STATEMENT, report_statement
+from wardround.audit.uploads import upload_member, uploads_of
 from wardround.canonical import Json, canonical_bytes, parse_canonical
 from wardround.durable import write_durably
 from wardround.errors import BadInput, VerificationFailed
@@ -66,6 +67,7 @@ class RunEvidence:
     coordinator: LogExport
     hospitals: Mapping[str, LogExport]
     countersignatures: Mapping[str, Countersignature]
+    uploads: Mapping[str, bytes] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +106,7 @@ def bundle_bytes(parts: RunEvidence, report: bytes, *, identity: Identity) -> by
     }
     for name, log in parts.hospitals.items():
         members |= _log_members(HOSPITAL_LOGS + name, log)
+    members |= {upload_member(name): content for name, content in parts.uploads.items()}
     return sealed(members, identity=identity)
 
 
@@ -144,6 +147,7 @@ def bundle_of(members: Mapping[str, bytes]) -> Bundle:
         coordinator=_export(members, COORDINATOR_LOG),
         hospitals={name: _export(members, HOSPITAL_LOGS + name) for name in sorted(hospitals)},
         countersignatures=_countersignatures(_json(members, COUNTERSIGNATURES)),
+        uploads=uploads_of(members),
     )
     return Bundle(
         parts=parts,
@@ -178,6 +182,7 @@ def _check_list(members: Mapping[str, bytes]) -> None:
     stems = {name.removesuffix(ENTRIES).removesuffix(CHECKPOINT) for name in logs}
     due = {MANIFEST, MANIFEST_SIGNATURE, *_SINGLE}
     due |= {member_of(name) for name in sign_offs_of(members)}
+    due |= {upload_member(name) for name in uploads_of(members)}
     due |= {stem + ending for stem in stems | {COORDINATOR_LOG} for ending in (ENTRIES, CHECKPOINT)}
     missing, unknown = sorted(due - set(members)), sorted(set(members) - due)
     strange = sorted(s for s in stems - {COORDINATOR_LOG} if not s.startswith(HOSPITAL_LOGS))

@@ -9,20 +9,20 @@ import json
 import sys
 from pathlib import Path
 
+from wardround.audit.compare import verify_bundles
 from wardround.audit.pins import read_pins
-from wardround.audit.verify import verify_bundle
 from wardround.errors import BadInput, VerificationFailed, WardroundError
 
 
 def run(arguments: list[str]) -> int:
-    """Verify one bundle and print the verdicts; return the exit code: 0, 4 or 7."""
+    """Verify bundles and print the verdicts; return the exit code: 0, 4 or 7."""
     try:
         options = _options().parse_args(arguments)
     except SystemExit as stop:
         # argparse ends with 2, which is "unreachable" in Wardround's list.
         return BadInput.exit_code if stop.code else 0
     try:
-        verdicts = verify_bundle(
+        verdicts = verify_bundles(
             options.bundle, pins=read_pins(options.coordinator_key, options.roster)
         )
     except WardroundError as error:
@@ -38,7 +38,9 @@ def _options() -> argparse.ArgumentParser:
     verify = parser.add_subparsers(required=True, metavar="verify").add_parser(
         "verify", help="Say whether a bundle is authentic, intact, complete and recomputed."
     )
-    verify.add_argument("bundle", type=Path, metavar="BUNDLE", help="a bundle.zip")
+    verify.add_argument(
+        "bundle", type=Path, nargs="+", metavar="BUNDLE", help="a bundle.zip, or several of one run"
+    )
     verify.add_argument(
         "--coordinator-key", default="", help="the coordinator's fingerprint, from elsewhere"
     )

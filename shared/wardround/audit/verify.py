@@ -15,6 +15,7 @@ from wardround.audit.container import read_file, unpack
 from wardround.audit.derive import releases_by_hospital
 from wardround.audit.empirical import empirical_faults
 from wardround.audit.evidence import COORDINATOR, EntryFault, Evidence
+from wardround.audit.replay import replay
 from wardround.audit.sign_off import SignOff
 from wardround.audit.verdicts import BUNDLE, Failure, Verdict, Verdicts
 from wardround.errors import BadInput, BadSignature
@@ -127,6 +128,9 @@ def _check_evidence(bundle: Bundle, evidence: Evidence, found: _Findings) -> Non
     found.recomputed += check_numbers(evidence, attempts, releases)
     found.recomputed += empirical_faults(evidence, releases)
     found.recomputed += check_report(evidence, bundle.report)
+    replayed = replay(evidence, attempts, bundle.parts.uploads)
+    found.recomputed += replayed.failures
+    found.remarks.append(replayed.remark())
     found.reached = True
 
 

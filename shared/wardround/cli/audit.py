@@ -26,6 +26,9 @@ app = typer.Typer(
 
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON value instead of text.")]
 BundleFile = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle.zip.")]
+BundleFiles = Annotated[
+    list[Path], typer.Argument(metavar="BUNDLE...", help="A bundle.zip, or several of one run.")
+]
 Directory = Annotated[Path, typer.Option("--dir", help="A hospital's or coordinator's directory.")]
 StudyDigest = Annotated[
     str, typer.Option("--study", help="First digits of the study's digest, if there are several.")
@@ -40,20 +43,20 @@ RosterFile = Annotated[
 
 @app.command()
 def verify(
-    bundle: BundleFile,
+    bundle: BundleFiles,
     coordinator_key: CoordinatorKey = "",
     roster: RosterFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say whether a bundle is authentic, intact, complete and recomputed; exit code 7 if not."""
-    from wardround.audit.verify import verify_bundle
+    """Say whether a bundle is authentic, intact, complete and recomputed; exit code 7 if not.
 
-    verdicts = verify_bundle(bundle, pins=_pins(coordinator_key, roster))
-    if as_json:
-        typer.echo(json.dumps(verdicts.to_json()))
-    else:
-        typer.echo("\n".join(verdicts.lines()))
-    if not verdicts.ok:
+    Of several bundles of one run also whether they tell one history.
+    """
+    from wardround.audit.compare import verify_bundles
+
+    answer = verify_bundles(bundle, pins=_pins(coordinator_key, roster))
+    typer.echo(json.dumps(answer.to_json()) if as_json else "\n".join(answer.lines()))
+    if not answer.ok:
         raise typer.Exit(VerificationFailed.exit_code)
 
 
