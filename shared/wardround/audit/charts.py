@@ -5,6 +5,8 @@ from collections.abc import Iterable, Sequence
 
 from markupsafe import Markup
 
+from wardround.audit.report_model import AttackPoint
+from wardround.audit.words import Words
 from wardround.canonical import Json
 from wardround.evaluation.intervals import wilson
 
@@ -14,26 +16,61 @@ _TICKS = (0.0, 0.25, 0.5, 0.75, 1.0)
 _LARGEST_DOT = 9.0
 
 
-def icon_array(percent: float | None) -> Markup:
+def icon_array(percent: float | None, t: Words) -> Markup:
     """100 people, 50 dark for the guess that anybody can make, the rest up to `percent` bright.
 
-    Without a limit (None) the other 50 are all marked.
+    Without a limit (None) the other 50 are all marked. Those who are not reached are hollow, so
+    that the three kinds differ in grey as well.
     """
     reached = 100 if percent is None else round(percent)
     figures = "".join(
         _person(index, _person_class(index, reached, percent)) for index in range(100)
     )
     label = (
-        "No limit: up to 100 of 100 people"
+        t("100 people: nothing limits how many are found")
         if percent is None
-        else f"{reached} of 100 people marked, 50 of them before the study"
+        else t("100 people: {most} marked, 50 of them for a blind guess", most=reached)
     )
-    return Markup(  # noqa: S704 - numbers and this module's own words
-        f'<svg class="icons" viewBox="0 0 220 250" role="img" aria-label="{label}">{figures}</svg>'
+    return Markup(  # noqa: S704 - numbers and the catalogue's own words, escaped
+        f'<svg class="icons" viewBox="0 0 220 250" role="img" aria-label="{label}">'
+        f"<title>{label}</title>{figures}</svg>"
     )
 
 
-def roc_plot(points: Sequence[Sequence[float]]) -> Markup:
+def limit_plot(
+    curve: Sequence[AttackPoint], limits: tuple[float | None, float | None], t: Words
+) -> Markup:
+    """The most members that an attack finds, over the non-members that it accuses.
+
+    `limits` are epsilon and delta, which alone would allow what the dotted line says.
+    """
+    line = " ".join(f"{_x(p.false_alarms):.1f},{_y(p.found_most):.1f}" for p in curve)
+    area = f"{line} {_x(1):.1f},{_y(1):.1f} {_x(0):.1f},{_y(0):.1f}"
+    epsilon, delta = limits
+    dotted = ""
+    if epsilon is not None and delta is not None:
+        shares = [step / 50 for step in range(51)]
+        points = (f"{_x(a):.1f},{_y(_allowed(a, epsilon, delta)):.1f}" for a in shares)
+        dotted = f'<polyline class="bound" points="{" ".join(points)}"/>'
+    body = (
+        f'<polygon class="area" points="{area}"/>{_diagonal()}{dotted}'
+        f'<polyline class="curve" points="{line}"/>'
+    )
+    label = t("How many patients an attack finds at most, by how many others it accuses")
+    return _plot(body, x=t("others accused"), y=t("patients found"), label=label, kind="plot limit")
+
+
+def _allowed(false_alarms: float, epsilon: float, delta: float) -> float:
+    """The most members found that (epsilon, delta) alone allows.
+
+    (Kairouz et al. 2015)
+    """
+    rising = math.exp(epsilon) * false_alarms + delta
+    falling = 1.0 - math.exp(-epsilon) * (1.0 - delta - false_alarms)
+    return max(0.0, min(1.0, rising, falling))
+
+
+def roc_plot(points: Sequence[Sequence[float]], t: Words) -> Markup:
     """Sensitivity over false alarms; the diagonal is a coin."""
     line = " ".join(f"{_x(false):.1f},{_y(true):.1f}" for false, true in points)
     area = f"{_x(0):.1f},{_y(0):.1f} {line} {_x(1):.1f},{_y(0):.1f}"
@@ -41,16 +78,19 @@ def roc_plot(points: Sequence[Sequence[float]]) -> Markup:
         f'<polygon class="area" points="{area}"/>{_diagonal()}<polyline class="curve" '
         f'points="{line}"/>'
     )
-    return _plot(body, x="1 - specificity (false alarms)", y="sensitivity", label="ROC curve")
+    return _plot(
+        body, x=t("1 - specificity (false alarms)"), y=t("sensitivity"), label=t("ROC curve")
+    )
 
 
-def calibration_plot(groups: Iterable[Json]) -> Markup:
+def calibration_plot(groups: Iterable[Json], t: Words) -> Markup:
     """Observed over predicted risk by group; a dot's area is its patients, whiskers are 95 %."""
     filled = [group for group in groups if group["observed"] is not None]
     most = max((group["patients"] for group in filled), default=1)
     dots = "".join(_calibration_dot(group, most) for group in filled)
     body = f"{_diagonal()}{dots}"
-    return _plot(body, x="predicted risk", y="observed share", label="Calibration by risk group")
+    label = t("Calibration by risk group")
+    return _plot(body, x=t("predicted risk"), y=t("observed share"), label=label)
 
 
 def _person(index: int, kind: str) -> str:
@@ -82,12 +122,12 @@ def _calibration_dot(group: Json, most: int) -> str:
     return f'{whisker}<circle class="dot" cx="{x:.1f}" cy="{y:.1f}" r="{radius:.1f}"/>'
 
 
-def _plot(body: str, *, x: str, y: str, label: str) -> Markup:
+def _plot(body: str, *, x: str, y: str, label: str, kind: str = "plot") -> Markup:
     width, height = _LEFT + _PLOT + _RIGHT, _TOP + _PLOT + _BOTTOM
     middle_x, middle_y = _LEFT + _PLOT / 2, _TOP + _PLOT / 2
-    return Markup(  # noqa: S704 - numbers and this module's own words
-        f'<svg class="plot" viewBox="0 0 {width:.0f} {height:.0f}" role="img" '
-        f'aria-label="{label}">{_axes()}{body}'
+    return Markup(  # noqa: S704 - numbers and the catalogue's own words, escaped
+        f'<svg class="{kind}" viewBox="0 0 {width:.0f} {height:.0f}" role="img" '
+        f'aria-label="{label}"><title>{label}</title>{_axes()}{body}'
         f'<text class="title" x="{middle_x:.1f}" y="{height - 6:.1f}">{x}</text>'
         f'<text class="title" transform="translate(12 {middle_y:.1f}) rotate(-90)">{y}</text></svg>'
     )

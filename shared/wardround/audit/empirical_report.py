@@ -35,15 +35,15 @@ def noise_audits_of(evidence: Evidence) -> tuple[NoiseAudit, ...]:
     )
 
 
-def audit_headline(audits: Iterable[EngineAudit]) -> str | None:
-    """What came of all dry runs, the worst first; None when there were none.
+def audit_counts(audits: Iterable[EngineAudit]) -> list[tuple[int, str]]:
+    """What came of all dry runs, the worst first; empty when there were none.
 
-    >>> audit_headline([]) is None
-    True
+    >>> audit_counts([])
+    []
     """
     found = [str(audit.verdict) for audit in audits]
     counts = [(found.count(verdict), verdict) for verdict in _WORST_FIRST]
-    return ", ".join(f"{count} {verdict}" for count, verdict in counts if count) or None
+    return [(count, verdict) for count, verdict in counts if count]
 
 
 def _audit(hospital: str, log: Log, run: str) -> EngineAudit:

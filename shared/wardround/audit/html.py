@@ -5,27 +5,31 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, pass_context
+from jinja2.runtime import Context
 from markupsafe import Markup
 
-from wardround.audit.charts import calibration_plot, icon_array, roc_plot
-from wardround.audit.empirical_report import audit_headline
+from wardround.audit.charts import calibration_plot, icon_array, limit_plot, roc_plot
+from wardround.audit.empirical_report import audit_counts
 from wardround.audit.evidence import COORDINATOR
-from wardround.audit.participation import name_of
 from wardround.audit.report_model import (
     AttemptFacts,
+    ColumnFacts,
+    EngineAudit,
     Figure,
     GuaranteeClass,
     Hazard,
     Origin,
+    Place,
     Report,
     Status,
 )
 from wardround.audit.statistics_table import table_of
 from wardround.audit.verdicts import Verdict, Verdicts
+from wardround.audit.words import Words, words_of
 from wardround.canonical import Json
 from wardround.errors import BadInput
-from wardround.masking.round_spec import Purpose
+from wardround.evaluation.suppression import shown_row
 
 QUESTIONS = {
     "authentic": "signed by whom it says",
@@ -42,47 +46,125 @@ LETTERS = {
     Origin.NOT_AVAILABLE: _DASH,
 }
 _FEW_COLUMNS = 14
-_INITIALS = {"evaluate": "E", "statistics": "S"}
+_MOST_CONTRACT_COLUMNS = 60
+# The letters over the matrix are the first of its legend's.
+_NAMES = {"evaluate": "Evaluation", "statistics": "Statistics"}
+_INITIALS = {"evaluate": "E: evaluation", "statistics": "S: statistics"}
 
 
-def render_html(report: Json, verdicts: Verdicts | None = None) -> str:
+def render_html(report: Json, verdicts: Verdicts | None = None, *, lang: str = "en") -> str:
     """The whole report as one HTML file for screen, phone and paper.
 
-    `verdicts` are what this reader's own verification said; without them the page says that it
-    was not verified, since no page can vouch for itself. Raises BadInput when `report` is none.
+    `verdicts` are what this reader's own verification said, the officers' decisions with them;
+    without them the page says that it was not verified, since no page can vouch for itself.
+    Raises BadInput when `report` is none, and for a language that there are no words of.
     """
-    return _environment().get_template("report.html.j2").render(facts(report, verdicts))
+    return _environment().get_template("report.html.j2").render(facts(report, verdicts, lang=lang))
 
 
-def facts(report: Json, verdicts: Verdicts | None) -> dict[str, Any]:
+def facts(report: Json, verdicts: Verdicts | None, *, lang: str = "en") -> dict[str, Any]:
     """What a page shows: the typed report as `r`, and beside it what has to be worked out.
 
     HTML and PDF are made of the same facts. Raises BadInput when `report` is none.
     """
+    t = words_of(lang)
     try:
-        checked = Report.model_validate(report)
+        checked = t.report(Report.model_validate(report))
     except ValueError as error:
         raise BadInput(f"report: not a wardround.report/1 ({type(error).__name__})") from error
-    metrics = checked.evaluation.metrics
     return {
         "r": checked,
+        "t": t,
         "bare": checked.guarantee.kind is GuaranteeClass.NONE,
-        "verdicts": _chips(verdicts),
+        "same_everywhere": len({entry.epsilon.value for entry in checked.guarantee.hospitals}) == 1,
+        "columns": [
+            _column(index, each, checked, t) for index, each in enumerate(attempts(checked))
+        ],
+        "few_columns": len(checked.participation.attempts) <= _FEW_COLUMNS,
+        "most_columns": _MOST_CONTRACT_COLUMNS,
+        "span": lambda column: _span(column, t),
+        "counted": _count_hazards(checked),
+        "patients": table_of(checked.statistics.estimates),
+        "counted_at": _place(checked.statistics.place),
+        **_verification(verdicts, t),
+        **_of_attacks(checked, t),
+        **_of_metrics(checked, t),
+    }
+
+
+def _verification(verdicts: Verdicts | None, t: Words) -> dict[str, Any]:
+    return {
+        "verdicts": _chips(verdicts, t),
         "failures": [str(f) for v in verdicts.four for f in v.failures] if verdicts else [],
         "verified": None if verdicts is None else verdicts.ok,
         "pinned": verdicts is not None and COORDINATOR in verdicts.pinned,
-        "same_everywhere": len({entry.epsilon.value for entry in checked.guarantee.hospitals}) == 1,
-        "icons": icon_array(checked.guarantee.odds_percent.value),
-        "columns": [_column(index, each, checked) for index, each in enumerate(attempts(checked))],
-        "roc": roc_plot(metrics["roc"]) if metrics and metrics["roc"] else None,
-        "calibration": calibration_plot(metrics["calibration"]) if metrics else None,
-        "metrics": _metric_rows(metrics) if metrics else [],
-        "few_columns": len(checked.participation.attempts) <= _FEW_COLUMNS,
-        "counted": _count_hazards(checked),
-        "attacked": audit_headline(checked.engine_audits),
-        "noise_seen": any(found.place for found in checked.noise_audits),
-        "patients": table_of(checked.statistics.estimates),
+        "signed": verdicts.sign_offs if verdicts else (),
     }
+
+
+def _of_attacks(report: Report, t: Words) -> dict[str, Any]:
+    guarantee, counts = report.guarantee, audit_counts(report.engine_audits)
+    words = [t.plain("{count} {verdict}", count=n, verdict=t.word(name)) for n, name in counts]
+    limits = (guarantee.epsilon.value, guarantee.delta.value)
+    return {
+        "icons": icon_array(guarantee.odds_percent.value, t),
+        "curve": limit_plot(guarantee.attack_curve, limits, t) if guarantee.attack_curve else None,
+        "attacked": ", ".join(words) or None,
+        "proven": _proven(report.engine_audits),
+        "noise_seen": any(found.place for found in report.noise_audits),
+    }
+
+
+def _of_metrics(report: Report, t: Words) -> dict[str, Any]:
+    metrics = report.evaluation.metrics
+    return {
+        "roc": roc_plot(metrics["roc"], t) if metrics and metrics["roc"] else None,
+        "calibration": calibration_plot(metrics["calibration"], t) if metrics else None,
+        "metrics": _metric_rows(metrics, t) if metrics else [],
+        "positives": _positives(report),
+        "evaluated": _place(report.evaluation.place),
+    }
+
+
+def _positives(report: Report) -> str:
+    """Patients with the outcome. A small cell of exact counts is not printed for people."""
+    metrics = report.evaluation.metrics
+    if metrics is None:
+        return ""
+    positives, others = metrics["positives"], metrics["patients"] - metrics["positives"]
+    if report.evaluation.counts == "noised":
+        return number(positives, 0)
+    return shown_row([positives, others])[0]
+
+
+def _proven(audits: Iterable[EngineAudit]) -> dict[str, str] | None:
+    """The most that an attack on any engine proved, beside what that engine claimed."""
+    found = [
+        (max(audit.epsilon_f_dp.value, audit.epsilon_steinke.value), audit.epsilon_claimed.value)
+        for audit in audits
+        if audit.epsilon_f_dp.value is not None
+        and audit.epsilon_steinke.value is not None
+        and audit.epsilon_claimed.value is not None
+    ]
+    if not found:
+        return None
+    proven, claimed = max(found)
+    return {"proven": number(proven, 2), "claimed": number(claimed, 2)}
+
+
+def _place(place: Place | None) -> str:
+    return _DASH if place is None else f"{place.log} #{place.seq}"
+
+
+def _span(column: ColumnFacts, t: Words) -> str:
+    """What a column may hold: a range with its unit, or so many categories."""
+    if column.range is not None:
+        low, high = (number(end) for end in column.range)
+        unit = "" if column.unit == "1" else f" {column.unit}"
+        return t.plain("{low} to {high}", low=low, high=high) + unit
+    if column.categories:
+        return t.plain("{n} categories", n=column.categories)
+    return _DASH
 
 
 def attempts(report: Report) -> tuple[AttemptFacts, ...]:
@@ -115,19 +197,34 @@ def epsilon_text(value: float | None) -> str:
     return "none" if value is None else f"{math.ceil(round(value * 100, 6)) / 100:.2f}"
 
 
-def tag(origin: Origin) -> Markup:
+@pass_context
+def number_in_words(context: Context, value: float | None, digits: int = 4) -> str:
+    """`number` in the page's language."""
+    words: Words = context["t"]
+    return words.word(number(value, digits))
+
+
+@pass_context
+def tag(context: Context, origin: Origin) -> Markup:
     """The small letter beside a number that says where it comes from."""
     return Markup('<abbr class="o o-{}" title="{}">{}</abbr>').format(
-        origin.name.lower(), origin.value, LETTERS[origin]
+        origin.name.lower(), context["t"].word(origin.value), LETTERS[origin]
     )
 
 
-def figure(value: Figure, digits: int = 4) -> Markup:
+@pass_context
+def figure(context: Context, value: Figure, digits: int = 4) -> Markup:
     """A number with its origin; the note as its title."""
-    text = number(value.value, digits)
+    text = number_in_words(context, value.value, digits)
     return Markup('<span class="f" title="{}">{}{}</span>').format(
-        value.note, text, tag(value.origin)
+        value.note, text, tag(context, value.origin)
     )
+
+
+@pass_context
+def origin_tag(context: Context, name: str) -> Markup:
+    """`tag` of an origin by its name."""
+    return tag(context, Origin[name])
 
 
 def short(digest: str | None) -> Markup:
@@ -161,46 +258,53 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "number": number,
+        "number": number_in_words,
         "epsilon": epsilon_text,
         "figure": figure,
         "short": short,
         "percent": percent,
         "tag": tag,
         "mark": mark,
-        "origin_tag": lambda name: tag(Origin[name]),
+        "origin_tag": origin_tag,
         "by_status": worst_first,
     }
     return environment
 
 
-def _chips(verdicts: Verdicts | None) -> list[dict[str, str]]:
+def _chips(verdicts: Verdicts | None, t: Words) -> list[dict[str, str]]:
     by_name: dict[str, Verdict] = {v.name: v for v in verdicts.four} if verdicts else {}
     chips = []
     for name, question in QUESTIONS.items():
         verdict = by_name.get(name)
         state = "unknown" if verdict is None else "ok" if verdict.ok else "fail"
         said = {"unknown": "not checked", "ok": "yes", "fail": "NO"}[state]
-        sign = {"unknown": "?", "ok": "✓", "fail": "✕"}[state]
+        what, answer = t.word(name), t.word(said)
         chips.append(
-            {"name": name, "question": question, "state": state, "said": said, "sign": sign}
+            {
+                "title": t.plain("{what}: {said}", what=what[0].upper() + what[1:], said=answer),
+                "question": t.word(question),
+                "state": state,
+                "sign": {"unknown": "?", "ok": "✓", "fail": "✕"}[state],
+            }
         )
     return chips
 
 
-def _column(index: int, facts: AttemptFacts, report: Report) -> dict[str, str]:
-    """The head of one column: round numbers from 1, thinned out; S and E for what is no round."""
+def _column(index: int, facts: AttemptFacts, report: Report, t: Words) -> dict[str, str]:
+    """The head of one column: round numbers from 1, thinned out; letters for what is no round."""
     every = max(1, math.ceil(len(attempts(report)) / _FEW_COLUMNS))
-    label = _INITIALS.get(facts.purpose, str(facts.round + 1))
-    label += f".{facts.attempt}" if facts.attempt > 1 else ""
     trains = facts.purpose == "train"
+    label = str(facts.round + 1) if trains else t.word(_INITIALS[facts.purpose])[0]
+    label += f".{facts.attempt}" if facts.attempt > 1 else ""
     shown = not trains or index == 0 or (facts.round + 1) % every == 0
-    words = name_of(Purpose(facts.purpose), facts.round).capitalize()
-    title = f"{words}, attempt {facts.attempt}: {facts.outcome}"
+    name = t.plain("Round {n}", n=facts.round + 1) if trains else t.word(_NAMES[facts.purpose])
+    title = t.plain(
+        "{name}, attempt {n}: {outcome}", name=name, n=facts.attempt, outcome=t.word(facts.outcome)
+    )
     return {"label": label if shown else "", "title": title, "outcome": facts.outcome}
 
 
-def _metric_rows(metrics: Json) -> list[dict[str, str]]:
+def _metric_rows(metrics: Json, t: Words) -> list[dict[str, str]]:
     names = (
         ("auroc", "AUROC", number),
         ("sensitivity", "Sensitivity", percent),
@@ -212,22 +316,17 @@ def _metric_rows(metrics: Json) -> list[dict[str, str]]:
         ("accuracy", "Accuracy", percent),
     )
     rows = []
-    for key, name, show in names:
-        estimate = metrics[key]
+    for key, english, show in names:
+        estimate, name = metrics[key], t.word(english)
         if estimate is None:
             rows.append({"key": key, "name": name, "value": "NA", "interval": "", "noise": ""})
             continue
-        value = _three(estimate["value"]) if show is number else percent(estimate["value"])
+        share = show is percent
+        bounds = [(estimate[f"{of}low"], estimate[f"{of}high"]) for of in ("", "noise_")]
+        sampling, noise = (_interval(low, high, t, as_share=share) for low, high in bounds)
+        value = percent(estimate["value"]) if share else _three(estimate["value"])
         rows.append(
-            {
-                "key": key,
-                "name": name,
-                "value": value,
-                "interval": _interval(estimate["low"], estimate["high"], as_share=show is percent),
-                "noise": _interval(
-                    estimate["noise_low"], estimate["noise_high"], as_share=show is percent
-                ),
-            }
+            {"key": key, "name": name, "value": value, "interval": sampling, "noise": noise}
         )
     return rows
 
@@ -236,12 +335,12 @@ def _three(value: float) -> str:
     return f"{value:.3f}"
 
 
-def _interval(low: float | None, high: float | None, *, as_share: bool) -> str:
+def _interval(low: float | None, high: float | None, t: Words, *, as_share: bool) -> str:
     if low is None or high is None:
         return ""
     if as_share:
-        return f"{100 * low:.1f} to {100 * high:.1f} %"
-    return f"{low:.3f} to {high:.3f}"
+        return t.plain("{low} to {high} %", low=f"{100 * low:.1f}", high=f"{100 * high:.1f}")
+    return t.plain("{low} to {high}", low=f"{low:.3f}", high=f"{high:.3f}")
 
 
 def worst_first(hazards: Iterable[Hazard]) -> list[Hazard]:

@@ -20,6 +20,7 @@ from pydantic import BaseModel
 from wardround.audit.html import LETTERS, epsilon_text, facts, number, worst_first
 from wardround.audit.report_model import Figure, Origin, Report
 from wardround.audit.verdicts import Verdicts
+from wardround.audit.words import Words
 from wardround.canonical import Json, canonical_bytes
 from wardround.errors import BadInput
 
@@ -51,16 +52,19 @@ _COVERED = (
     (0x2713, 0x2717),
 )
 _SVG_STYLE = (
-    ".base{fill:#33505f}.gain{fill:#e0992a}.rest{fill:#d9dfe3}.open{fill:#ab1420}"
+    ".base{fill:#33505f}.gain{fill:#e0992a;stroke:#14212b;stroke-width:.7}"
+    ".rest{fill:#fff;stroke:#98a3ab;stroke-width:1}.open{fill:#ab1420}"
+    ".bound{fill:none;stroke:#33505f;stroke-width:1.8;stroke-dasharray:1.5 4;stroke-linecap:round}"
     ".grid{stroke:#e3e8eb;stroke-width:1}.chance{stroke:#98a3ab;stroke-dasharray:4 4}"
     ".curve{fill:none;stroke:#0b6650;stroke-width:2.2}.area{fill:#e3f2ec}"
     ".dot{fill:#0b6650;fill-opacity:.85}.whisker{stroke:#0b6650;stroke-width:1.3}"
     "text{font-family:'Libertinus Serif';font-size:12px;fill:#56646f;text-anchor:middle}"
+    ".limit text{font-size:21px}.limit .title{font-size:24px}.limit .curve{stroke-width:4}"
     ".side{text-anchor:end}.title{font-size:13px;fill:#14212b}"
 )
 
 
-def render_pdf(report: Json, verdicts: Verdicts | None = None) -> bytes:
+def render_pdf(report: Json, verdicts: Verdicts | None = None, *, lang: str = "en") -> bytes:
     """The whole report as one PDF/A-3a file, with the bytes of report.json attached.
 
     `verdicts` are what this reader's own verification said, as for `render_html`. The same report
@@ -73,7 +77,7 @@ def render_pdf(report: Json, verdicts: Verdicts | None = None) -> bytes:
         raise BadInput("report.pdf: Typst is not installed, `pip install 'wardround[pdf]'`")
     import typst  # noqa: PLC0415 - 80 MB that only this function needs
 
-    found = facts(report, verdicts)
+    found = facts(report, verdicts, lang=lang)
     checked: Report = found["r"]
     when = _moment(checked.run.closed_at or checked.run.opened_at)
     inputs = {
@@ -143,7 +147,14 @@ def _source() -> bytes:
 def _page(found: Mapping[str, Any], when: datetime) -> Json:
     """Everything that the template shows, as JSON of words: numbers are already written out."""
     report: Report = found["r"]
-    shown = {name: _shown(value) for name, value in found.items()}
+    t: Words = found["t"]
+    shown = {name: _shown(value) for name, value in found.items() if name not in {"t", "span"}}
+    shown |= {"words": {key: printable(word) for key, word in t.fixed.items()}, "lang": t.lang}
+    for shown_column, column in zip(
+        shown["r"]["study"]["columns"], report.study.columns, strict=True
+    ):
+        shown_column["span"] = printable(found["span"](column))
+    shown["patients"] = [_in_words(row, t) for row in shown["patients"]]
     shown["r"]["hazards"] = _shown(worst_first(report.hazards))
     estimates = report.statistics.estimates
     if estimates:
@@ -156,6 +167,11 @@ def _page(found: Mapping[str, Any], when: datetime) -> Json:
     parts = ("year", "month", "day", "hour", "minute", "second")
     shown["date"] = {part: getattr(when, part) for part in parts}
     return shown
+
+
+def _in_words(row: Mapping[str, str], t: Words) -> Json:
+    """A row of the statistics in the reader's language; a column's name stays as it is."""
+    return {name: t.word(t.sentence(text)) for name, text in row.items()}
 
 
 def _shown(value: object) -> Any:
