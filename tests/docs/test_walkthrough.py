@@ -229,6 +229,7 @@ STORY: tuple[Step, ...] = (
     ("coordinator.md", "Run it"),
     run_ends,
     ("hospital.md", "Look at the budget"),
+    ("hospital.md", "Attack the model"),
     ("hospital.md", "Take an approval back"),
     ("coordinator.md", "Keep the result"),
     ("coordinator.md", "Back up"),
