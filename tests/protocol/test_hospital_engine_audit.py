@@ -71,8 +71,8 @@ def test_an_audit_spends_nothing_and_touches_no_record(ward):
     ledger.close()
 
 
-def leaking_noise(clipped, *, noise_multiplier, randomness):
-    less = HONEST_NOISE(clipped, noise_multiplier=noise_multiplier / 4, randomness=randomness)
+def leaking_noise(clipped, *, noise_multiplier, **rest):
+    less = HONEST_NOISE(clipped, noise_multiplier=noise_multiplier / 4, **rest)
     return replace(less, done=replace(less.done, noise_multiplier=noise_multiplier))
 
 

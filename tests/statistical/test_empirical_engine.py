@@ -64,13 +64,13 @@ HONEST_NOISE, HONEST_SHARE = local.add_noise, distributed.add_share
 HONEST_CLIP, HONEST_DRAW = local.clip, local.draw
 
 
-def half_noise(clipped, *, noise_multiplier, randomness):
-    less = HONEST_NOISE(clipped, noise_multiplier=noise_multiplier / 2, randomness=randomness)
+def half_noise(clipped, *, noise_multiplier, **rest):
+    less = HONEST_NOISE(clipped, noise_multiplier=noise_multiplier / 2, **rest)
     return replace(less, done=replace(less.done, noise_multiplier=noise_multiplier))
 
 
-def no_noise(clipped, *, noise_multiplier, randomness):
-    less = HONEST_NOISE(clipped, noise_multiplier=1e-6, randomness=randomness)
+def no_noise(clipped, *, noise_multiplier, **rest):
+    less = HONEST_NOISE(clipped, noise_multiplier=1e-6, **rest)
     return replace(less, done=replace(less.done, noise_multiplier=noise_multiplier))
 
 
