@@ -242,6 +242,7 @@ STORY: tuple[Step, ...] = (
     ("auditor.md", "Look at a log"),
     ("hospital.md", "Decide about the report"),
     ("auditor.md", "Who has signed off"),
+    ("auditor.md", "A bundle for the public"),
 )
 
 

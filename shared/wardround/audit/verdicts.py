@@ -7,6 +7,7 @@ from wardround.audit.sign_off import SignOff
 from wardround.canonical import Json
 
 BUNDLE = "bundle"
+WITHHELD = "redacted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,14 @@ class Verdict:
     def ok(self) -> bool:
         """Whether nothing failed."""
         return not self.failures
+
+    @property
+    def word(self) -> str:
+        """ok, FAILED, or redacted: what is there holds, and what is withheld cannot be checked."""
+        if self.ok:
+            return "ok"
+        withheld = all(failure.code == WITHHELD for failure in self.failures)
+        return "redacted" if withheld else "FAILED"
 
     def to_json(self) -> Json:
         """The JSON object of `--json`."""
@@ -76,7 +85,7 @@ class Verdicts:
     def lines(self) -> Iterator[str]:
         """The verdicts for a terminal: each failure with its place, then what all rests on."""
         for verdict in self.four:
-            yield f"{verdict.name:<11} {'ok' if verdict.ok else 'FAILED'}"
+            yield f"{verdict.name:<11} {verdict.word}"
             yield from (f"    {failure}" for failure in verdict.failures)
         yield from (f"remark      {remark}" for remark in self.remarks)
         yield from (f"sign-off    {decided.in_words()}" for decided in self.sign_offs)

@@ -1,6 +1,6 @@
 """`audit verify`: four verdicts on a bundle, offline, without torch, flwr or trust."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from wardround.audit.attempts import attempts_of
@@ -9,15 +9,17 @@ from wardround.audit.check_authentic import Pins, check_parties, check_roster, c
 from wardround.audit.check_complete import check_both_sides, check_opening, unsent_remarks
 from wardround.audit.check_intact import check_members, read_logs
 from wardround.audit.check_recomputed import check_numbers, check_report
+from wardround.audit.check_redacted import check_redacted
 from wardround.audit.check_rounds import check_rounds
 from wardround.audit.check_sign_offs import check_sign_offs
 from wardround.audit.container import read_file, unpack
 from wardround.audit.derive import releases_by_hospital
 from wardround.audit.empirical import empirical_faults
 from wardround.audit.evidence import COORDINATOR, EntryFault, Evidence
+from wardround.audit.redact import is_redacted
 from wardround.audit.replay import replay
 from wardround.audit.sign_off import SignOff
-from wardround.audit.verdicts import BUNDLE, Failure, Verdict, Verdicts
+from wardround.audit.verdicts import BUNDLE, WITHHELD, Failure, Verdict, Verdicts
 from wardround.errors import BadInput, BadSignature
 from wardround.identity import fingerprint
 from wardround.study.files import read_signed_study
@@ -40,6 +42,8 @@ def verify_bytes(content: bytes, *, pins: Pins = NO_PINS) -> Verdicts:
     found = _Findings(pins)
     try:
         members = unpack(content)
+        if is_redacted(members):
+            return _check_redacted(members, found)
         found.intact += check_members(members)
         bundle = bundle_of(members)
     except BadInput as error:
@@ -50,6 +54,17 @@ def verify_bytes(content: bytes, *, pins: Pins = NO_PINS) -> Verdicts:
     found.authentic += faults
     _check_contents(bundle, found)
     return found.verdicts(bundle)
+
+
+def _check_redacted(members: Mapping[str, bytes], found: "_Findings") -> Verdicts:
+    left = check_redacted(members, found.pins)
+    found.authentic += left.authentic
+    found.intact += left.intact
+    found.sign_offs = left.sign_offs
+    reason = f"redacted, not recomputed: {left.withheld} entries withheld"
+    found.complete += [*left.complete, Failure(WITHHELD, BUNDLE, None, reason)]
+    found.recomputed.append(Failure(WITHHELD, BUNDLE, None, reason))
+    return found.verdicts(left.bundle)
 
 
 class _Findings:

@@ -1,4 +1,4 @@
-"""`wardround audit attach`: what is done to a bundle after its run."""
+"""`wardround audit attach` and `redact`: what is done to a bundle after its run."""
 
 from pathlib import Path
 from typing import Annotated
@@ -43,3 +43,22 @@ def attach(
         "\n".join(decided.in_words() for decided in added),
         as_json=as_json,
     )
+
+
+def redact(
+    bundle: BundleFile,
+    out: Annotated[Path, typer.Option("--out", help="File for the redacted bundle.")],
+    *,
+    keep_report: Annotated[
+        bool, typer.Option("--keep-report", help="It names officers and what data sets have spent.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Withhold officers, budgets and hospitals' accounts; all signatures and proofs still hold."""
+    from wardround.audit.container import read_file
+    from wardround.audit.redact import redact as redacted
+    from wardround.durable import write_durably
+
+    content = redacted(read_file(bundle), keep_report=keep_report)
+    write_durably(out, content)
+    say({"bundle": str(out), "bytes": len(content)}, f"{out}: redacted", as_json=as_json)

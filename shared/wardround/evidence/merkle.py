@@ -67,6 +67,11 @@ def root(leaves: Sequence[bytes]) -> bytes:
     return CompactRange(leaves).root()
 
 
+def root_of_hashes(hashes: Sequence[bytes]) -> bytes:
+    """The Merkle tree hash of leaves of which only the hashes are known."""
+    return _root_of_hashes(hashes) if hashes else EMPTY_ROOT
+
+
 def consistency_proof(leaves: Sequence[bytes], old_size: int, new_size: int) -> list[bytes]:
     """Hashes that show that the first `old_size` leaves are a prefix of the first `new_size`.
 

@@ -1,0 +1,230 @@
+"""A redacted bundle: all proofs that are left, and a plain word about what cannot be computed."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+from wardround.audit.bundle import (
+    COORDINATOR_LOG,
+    ENTRIES,
+    HOSPITAL_LOGS,
+    REPORT,
+    Bundle,
+    bundle_of,
+)
+from wardround.audit.check_authentic import Pins, check_roster, check_signatures
+from wardround.audit.check_sign_offs import check_sign_offs
+from wardround.audit.container import MANIFEST, SIGN_OFFS, manifest_faults
+from wardround.audit.countersign import verify_countersignature
+from wardround.audit.evidence import COORDINATOR, hospital_place
+from wardround.audit.redact import REDACTED
+from wardround.audit.sign_off import SignOff
+from wardround.audit.statement import STATEMENT
+from wardround.audit.verdicts import Failure
+from wardround.canonical import Json, parse_canonical
+from wardround.errors import BadInput, VerificationFailed, WardroundError
+from wardround.evidence.checkpoint import Checkpoint, parse_checkpoint, verify_checkpoint
+from wardround.evidence.dsse import Envelope
+from wardround.evidence.entry import FIRST_PREVIOUS, MAX_ENTRY_BYTES, Entry, entry_digest
+from wardround.evidence.merkle import leaf_hash, root_of_hashes
+from wardround.study.files import read_signed_study
+from wardround.study.manifest import Study
+
+_WITHHELD_BYTES = 256
+
+
+@dataclass(frozen=True, slots=True)
+class ShownLog:
+    """A log with gaps: its leaves' hashes, and the entries that are shown, by number."""
+
+    place: str
+    leaves: tuple[bytes, ...]
+    shown: Mapping[int, Entry]
+
+    def head(self, size: int) -> str | None:
+        """The head at this size, or None where the entry that it is of is withheld."""
+        if size == 0:
+            return FIRST_PREVIOUS
+        entry = self.shown.get(size - 1)
+        return None if entry is None else entry_digest(entry.to_bytes())
+
+
+@dataclass(slots=True)
+class RedactedFindings:
+    """What holds and what does not in a redacted bundle."""
+
+    bundle: Bundle
+    authentic: list[Failure]
+    intact: list[Failure]
+    complete: list[Failure]
+    sign_offs: tuple[SignOff, ...] = ()
+    withheld: int = 0
+
+
+def check_redacted(members: Mapping[str, bytes], pins: Pins) -> RedactedFindings:
+    """Check all that a redacted bundle still proves.
+
+    Raises BadInput when its members are malformed, as `bundle_of` does.
+    """
+    logs = {n.removesuffix(REDACTED): c for n, c in members.items() if n.endswith(REDACTED)}
+    whole = {name: content for name, content in members.items() if not name.endswith(REDACTED)}
+    filled = {REPORT: b"", **whole, **{stem + ENTRIES: b"" for stem in logs}}
+    bundle = bundle_of(filled)
+    found = RedactedFindings(bundle, [], list(_members(members, logs)), [])
+    # Without the report the statement is compared with the manifest: `_attested`.
+    ours = (f for f in check_signatures(bundle, pins) if f.code != "statement-differs")
+    found.authentic += [*ours, *_attested(members)]
+    if REPORT in members:
+        found.sign_offs, faults = check_sign_offs(bundle)
+        found.authentic += faults
+    shown = {}
+    for stem, content in logs.items():
+        try:
+            shown[stem] = _read(stem, content, parse_checkpoint(_note(bundle, stem)))
+        except WardroundError as error:
+            found.intact.append(Failure("redacted-log-differs", _place(stem), None, str(error)))
+    found.withheld = sum(len(log.leaves) - len(log.shown) for log in shown.values())
+    coordinator = shown.get(COORDINATOR_LOG)
+    if coordinator is not None:
+        found.authentic += _parties(bundle, coordinator)
+        found.complete += _histories(shown, coordinator)
+    return found
+
+
+def _members(members: Mapping[str, bytes], logs: Mapping[str, bytes]) -> Iterator[Failure]:
+    """The manifest's members are there as it says, but for the logs' and the report."""
+    stand_ins = {stem + ENTRIES for stem in logs} | {REPORT}
+    present = {n: c for n, c in members.items() if not n.endswith(REDACTED)}
+    for name, reason in manifest_faults(present):
+        if name not in stand_ins or name in present:
+            yield Failure("member-differs", name, None, reason)
+    for stem in logs:
+        if stem + ENTRIES not in _listed(members) or stem + ENTRIES in present:
+            yield Failure("member-differs", stem + REDACTED, None, "it stands for no missing log")
+    if REPORT not in members and any(name.startswith(SIGN_OFFS) for name in members):
+        yield Failure("member-differs", SIGN_OFFS, None, "sign-offs without the report")
+
+
+def _listed(members: Mapping[str, bytes]) -> dict[str, str]:
+    try:
+        value = json.loads(members[MANIFEST])
+        return {entry["name"]: entry["sha256"] for entry in value["members"]}
+    except (KeyError, TypeError, ValueError):
+        return {}  # `manifest_faults` names it
+
+
+def _attested(members: Mapping[str, bytes]) -> Iterator[Failure]:
+    """The statement is about the report that the manifest lists."""
+
+    def check() -> None:
+        payload = Envelope.from_bytes(members[STATEMENT], what=STATEMENT).payload
+        value = parse_canonical(payload, what=STATEMENT, limit_bytes=len(payload))
+        subjects = {s["name"]: s["digest"]["sha256"] for s in value.get("subject", [])}
+        if subjects.get(REPORT) != _listed(members).get(REPORT):
+            raise VerificationFailed("it is about another report than the manifest's")
+
+    yield from _failed("statement-differs", STATEMENT, check)
+
+
+def _read(stem: str, content: bytes, checkpoint: Checkpoint) -> ShownLog:
+    """The leaves of a redacted log, which have to have the root that was signed."""
+    if not content.endswith(b"\n"):
+        raise BadInput("the last line has no end")
+    leaves, shown, previous = [], {}, FIRST_PREVIOUS
+    for seq, line in enumerate(content.split(b"\n")[:-1]):
+        hidden = _withheld(line)
+        leaves.append(leaf_hash(line) if hidden is None else hidden)
+        if hidden is None:
+            shown[seq] = _entry(line, seq, checkpoint.actor, previous)
+        previous = "" if hidden is not None else entry_digest(line)
+    if len(leaves) != checkpoint.size:
+        raise VerificationFailed(f"{len(leaves)} entries, {checkpoint.size} were signed")
+    if root_of_hashes(leaves) != checkpoint.root:
+        raise VerificationFailed("its leaves do not have the root that was signed")
+    return ShownLog(_place(stem), tuple(leaves), shown)
+
+
+def _withheld(line: bytes) -> bytes | None:
+    if not line.startswith(b'{"withheld":'):
+        return None
+    value: Json = parse_canonical(line, what="withheld entry", limit_bytes=_WITHHELD_BYTES)
+    leaf = value["withheld"]
+    if len(value) != 1 or not isinstance(leaf, str) or len(leaf) != 64:
+        raise BadInput("withheld entry: one leaf hash is due")
+    try:
+        return bytes.fromhex(leaf)
+    except ValueError as error:
+        raise BadInput("withheld entry: one leaf hash is due") from error
+
+
+def _entry(line: bytes, seq: int, actor: str, previous: str) -> Entry:
+    if len(line) > MAX_ENTRY_BYTES:
+        raise BadInput(f"entry {seq}: too large")
+    entry = Entry.from_bytes(line, position=seq)
+    if (entry.seq, entry.actor) != (seq, actor) or (previous and entry.previous != previous):
+        raise VerificationFailed(f"entry {seq}: not the next entry of {actor}'s log")
+    return entry
+
+
+def _parties(bundle: Bundle, coordinator: ShownLog) -> Iterator[Failure]:
+    """Roster and countersignatures, over this run as the coordinator's first entry names it."""
+    study = _study(bundle)
+    if study is None:
+        return  # `check_signatures` names it
+    yield from check_roster(study, bundle)
+    opened = coordinator.shown.get(0)
+    run = str(opened.body.get("run")) if opened is not None else ""
+    for name, signed in sorted(bundle.parts.countersignatures.items()):
+        key = bundle.parts.hospital_keys.get(name, b"")
+        check = partial(verify_countersignature, key, signed, study_digest=study.digest, run=run)
+        yield from _failed("countersignature", hospital_place(name), check)
+        check_history = partial(_countersigned, bundle, coordinator, signed.checkpoint)
+        yield from _failed("history-differs", hospital_place(name), check_history)
+
+
+def _countersigned(bundle: Bundle, coordinator: ShownLog, note: str) -> None:
+    checkpoint = verify_checkpoint(note, bundle.parts.coordinator_key, lasting=True)
+    if checkpoint.size > len(coordinator.leaves):
+        raise VerificationFailed("it countersigned a longer log of the coordinator")
+    if root_of_hashes(coordinator.leaves[: checkpoint.size]) != checkpoint.root:
+        raise VerificationFailed("it countersigned another history of the coordinator's log")
+
+
+def _histories(shown: Mapping[str, ShownLog], coordinator: ShownLog) -> Iterator[Failure]:
+    """Every head that a hospital saw is one of the coordinator's log, where its entry is shown."""
+    for stem, log in sorted(shown.items()):
+        for seq, entry in log.shown.items():
+            body = entry.body
+            if entry.type != "checkpoint-witnessed" or stem == COORDINATOR_LOG:
+                continue
+            due = coordinator.head(body["size"]) if type(body.get("size")) is int else ""
+            if body.get("actor") == COORDINATOR and due not in (None, body.get("head")):
+                reason = "it saw another history of the coordinator's log"
+                yield Failure("history-differs", log.place, seq, reason)
+
+
+def _failed(code: str, place: str, check: Callable[[], None]) -> Iterator[Failure]:
+    try:
+        check()
+    except WardroundError as error:
+        yield Failure(code, place, None, str(error))
+
+
+def _study(bundle: Bundle) -> Study | None:
+    try:
+        return read_signed_study(bundle.parts.signed_study, signer=bundle.parts.coordinator_key)
+    except WardroundError:
+        return None
+
+
+def _note(bundle: Bundle, stem: str) -> str:
+    if stem == COORDINATOR_LOG:
+        return bundle.parts.coordinator.checkpoint
+    return bundle.parts.hospitals[stem.removeprefix(HOSPITAL_LOGS)].checkpoint
+
+
+def _place(stem: str) -> str:
+    if stem == COORDINATOR_LOG:
+        return COORDINATOR
+    return hospital_place(stem.removeprefix(HOSPITAL_LOGS))
