@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 
 from wardround.audit.attempts import Attempt
 from wardround.audit.bodies import HospitalJoined
@@ -148,18 +148,25 @@ def _check_directory(evidence: Evidence, attempt: Attempt) -> Iterator[Failure]:
     spec = attempt.spec
 
     def check() -> None:
-        entries = [
+        entries = tuple(
             SignedRunKey.from_json(record.body.run_key)
             for record in evidence.coordinator.of(HospitalJoined)
             if record.body.session == spec.session and record.seq < attempt.opened.seq
-        ]
-        directory = Directory.checked(
-            entries, run=spec.run, session=spec.session, identity_keys=evidence.keys
         )
-        if directory.digest != spec.directory_digest:
+        keys = tuple(sorted(evidence.keys.items()))
+        if _directory_digest(entries, spec.run, spec.session, keys) != spec.directory_digest:
             raise WardroundError("the spec names other run keys than those that were logged")
 
     yield from _failed("directory-differs", attempt.opened.log, check, seq=attempt.opened.seq)
+
+
+@lru_cache(maxsize=64)
+def _directory_digest(
+    entries: tuple[SignedRunKey, ...], run: str, session: str, keys: tuple[tuple[str, bytes], ...]
+) -> str:
+    # All attempts of a session have one directory, and its signatures take a millisecond or two.
+    directory = Directory.checked(entries, run=run, session=session, identity_keys=dict(keys))
+    return directory.digest
 
 
 def _signed(key: bytes, purpose: bytes, message: bytes, signature: bytes) -> Callable[[], None]:
