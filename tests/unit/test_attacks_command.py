@@ -7,9 +7,12 @@ import pytest
 import torch
 from safetensors.numpy import save
 from tests.support.attacked_study import generated, seeded
+from tests.support.federation_evidence import RUN as RUN_OF_EVIDENCE
+from tests.support.forgeries import VICTIM, honest, sealed
 from tests.support.hospitals import NAMES, RUN, Ward
 
 from wardround.audit.bodies import HOSPITAL_TYPES, AttackTested, read_body
+from wardround.audit.verify import verify_bytes
 from wardround.cli import main
 from wardround.cli.main import run
 from wardround.errors import BadInput
@@ -143,8 +146,10 @@ def test_the_command_says_what_it_found_and_writes_nothing(ward, study, capsys):
     assert told["canaries"]["named"] > told["canaries"]["right"] > 0
     assert told["tests"] == 11
     assert ward["lakeside"].log_entries(study) == before
-    assert audit_test(ward) == 0
-    lines = capsys.readouterr().out
+    assert audit_test(ward, "--shadows", "4") == 0
+    said = capsys.readouterr()
+    assert "4 shadow models take about" in said.err
+    lines = said.out
     assert "would have shown" in lines
     assert "stay here" in lines
 
@@ -279,3 +284,24 @@ def test_a_convolution_has_no_closed_form():
 def test_the_records_that_are_attacked_are_the_approved_ones(ward, study):
     records = load_records(approved_study(ward["lakeside"].home, study))
     assert records.train.patients + records.held_out.patients == 40
+
+
+def test_a_log_with_attack_verdicts_still_verifies_and_one_of_another_form_does_not():
+    body = {
+        "run": RUN_OF_EVIDENCE,
+        "model_sha256": "0" * 64,
+        "epsilon_claimed": 3.0,
+        "delta": 1e-4,
+        "alpha": 0.05,
+        "tests": 11,
+        "shadows": 16,
+        "noise": "none",
+        "verdicts": {"membership: loss threshold": "PASS"},
+        "verdict": "PASS",
+    }
+    for change, fails in ({}, False), ({"noise": "some"}, True), ({"auroc": 0.7}, True):
+        fed = honest().fork()
+        fed.hospitals[VICTIM].append("attack-tested", body | change, at=fed.tick())
+        found = verify_bytes(sealed(fed.parts()))
+        assert found.ok is not fails, found.lines()
+        assert fails == any("attack-tested" in line for line in found.lines())

@@ -1,6 +1,7 @@
 """The attack tests from a hospital's own records to the outcome. Nothing of it leaves."""
 
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,7 +36,7 @@ from wardround_client.attacks.messages import Sender, Stage
 from wardround_client.attacks.outcome import AttackOutcome, Claim, MembershipTest
 from wardround_client.attacks.reconstruction import TRIALS, Reading, read_messages
 from wardround_client.attacks.released import ReleasedModel
-from wardround_client.attacks.shadows import shadows
+from wardround_client.attacks.shadows import Shadow, shadows
 from wardround_client.attacks.subjects import Subjects, choose_subjects, of_patients
 from wardround_client.records import StudyRecords, standardised
 from wardround_client.training.plan import PatientRecords
@@ -74,6 +75,10 @@ class Bounds:
         return ALPHA_OF_READINGS / max(self.readings, 1)
 
 
+def _silently(_: str) -> None:
+    """Nobody listens."""
+
+
 def attack(
     study: Study,
     hospital: str,
@@ -83,23 +88,26 @@ def attack(
     shadow_models: int = SHADOWS,
     trials: int = TRIALS,
     randomness: Randomness = system_randomness,
+    tell: Callable[[str], None] = _silently,
 ) -> AttackOutcome:
     """Attack the released model, and one message of this hospital, with its own patients.
+
+    `tell` hears, after the first shadow models, how long all of them will take.
 
     Raises BadInput for a study whose unit is the record (patients are in or out, records are
     not), and for an odd number of shadow models, since they come in pairs.
     """
     started_s = time.perf_counter()
-    if study.privacy.unit != "patient":
-        raise BadInput(f"attack tests: unit {study.privacy.unit} came, patient was due")
-    if shadow_models % 2 or shadow_models < 0:
-        raise BadInput(f"shadow models: {shadow_models} came, an even number or 0 was due")
+    _check(study, shadow_models)
     if released.scales:
         records = standardised(records, released.scales, study.contract)
     seed = bytes.fromhex(study.digest) + bytes.fromhex(released.sha256)
     subjects = choose_subjects(records, held_out=study.evaluation.held_out, seed=seed)
     bounds = bounds_of(study, shadow_models=shadow_models)
-    membership = _membership(study, subjects, released, bounds, shadow_models // 2, randomness)
+    trained = shadows(study, subjects, pairs=shadow_models // 2, randomness=randomness)
+    membership = _membership(
+        study, subjects, released, bounds, _timed(trained, shadow_models, tell)
+    )
     return AttackOutcome(
         study=study.name,
         study_digest=study.digest,
@@ -118,6 +126,13 @@ def attack(
         canaries=attack_engine(study, randomness=randomness),
         seconds=round(time.perf_counter() - started_s, 2),
     )
+
+
+def _check(study: Study, shadow_models: int) -> None:
+    if study.privacy.unit != "patient":
+        raise BadInput(f"attack tests: unit {study.privacy.unit} came, patient was due")
+    if shadow_models % 2 or shadow_models < 0:
+        raise BadInput(f"shadow models: {shadow_models} came, an even number or 0 was due")
 
 
 def bounds_of(study: Study, *, shadow_models: int) -> Bounds:
@@ -158,8 +173,7 @@ def _membership(
     subjects: Subjects,
     released: ReleasedModel,
     bounds: Bounds,
-    pairs: int,
-    randomness: Randomness,
+    trained: Iterator[Shadow],
 ) -> tuple[MembershipTest, ...]:
     members = subjects.subject_members
     # By the number of subjects alone, before any of them is scored.
@@ -167,12 +181,21 @@ def _membership(
     if rule is None or not members.any() or members.all():
         return (_nobody("loss threshold"),)
     attacked = of_patients(subjects.patients, subjects.places)
-    ratio = LikelihoodRatio(attacked) if pairs else None
-    if ratio is not None:
-        for shadow in shadows(study, subjects, pairs=pairs, randomness=randomness):
-            ratio.see(shadow)
-    scores = scores_of(released.network, build(study), attacked, ratio)
+    ratio = LikelihoodRatio(attacked)
+    for shadow in trained:
+        ratio.see(shadow)
+    scores = scores_of(released.network, build(study), attacked, ratio if ratio.shadows else None)
     return tuple(_judged(name, values, members, rule, bounds) for name, values in scores)
+
+
+def _timed(trained: Iterator[Shadow], count: int, tell: Callable[[str], None]) -> Iterator[Shadow]:
+    """The same, and a word on the time once the first pair is there."""
+    started_s = time.perf_counter()
+    for number, shadow in enumerate(trained, start=1):
+        if number == 2 < count:
+            seconds = (time.perf_counter() - started_s) * count / 2
+            tell(f"{count} shadow models take about {seconds:.0f} s")
+        yield shadow
 
 
 def _nobody(attack_name: str) -> MembershipTest:

@@ -52,6 +52,11 @@ class LikelihoodRatio:
     _confidences: list[Values] = field(default_factory=list, repr=False)
     _inside: list[npt.NDArray[np.bool_]] = field(default_factory=list, repr=False)
 
+    @property
+    def shadows(self) -> int:
+        """How many it has seen."""
+        return len(self._inside)
+
     def see(self, shadow: Shadow) -> None:
         """Take one shadow model into account; it can be forgotten then."""
         self._confidences.append(confidence(shadow.network, self.patients))

@@ -52,7 +52,14 @@ def attack_released(
     released = read_released(model or own_copy(home, approved.study), approved.study)
     records = load_records(approved)
     hospital = home.membership().hospital
-    outcome = attack(approved.study, hospital, records, released, shadow_models=shadows)
+    outcome = attack(
+        approved.study,
+        hospital,
+        records,
+        released,
+        shadow_models=shadows,
+        tell=lambda text: typer.echo(text, err=True),
+    )
     if log:
         log_verdicts(home, approved, records, outcome)
     typer.echo(json.dumps(outcome.to_json()) if as_json else "\n".join(outcome.lines()))

@@ -147,7 +147,8 @@ def operating_point(
     above it lies at most the share `rate` of them. The rate behind such a threshold has
     Clopper-Pearson's own beta distribution, so that its upper end holds although the same scores
     chose the threshold. `allowed` is what the claim gives at that upper end. Both ends fail with
-    alpha / 2.
+    alpha / 2. Scores of different patients count as independent here, given the model; the names
+    of a NamingRule do without that.
     """
     beyond = math.floor(rate * len(others))
     threshold = np.sort(others)[len(others) - 1 - beyond]
