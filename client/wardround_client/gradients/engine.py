@@ -117,7 +117,7 @@ class PerPatient:
                 return Part({}, patients.count, without)
             done = self.clip(uses, clip_norm_l2, clipping)
             if isinstance(done, Part):
-                return replace(done, without_gradient=without)
+                return replace(done, without_gradient=without) if without else done
             # 0 * NaN is NaN: patients without a finite gradient are taken out, not weighted.
             without += patients.count - int(done.sum())
             kept = patients.of_records(done)
@@ -136,7 +136,7 @@ class PerPatient:
             uses = merged(uses)
         squares = [use.squared_norms() for use in uses]
         total = functools.reduce(torch.add, squares)
-        if not math.isfinite(total.sum()):
+        if not math.isfinite(total.sum().item()):
             return total.isfinite()
         return self._sum(uses, squares, total, clip_norm_l2, clipping)
 
@@ -151,9 +151,10 @@ class PerPatient:
             if losses.shape != (patients.records,):
                 raise BadInput(f"loss: one a record was due, shape {tuple(losses.shape)} came")
             # A gradient is linear in its loss: weighting the loss averages the patient's records.
+            weights = torch.ones_like(losses)
             if not patients.one_each:
-                losses = losses / patients.of_records(torch.tensor(patients.counts))
-            uses = self.tape.backward(losses.sum())
+                weights /= patients.of_records(torch.tensor(patients.counts))
+            uses = self.tape.backward(losses, weights)
         return unshared(uses)
 
     def _sum(

@@ -1,5 +1,6 @@
 """Which record of a batch belongs to which patient."""
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -22,9 +23,12 @@ class Patients:
         """Raise BadInput unless records are sorted by patient, counted from 0 without a gap."""
         if patient_of_record.numel() == 0:
             return cls((), patient_of_record)
+        apart = _one_record_each(len(patient_of_record))
+        if patient_of_record.dtype == torch.int64 and patient_of_record.equal(
+            apart.patient_of_record
+        ):
+            return apart
         numbers = patient_of_record.numpy()
-        if np.array_equal(numbers, np.arange(len(numbers))):
-            return cls((1,) * len(numbers), patient_of_record)
         steps = np.diff(numbers)
         if numbers[0] != 0 or ((steps != 0) & (steps != 1)).any():
             raise BadInput("batch: records are not sorted by patient, counted from 0 without a gap")
@@ -33,7 +37,7 @@ class Patients:
     @classmethod
     def one_record_each(cls, records: int) -> "Patients":
         """Every record is a patient of its own."""
-        return cls((1,) * records, torch.arange(records))
+        return _one_record_each(records)
 
     @property
     def count(self) -> int:
@@ -99,3 +103,8 @@ class Patients:
     def _run(self, first: int, last: int, start: int, end: int) -> tuple[slice, slice, "Patients"]:
         own = Patients(self.counts[first:last], self.patient_of_record[start:end] - first)
         return slice(first, last), slice(start, end), own
+
+
+@functools.lru_cache(maxsize=8)
+def _one_record_each(records: int) -> Patients:
+    return Patients((1,) * records, torch.arange(records))
