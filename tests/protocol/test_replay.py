@@ -13,9 +13,11 @@ from tests.support.memory_runs import Federation, in_round, unsigned, when
 
 from wardround.audit.attempts import attempts_of
 from wardround.audit.bundle import RunEvidence, bundle_bytes, evidence_of
+from wardround.audit.container import unpack
 from wardround.audit.derive import derive_report
+from wardround.audit.redact import redact
 from wardround.audit.replay import Replay, replay
-from wardround.audit.uploads import FIRST_MODEL
+from wardround.audit.uploads import FIRST_MODEL, uploads_of
 from wardround.audit.verdicts import Verdicts
 from wardround.audit.verify import verify_bytes
 from wardround.canonical import canonical_bytes
@@ -44,9 +46,13 @@ def run(ward: Ward, *, limit_bytes: int = ENOUGH, reply: Any = None, **changes: 
     return replace(federation.close(model, session), uploads=store.read())
 
 
-def verified(ward: Ward, parts: RunEvidence) -> Verdicts:
+def sealed(ward: Ward, parts: RunEvidence) -> bytes:
     report = canonical_bytes(derive_report(evidence_of(parts)))
-    return verify_bytes(bundle_bytes(parts, report, identity=ward.coordinator.identity()))
+    return bundle_bytes(parts, report, identity=ward.coordinator.identity())
+
+
+def verified(ward: Ward, parts: RunEvidence) -> Verdicts:
+    return verify_bytes(sealed(ward, parts))
 
 
 def codes(ward: Ward, parts: RunEvidence) -> set[str]:
@@ -171,6 +177,18 @@ def test_changed_uploads_fail_under_their_own_name(
     uploads = dict(parts.uploads)
     change(uploads, of_round(parts, 0))
     assert codes(ward, replace(parts, uploads=uploads)) == {code}
+
+
+def test_a_bundle_for_the_public_has_no_uploads_and_its_proofs_hold(
+    kept: tuple[Ward, RunEvidence],
+):
+    whole = sealed(*kept)
+    public = redact(whole)
+    assert uploads_of(unpack(whole))
+    assert not uploads_of(unpack(public))
+    verdicts = verify_bytes(public)
+    assert verdicts.authentic.ok
+    assert verdicts.intact.ok
 
 
 def closed_otherwise(parts: RunEvidence, **change: str) -> Replay:

@@ -21,6 +21,7 @@ from wardround.audit.evidence import COORDINATOR, hospital_place
 from wardround.audit.redact import REDACTED
 from wardround.audit.sign_off import SignOff
 from wardround.audit.statement import STATEMENT
+from wardround.audit.uploads import is_upload
 from wardround.audit.verdicts import Failure
 from wardround.canonical import Json, parse_canonical
 from wardround.errors import BadInput, VerificationFailed, WardroundError
@@ -93,8 +94,9 @@ def check_redacted(members: Mapping[str, bytes], pins: Pins) -> RedactedFindings
 
 
 def _members(members: Mapping[str, bytes], logs: Mapping[str, bytes]) -> Iterator[Failure]:
-    """The manifest's members are there as it says, but for the logs' and the report."""
+    """The manifest's members are there as it says, but for the logs', the report and uploads."""
     stand_ins = {stem + ENTRIES for stem in logs} | {REPORT}
+    stand_ins |= {name for name in _listed(members) if is_upload(name)}
     present = {n: c for n, c in members.items() if not n.endswith(REDACTED)}
     for name, reason in manifest_faults(present):
         if name not in stand_ins or name in present:

@@ -17,6 +17,7 @@ from wardround.audit.bundle import (
 )
 from wardround.audit.check_intact import check_members, read_logs
 from wardround.audit.container import SIGN_OFFS, pack, unpack
+from wardround.audit.uploads import upload_member
 from wardround.canonical import canonical_bytes
 from wardround.errors import BadInput, VerificationFailed
 from wardround.evidence.export import read_export
@@ -30,7 +31,7 @@ _HIDDEN_OF_COORDINATOR = frozenset({"hospital-refused"})
 
 
 def redact(content: bytes, *, keep_report: bool = False) -> bytes:
-    """The bundle without officers, budgets, accounts and, unless `keep_report`, the report.
+    """The bundle without officers, budgets, accounts, uploads; without the report by default.
 
     With the report the sign-offs go too. Raises BadInput for a malformed bundle or one that is
     redacted already, VerificationFailed for one that is not intact: its proofs would not hold.
@@ -42,7 +43,10 @@ def redact(content: bytes, *, keep_report: bool = False) -> bytes:
     faults = [*check_members(members), *read_logs(bundle)[2]]
     if faults:
         raise VerificationFailed(f"bundle: {faults[0]}")
-    kept = {name: member for name, member in members.items() if not name.endswith(ENTRIES)}
+    # Masks hold as long as X25519 does; what is public is read for longer.
+    gone = {upload_member(name) for name in bundle.parts.uploads}
+    gone |= {name for name in members if name.endswith(ENTRIES)}
+    kept = {name: member for name, member in members.items() if name not in gone}
     kept |= _log(COORDINATOR_LOG, bundle.parts.coordinator.entries)
     for name, log in bundle.parts.hospitals.items():
         kept |= _log(HOSPITAL_LOGS + name, log.entries)

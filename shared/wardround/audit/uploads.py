@@ -25,10 +25,15 @@ def upload_member(name: str) -> str:
     return f"{_FOLDER}{name}{_ENDING}"
 
 
+def is_upload(member: str) -> bool:
+    """Whether this is the name of one of them."""
+    return _MEMBER.fullmatch(member) is not None
+
+
 def uploads_of(members: Mapping[str, bytes]) -> dict[str, bytes]:
     """The uploads among a bundle's members, by transcript, and FIRST_MODEL, in order."""
     return {
         name.removeprefix(_FOLDER).removesuffix(_ENDING): content
         for name, content in sorted(members.items())
-        if _MEMBER.fullmatch(name)
+        if is_upload(name)
     }
