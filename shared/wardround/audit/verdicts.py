@@ -90,7 +90,7 @@ class Verdicts:
         yield from (f"remark      {remark}" for remark in self.remarks)
         yield from (f"sign-off    {decided.in_words()}" for decided in self.sign_offs)
         if not self.sign_offs:
-            yield "sign-off    by no hospital yet"
+            yield "sign-off    by no hospital in this bundle"
         for party, key in self.rests_on:
             yield f"key         {key}  {party}{' (pinned)' if party in self.pinned else ''}"
         if not self.pinned:
