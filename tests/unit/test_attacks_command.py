@@ -146,12 +146,6 @@ def test_the_command_says_what_it_found_and_writes_nothing(ward, study, capsys):
     assert told["canaries"]["named"] > told["canaries"]["right"] > 0
     assert told["tests"] == 11
     assert ward["lakeside"].log_entries(study) == before
-    assert audit_test(ward, "--shadows", "4") == 0
-    said = capsys.readouterr()
-    assert "4 shadow models take about" in said.err
-    lines = said.out
-    assert "would have shown" in lines
-    assert "stay here" in lines
 
 
 def test_logged_verdicts_are_listed_as_a_release_without_noise(ward, study, capsys):
@@ -181,13 +175,19 @@ def test_logged_verdicts_are_listed_as_a_release_without_noise(ward, study, caps
         assert ledger.spent(1e-4) == 0.0
 
 
-def test_a_violation_ends_with_exit_code_7(ward, study, monkeypatch):
+def test_a_violation_ends_with_exit_code_7_and_says_what_it_is(ward, study, monkeypatch, capsys):
     keep_in_models(ward, study)
     # An engine without its noise: the study's first message then gives the record away.
     monkeypatch.setattr(
         "wardround_client.training.stages.gaussian", lambda count, **_: np.zeros(count)
     )
-    assert audit_test(ward) == 7
+    assert audit_test(ward, "--shadows", "4") == 7
+    said = capsys.readouterr()
+    assert "4 shadow models take about" in said.err
+    assert said.out.startswith("fever: VIOLATION  (the claim is epsilon 3, delta 0.0001)")
+    assert "reconstruction, noised message: VIOLATION" in said.out
+    assert "would have shown" in said.out
+    assert "stay here" in said.out
 
 
 @pytest.mark.parametrize(
