@@ -2,15 +2,18 @@
 
 import json
 import re
+from dataclasses import replace
 from functools import lru_cache
 from html.parser import HTMLParser
 
 import pytest
-from tests.support.federation_evidence import federation, study_of
+from tests.support.federation_evidence import Federation, federation, study_of
 
 from wardround.audit.bundle import bundle_bytes, evidence_of
 from wardround.audit.derive import derive_report
 from wardround.audit.html import render_html
+from wardround.audit.sign_off import Decision, SignOff
+from wardround.audit.verdicts import Verdicts
 from wardround.audit.verify import verify_bytes
 from wardround.canonical import Json, canonical_bytes
 from wardround.errors import BadInput
@@ -181,3 +184,50 @@ def test_canaries_in_commitments_and_witnessed_heads_reach_neither_report_nor_pa
 def test_what_is_no_report_is_refused():
     with pytest.raises(BadInput, match=r"wardround\.report/1"):
         render_html({"schema": "wardround.report/1"})
+
+
+def verified(fed: Federation) -> Verdicts:
+    bundle = bundle_bytes(
+        fed.parts(),
+        canonical_bytes(derive_report(evidence_of(fed.parts()))),
+        identity=fed.coordinator.identity,
+    )
+    return verify_bytes(bundle)
+
+
+def test_officers_decisions_stand_on_a_page_that_was_made_from_the_bundle():
+    fed = federation(rounds=1)
+    value, verdicts = derive_report(evidence_of(fed.parts())), verified(fed)
+    assert "No hospital&#39;s officer has decided" in render_html(value, verdicts)
+    decided = SignOff(
+        hospital="bergen",
+        officer="Dr <i>Aas</i>",
+        decision=Decision.REFUSE,
+        remark="delta is too large",
+        signed_at="2026-03-04T10:00:00Z",
+    )
+    html = render_html(value, replace(verdicts, sign_offs=(decided,)))
+    text = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", html.split("Sign-off")[1]))
+    assert "bergen Dr &lt;i&gt;Aas&lt;/i&gt; refuse delta is too large 2026-03-04T10:00:00Z" in text
+    assert "was checked with it" in text
+    assert "Decisions are signed after the report is fixed" in page("dp")
+
+
+def test_each_picture_has_a_title_and_the_label_has_the_curve_in_words():
+    html = page("dp")
+    assert html.count("<svg") == html.count('"><title>') == 4
+    value = json.loads(report("dp"))["guarantee"]
+    assert value["found_in_words"] in html
+    assert f"is right at most {value['right_of_100']['value']:.0f} times." in re.sub(
+        r"\s+", " ", html
+    )
+    assert '<figure class="limit">' not in page("none")
+
+
+def test_a_handful_of_patients_with_the_outcome_is_not_printed():
+    value = json.loads(report("dp"))
+    value["evaluation"]["metrics"] |= {"patients": 60, "positives": 4}
+    html = re.sub(r"\s+", " ", render_html(value))
+    assert "60 patients, &lt;5 with the outcome" in html
+    value["evaluation"]["metrics"] |= {"positives": 58}
+    assert "60 patients, withheld with the outcome" in re.sub(r"\s+", " ", render_html(value))

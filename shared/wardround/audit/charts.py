@@ -57,7 +57,14 @@ def limit_plot(
         f'<polyline class="curve" points="{line}"/>'
     )
     label = t("How many patients an attack finds at most, by how many others it accuses")
-    return _plot(body, x=t("others accused"), y=t("patients found"), label=label, kind="plot limit")
+    return _plot(
+        body,
+        x=t("others accused"),
+        y=t("patients found"),
+        label=label,
+        kind="plot limit",
+        ticks=(0.0, 1.0),
+    )
 
 
 def _allowed(false_alarms: float, epsilon: float, delta: float) -> float:
@@ -122,21 +129,23 @@ def _calibration_dot(group: Json, most: int) -> str:
     return f'{whisker}<circle class="dot" cx="{x:.1f}" cy="{y:.1f}" r="{radius:.1f}"/>'
 
 
-def _plot(body: str, *, x: str, y: str, label: str, kind: str = "plot") -> Markup:
+def _plot(
+    body: str, *, x: str, y: str, label: str, kind: str = "plot", ticks: Sequence[float] = _TICKS
+) -> Markup:
     width, height = _LEFT + _PLOT + _RIGHT, _TOP + _PLOT + _BOTTOM
     middle_x, middle_y = _LEFT + _PLOT / 2, _TOP + _PLOT / 2
     return Markup(  # noqa: S704 - numbers and the catalogue's own words, escaped
         f'<svg class="{kind}" viewBox="0 0 {width:.0f} {height:.0f}" role="img" '
-        f'aria-label="{label}"><title>{label}</title>{_axes()}{body}'
+        f'aria-label="{label}"><title>{label}</title>{_axes(ticks)}{body}'
         f'<text class="title" x="{middle_x:.1f}" y="{height - 6:.1f}">{x}</text>'
         f'<text class="title" transform="translate(12 {middle_y:.1f}) rotate(-90)">{y}</text></svg>'
     )
 
 
-def _axes() -> str:
+def _axes(named: Sequence[float]) -> str:
     parts = []
     for tick in _TICKS:
-        text = f"{tick:g}"
+        text = f"{tick:g}" if tick in named else ""
         parts.append(
             f'<line class="grid" x1="{_x(0):.1f}" x2="{_x(1):.1f}" y1="{_y(tick):.1f}" '
             f'y2="{_y(tick):.1f}"/><line class="grid" x1="{_x(tick):.1f}" x2="{_x(tick):.1f}" '

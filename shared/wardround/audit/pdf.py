@@ -53,7 +53,7 @@ _COVERED = (
 )
 _SVG_STYLE = (
     ".base{fill:#33505f}.gain{fill:#e0992a;stroke:#14212b;stroke-width:.7}"
-    ".rest{fill:#fff;stroke:#98a3ab;stroke-width:1}.open{fill:#ab1420}"
+    ".rest{fill:#fff;stroke:#98a3ab;stroke-width:1}.open{fill:#f6c3c3;stroke:#ab1420;stroke-width:1.6}"
     ".bound{fill:none;stroke:#33505f;stroke-width:1.8;stroke-dasharray:1.5 4;stroke-linecap:round}"
     ".grid{stroke:#e3e8eb;stroke-width:1}.chance{stroke:#98a3ab;stroke-dasharray:4 4}"
     ".curve{fill:none;stroke:#0b6650;stroke-width:2.2}.area{fill:#e3f2ec}"
