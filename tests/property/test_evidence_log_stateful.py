@@ -104,7 +104,7 @@ class LogMachine(RuleBasedStateMachine):
     @rule()
     def show_to_the_witness(self) -> None:
         known = len(self.entries) in self.witness.seen
-        news = self.witness.check(self.log.checkpoint())
+        news = self.witness.check(self.log.checkpoint(), proofs_for(self.witness, self.log))
         assert (news is None) == known
         self.witness.logged([news] if news else [])
         assert self.witness.seen[len(self.entries)] == head_of(self.entries)
@@ -215,16 +215,14 @@ class LogMachine(RuleBasedStateMachine):
             assert restored.entries() == self.entries[:size]
             for _ in range(grown):
                 restored.append("round-refused", {"after": "restoring"}, time=self.moment)
-            if max(self.witness.seen, default=0) > size:
-                with pytest.raises(ProtocolViolation):
-                    self.check_as_witness(restored)
-            else:
+            if max(self.witness.seen, default=0) <= size:
                 self.witness.check_history(restored.entries())
-
-    def check_as_witness(self, log: EvidenceLog) -> None:
-        """In a round the signed head, at the end the whole log."""
-        self.witness.check(log.checkpoint())
-        self.witness.check_history(log.entries())
+                return
+            proofs = proofs_for(self.witness, restored)
+            with pytest.raises((ProtocolViolation, LogFault)):
+                self.witness.check(restored.checkpoint(), proofs)
+            with pytest.raises(ProtocolViolation):
+                self.witness.check_history(restored.entries())
 
     @rule()
     def sign_with_another_key(self) -> None:
@@ -233,6 +231,12 @@ class LogMachine(RuleBasedStateMachine):
         with EvidenceLog.open(self.home / "log.sqlite", ACTOR, THIEF) as stolen, refused:
             self.witness.check(stolen.checkpoint())
         self.log = self.open_at(self.home)
+
+
+def proofs_for(witness: Witness, log: EvidenceLog) -> dict[int, list[bytes]]:
+    """From every head that waits for one, as far as this log reaches."""
+    due = [size for size in witness.unproven if size <= log.size]
+    return {size: log.consistency_proof(size) for size in due}
 
 
 def damaged(lines: list[bytes], at: int, how: str) -> list[bytes]:
