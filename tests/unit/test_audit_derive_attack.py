@@ -9,6 +9,8 @@ from tests.support.federation_evidence import federation
 from wardround.audit.attack_curve import FALSE_ALARMS, AttackLimits, attack_limits
 from wardround.audit.bundle import evidence_of
 from wardround.audit.derive import report_of
+from wardround.audit.html import render_html
+from wardround.audit.pdf import render_pdf
 from wardround.audit.report_model import AttackPoint, Origin
 from wardround.privacy.mechanism import SampledGaussian
 
@@ -66,3 +68,37 @@ def test_the_report_has_the_curve_of_the_worst_hospital_below_the_line_of_epsilo
     loud = report_of(evidence_of(federation(rounds=1, changes=bare).parts())).guarantee
     assert loud.attack_curve == ()
     assert loud.right_of_100.value is None
+
+
+def test_what_a_hospital_said_of_its_own_attack_stands_beside_the_claim():
+    fed = federation(rounds=1).fork()
+    said = {
+        "membership: loss threshold": "INCONCLUSIVE",
+        "membership: likelihood ratio": "VIOLATION",
+    }
+    body = {
+        "run": "ef" * 16,
+        "model_sha256": "5" * 64,
+        "epsilon_claimed": 2.5,
+        "delta": 1e-4,
+        "alpha": 0.05,
+        "tests": 6,
+        "shadows": 16,
+        "noise": "none",
+        "verdicts": said,
+        "verdict": "VIOLATION",
+    }
+    seq = fed.hospitals["leiden"].append("attack-tested", body, at=fed.tick()).seq
+    report = report_of(evidence_of(fed.parts()))
+    (found,) = report.model_attacks
+    assert (found.hospital, found.verdict, found.epsilon_claimed.value) == (
+        "leiden",
+        "VIOLATION",
+        2.5,
+    )
+    assert (found.place.log, found.place.seq) == ("hospitals/leiden", seq)
+    page = render_html(report.to_json(), lang="de")
+    assert "Mitgliedschaft: Likelihood-Quotient: VERLETZUNG" in page
+    assert "efefefef" in page
+    assert "none stands" not in render_html(report.to_json())
+    assert render_pdf(report.to_json(), lang="de")

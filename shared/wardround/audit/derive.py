@@ -5,7 +5,11 @@ from itertools import pairwise
 from wardround.audit.attempts import Attempt, Release, attempts_of, releases_of
 from wardround.audit.bodies import HospitalJoined, RunClosed, StudyOpened
 from wardround.audit.dpia import dpia_of
-from wardround.audit.empirical_report import engine_audits_of, noise_audits_of
+from wardround.audit.empirical_report import (
+    engine_audits_of,
+    model_attacks_of,
+    noise_audits_of,
+)
 from wardround.audit.evidence import COORDINATOR, Evidence, Log, approval
 from wardround.audit.guarantee import (
     Charge,
@@ -69,6 +73,7 @@ def report_of(evidence: Evidence, *, accountant: str | None = None) -> Report:
         guarantee=guarantee,
         engine_audits=engine_audits_of(evidence),
         noise_audits=noise_audits_of(evidence),
+        model_attacks=model_attacks_of(evidence),
         outflow=outflow_of(evidence, attempts, releases),
         participation=participation_of(evidence, attempts),
         evaluation=evaluation,

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterable
 
-from wardround.audit.bodies import EngineAudited, NoiseMeasured
+from wardround.audit.bodies import AttackTested, EngineAudited, NoiseMeasured
 from wardround.audit.empirical import audits_begun, audits_of, noise_of
 from wardround.audit.evidence import Evidence, Log, Record
 from wardround.audit.report_model import (
     EngineAudit,
     Figure,
+    ModelAttack,
     NoiseAudit,
     Place,
     logged,
@@ -32,6 +33,25 @@ def noise_audits_of(evidence: Evidence) -> tuple[NoiseAudit, ...]:
     return tuple(
         _noise(name, noise_of(log, evidence.run))
         for name, log in sorted(evidence.hospitals.items())
+    )
+
+
+def model_attacks_of(evidence: Evidence) -> tuple[ModelAttack, ...]:
+    """What the hospitals' logs say of attacks on released models, by hospital and in order."""
+    unclaimed = "the study made no promise: the model was held against no leak at all"
+    return tuple(
+        ModelAttack(
+            hospital=name,
+            run=record.body.run,
+            verdict=record.body.verdict,
+            verdicts=dict(record.body.verdicts),
+            epsilon_claimed=logged(record.body.epsilon_claimed, unclaimed)
+            if record.body.epsilon_claimed is None
+            else logged(round(record.body.epsilon_claimed, _DIGITS)),
+            place=Place(log=record.log, seq=record.seq),
+        )
+        for name, log in sorted(evidence.hospitals.items())
+        for record in log.of(AttackTested)
     )
 
 

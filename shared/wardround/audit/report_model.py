@@ -34,6 +34,7 @@ __all__ = [
     "HospitalGuarantee",
     "Incident",
     "LogFacts",
+    "ModelAttack",
     "Moment",
     "NoiseAudit",
     "Origin",
@@ -226,6 +227,20 @@ class NoiseAudit(Frozen):
     place: Place | None
 
 
+class ModelAttack(Frozen):
+    """Section C: how a hospital's attack on a released model went, if it chose to say so.
+
+    It is run after a run, so that a log holds those of earlier runs.
+    """
+
+    hospital: str
+    run: str
+    verdict: Literal["PASS", "VIOLATION", "INCONCLUSIVE"]
+    verdicts: dict[str, str]
+    epsilon_claimed: Figure
+    place: Place
+
+
 class Outflow(Frozen):
     """What left one hospital over the whole run."""
 
@@ -343,6 +358,7 @@ class Report(Frozen):
     guarantee: Guarantee
     engine_audits: tuple[EngineAudit, ...]
     noise_audits: tuple[NoiseAudit, ...]
+    model_attacks: tuple[ModelAttack, ...]
     outflow: tuple[Outflow, ...]
     participation: Participation
     evaluation: EvaluationFacts
