@@ -28,7 +28,7 @@ def _vector(content, vector):
 
 def _open_of(content):
     body, _ = unseal(content, lanes=LANES)
-    return Closed(log="", checkpoint=body.checkpoint, countersignature="0" * 128)
+    return Closed(log="", checkpoint=body.checkpoint, countersignature="0" * 6746)
 
 
 @pytest.fixture
