@@ -246,7 +246,9 @@ def listing(way: str, change: Callable[[bytes], bytes], place: str) -> Forgery:
     def forge(fed: Federation) -> bytes:
         found = members()
         manifest = change(found[MANIFEST])
-        signature = fed.coordinator.identity.sign(b"bundle", manifest).hex().encode() + b"\n"
+        signature = (
+            fed.coordinator.identity.sign_lasting(b"bundle", manifest).hex().encode() + b"\n"
+        )
         return pack({**found, MANIFEST: manifest, MANIFEST_SIGNATURE: signature})
 
     return Forgery(f"resealed/{MANIFEST}/{way}", forge, "intact", "member-differs", place=place)
