@@ -12,6 +12,7 @@ from wardround.audit.derive import report_of
 from wardround.audit.html import render_html
 from wardround.audit.pdf import render_pdf
 from wardround.audit.report_model import AttackPoint, Origin
+from wardround.privacy.accounting import epsilon_spent
 from wardround.privacy.mechanism import SampledGaussian
 
 
@@ -40,6 +41,13 @@ def test_releases_add_up():
     for a, b, c in zip(twice.points, once.points, mixed.points, strict=True):
         assert abs(a.found_most - b.found_most) <= 0.002
         assert c.found_most >= c.false_alarms
+
+
+def test_many_steps_that_lose_little_keep_a_curve_below_the_line_of_epsilon():
+    release = SampledGaussian(20.0, 0.01, 20_000)
+    epsilon = epsilon_spent([release], delta=1e-5)
+    for point in attack_limits((release,)).points:
+        assert point.found_most <= math.exp(epsilon) * point.false_alarms + 1e-5 + 0.0011
 
 
 def test_nothing_released_gives_nothing_away():

@@ -23,6 +23,7 @@ Values = npt.NDArray[np.float64]
 FINE_GRID = 4e-3
 COARSE_GRID = 1e-2
 _PIECES = 256
+_COARSER = 10.0  # than the accountant's own grid
 _LEAST_DELTA = 1e-9
 _MOST_EPSILON = 60.0  # at e^60 nothing is left to hide, and the slopes stay finite
 
@@ -78,13 +79,18 @@ def trade_off(release: SampledGaussian, *, grid: float = FINE_GRID) -> TradeOff:
 def composed_trade_off(releases: Iterable[SampledGaussian], *, grid: float) -> TradeOff:
     """The curve of everything that was released to one unit; nothing gives nothing away.
 
+    `grid` is the coarsest: many steps that lose little each get a finer one.
+
     Raises BadInput for batches that were cut, and where a PLD would take gigabytes.
     """
     merged, cut = composed_releases(releases)
     if not merged:
         return profile_curve(np.zeros(1), np.zeros(1))
-    if cut or grid_of(merged) is None:
+    resolving = grid_of(merged)
+    if cut or resolving is None:
         raise BadInput("trade-off: releases without truncation, and with noise, were due")
+    # A grid of a step's whole deviation costs some percent; coarser ones cost the curve its point.
+    grid = min(grid, _COARSER * resolving)
     privacy_loss = _privacy_loss(merged[0], grid)
     for release in merged[1:]:
         privacy_loss = privacy_loss.compose(_privacy_loss(release, grid))
