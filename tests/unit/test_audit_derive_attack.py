@@ -4,9 +4,10 @@ import math
 
 import pytest
 from scipy.special import ndtr, ndtri
-from tests.support.federation_evidence import federation
+from tests.support.federation_evidence import RUN, federation
 
 from wardround.audit.attack_curve import FALSE_ALARMS, AttackLimits, attack_limits
+from wardround.audit.attack_rows import attack_rows
 from wardround.audit.bundle import evidence_of
 from wardround.audit.derive import report_of
 from wardround.audit.html import render_html
@@ -110,3 +111,43 @@ def test_what_a_hospital_said_of_its_own_attack_stands_beside_the_claim():
     assert "efefefef" in page
     assert "none stands" not in render_html(report.to_json())
     assert render_pdf(report.to_json(), lang="de")
+
+
+def test_a_hospital_that_was_not_attacked_is_named_with_the_reason():
+    fed = federation(rounds=1).fork()
+    body = {
+        "run": RUN,
+        "model_sha256": "5" * 64,
+        "epsilon_claimed": 2.5,
+        "delta": 1e-4,
+        "alpha": 0.05,
+        "tests": 8,
+        "shadows": 4,
+        "noise": "none",
+        "verdicts": {"membership: loss threshold": "PASS"},
+        "verdict": "PASS",
+    }
+    skipped = {"verdicts": {}, "verdict": "INCONCLUSIVE", "shadows": 0, "skipped": "no time"}
+    fed.hospitals["leiden"].append("attack-tested", body, at=fed.tick())
+    fed.hospitals["bergen"].append("attack-tested", body | skipped, at=fed.tick())
+    report = report_of(evidence_of(fed.parts()))
+    rows = {row.hospital: (row.verdict, row.why, row.shadows) for row in attack_rows(report)}
+    assert rows["coimbra"] == ("NOT RUN", "the hospital's policy does not ask for it", None)
+    assert rows["leiden"][0] == "PASS"
+    assert "would have shown" in rows["leiden"][1]
+    assert rows["leiden"][2] == 4
+    assert rows["bergen"][0] == "INCONCLUSIVE"
+    assert "left no time" in rows["bergen"][1]
+    assert report.not_protected[0].startswith("Verdicts of attack tests")
+    page = render_html(report.to_json(), lang="de")
+    assert "die Richtlinie des Krankenhauses verlangt ihn nicht" in page
+    assert "4 Schattenmodelle" in page
+    for change, reason in (
+        ({"study": {"rounds_planned": 0}}, "the study trains no model"),
+        ({"guarantee": {"unit": "record"}}, "only patients are attacked"),
+    ):
+        (table, values), *_ = change.items()
+        other = report.model_copy(
+            update={table: getattr(report, table).model_copy(update=values), "model_attacks": ()}
+        )
+        assert all(reason in row.why for row in attack_rows(other))

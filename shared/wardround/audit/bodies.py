@@ -220,11 +220,13 @@ class AttackTested(Body):
     """The hospital attacked a released model with its own patients and chose to say how it went.
 
     The verdicts depend on patients and no noise covers them. Without a claim (epsilon null) the
-    model was held against no leak at all.
+    model was held against no leak at all. At the end of a run `model` is the digest of
+    `run-closed`, and `skipped` says why no attack was run although the policy asks for it.
     """
 
     TYPE = "attack-tested"
     run: RunId
+    model: Digest | None = None
     model_sha256: Digest
     epsilon_claimed: Epsilon | None = None
     delta: Probability | None = None
@@ -234,6 +236,7 @@ class AttackTested(Body):
     noise: Literal["none"]
     verdicts: Annotated[dict[Word, Found], Field(max_length=20)]
     verdict: Found
+    skipped: Literal["no time", "failed"] | None = None
 
 
 class Gaussian(Frozen):

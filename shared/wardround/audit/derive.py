@@ -66,6 +66,8 @@ def report_of(evidence: Evidence, *, accountant: str | None = None) -> Report:
     )
     bare = guarantee.kind is GuaranteeClass.NONE
     hazards = hazards_of(case)
+    attacks = model_attacks_of(evidence)
+    attacked = any(said.run == evidence.run and said.verdicts for said in attacks)
     return Report(
         schema="wardround.report/1",
         study=_study_facts(evidence),
@@ -73,12 +75,12 @@ def report_of(evidence: Evidence, *, accountant: str | None = None) -> Report:
         guarantee=guarantee,
         engine_audits=engine_audits_of(evidence),
         noise_audits=noise_audits_of(evidence),
-        model_attacks=model_attacks_of(evidence),
+        model_attacks=attacks,
         outflow=outflow_of(evidence, attempts, releases),
         participation=participation_of(evidence, attempts),
         evaluation=evaluation,
         statistics=statistics_of(evidence, attempts, charges),
-        not_protected=not_protected(study, without_noise=bare),
+        not_protected=not_protected(study, without_noise=bare, attacked=attacked),
         hazards=hazards,
         incidents=incidents_of(evidence, attempts),
         dpia=dpia_of(evidence, guarantee, hazards),

@@ -45,6 +45,8 @@ def model_attacks_of(evidence: Evidence) -> tuple[ModelAttack, ...]:
             run=record.body.run,
             verdict=record.body.verdict,
             verdicts=dict(record.body.verdicts),
+            shadows=record.body.shadows,
+            skipped=record.body.skipped,
             epsilon_claimed=logged(record.body.epsilon_claimed, unclaimed)
             if record.body.epsilon_claimed is None
             else logged(round(record.body.epsilon_claimed, _DIGITS)),

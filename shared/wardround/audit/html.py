@@ -9,6 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, pass_context
 from jinja2.runtime import Context
 from markupsafe import Markup
 
+from wardround.audit.attack_rows import attack_rows
 from wardround.audit.charts import calibration_plot, icon_array, limit_plot, roc_plot
 from wardround.audit.empirical_report import audit_counts
 from wardround.audit.evidence import COORDINATOR
@@ -112,6 +113,7 @@ def _of_attacks(report: Report, t: Words) -> dict[str, Any]:
         "attacked": ", ".join(words) or None,
         "proven": _proven(report.engine_audits),
         "noise_seen": any(found.place for found in report.noise_audits),
+        "attack_rows": attack_rows(report),
     }
 
 

@@ -22,8 +22,11 @@ def outflow_of(
     )
 
 
-def not_protected(study: Study, *, without_noise: bool) -> tuple[str, ...]:
-    """What epsilon and masks do not cover. Never empty: something always shows."""
+def not_protected(study: Study, *, without_noise: bool, attacked: bool = False) -> tuple[str, ...]:
+    """What epsilon and masks do not cover. Never empty: something always shows.
+
+    `attacked` is whether a log tells how attacks on this run's model went.
+    """
     lines = [
         "That a hospital takes part, and in which rounds: the logs show it.",
         "Timing: when a hospital answered, and how long it took.",
@@ -38,6 +41,12 @@ def not_protected(study: Study, *, without_noise: bool) -> tuple[str, ...]:
             0,
             "Held-out patients' evaluation counts: opened exactly, pooled over hospitals. No "
             "epsilon covers them.",
+        )
+    if attacked:
+        lines.insert(
+            0,
+            "Verdicts of attack tests, at hospitals that ask for them: exact, one hospital's "
+            "patients. No epsilon covers them.",
         )
     if study.privacy.unit == "record":
         lines.insert(0, "A patient with several records: epsilon counts one record only.")

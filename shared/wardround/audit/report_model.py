@@ -230,13 +230,16 @@ class NoiseAudit(Frozen):
 class ModelAttack(Frozen):
     """Section C: how a hospital's attack on a released model went, if it chose to say so.
 
-    It is run after a run, so that a log holds those of earlier runs.
+    Of this run where the hospital's policy asks for it, and of earlier runs. `skipped` says why
+    nothing was attacked although the policy asks for it.
     """
 
     hospital: str
     run: str
     verdict: Literal["PASS", "VIOLATION", "INCONCLUSIVE"]
     verdicts: dict[str, str]
+    shadows: int
+    skipped: Literal["no time", "failed"] | None
     epsilon_claimed: Figure
     place: Place
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from wardround.audit.attempts import attempts_of
 from wardround.audit.bundle import Bundle, bundle_of
+from wardround.audit.check_attacks import attack_faults
 from wardround.audit.check_authentic import Pins, check_parties, check_roster, check_signatures
 from wardround.audit.check_complete import check_both_sides, check_opening, unsent_remarks
 from wardround.audit.check_intact import check_members, read_logs
@@ -142,6 +143,7 @@ def _check_evidence(bundle: Bundle, evidence: Evidence, found: _Findings) -> Non
     found.remarks += unsent_remarks(releases)
     found.recomputed += check_numbers(evidence, attempts, releases)
     found.recomputed += empirical_faults(evidence, releases)
+    found.recomputed += attack_faults(evidence)
     found.recomputed += check_report(evidence, bundle.report)
     replayed = replay(evidence, attempts, bundle.parts.uploads)
     found.recomputed += replayed.failures
