@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from wardround.cli.audit_bundle import attach, redact
+from wardround.cli.audit_report import report, schema
 from wardround.errors import BadInput, VerificationFailed
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ app = typer.Typer(
 )
 
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON value instead of text.")]
-BundleFile = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle.zip.")]
 BundleFiles = Annotated[
     list[Path], typer.Argument(metavar="BUNDLE...", help="A bundle.zip, or several of one run.")
 ]
@@ -60,48 +60,8 @@ def verify(
         raise typer.Exit(VerificationFailed.exit_code)
 
 
-@app.command()
-def report(
-    bundle: BundleFile,
-    out: Annotated[Path, typer.Option("--out", help="Directory for report.html and report.json.")],
-    coordinator_key: CoordinatorKey = "",
-    roster: RosterFile = None,
-    *,
-    pdf: Annotated[
-        bool, typer.Option("--pdf", help="report.pdf too: needs wardround[pdf].")
-    ] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Verify a bundle and write its report with the verdicts on top; exit code 7 if it fails."""
-    from wardround.audit.bundle import REPORT
-    from wardround.audit.check_recomputed import REPORT_LIMIT_BYTES
-    from wardround.audit.container import read_file, unpack
-    from wardround.audit.html import render_html
-    from wardround.audit.pdf import render_pdf
-    from wardround.audit.verify import verify_bytes
-    from wardround.canonical import parse_json
-    from wardround.durable import write_durably
-
-    content = read_file(bundle)
-    verdicts = verify_bytes(content, pins=_pins(coordinator_key, roster))
-    found = unpack(content).get(REPORT)
-    if found is None:
-        raise VerificationFailed(f"bundle {bundle.name}: it holds no {REPORT}")
-    value = parse_json(found, what=REPORT, limit_bytes=REPORT_LIMIT_BYTES)
-    written = {"report.html": render_html(value, verdicts).encode(), REPORT: found}
-    answer: dict[str, object] = {"report": str(out / "report.html"), "ok": verdicts.ok}
-    if pdf:
-        written["report.pdf"] = render_pdf(value, verdicts)
-        answer["report_pdf"] = str(out / "report.pdf")
-    out.mkdir(parents=True, exist_ok=True)
-    for name, its_bytes in written.items():
-        write_durably(out / name, its_bytes)
-    paths = [str(answer[key]) for key in ("report", "report_pdf") if key in answer]
-    typer.echo(json.dumps(answer) if as_json else "\n".join(paths))
-    if not verdicts.ok:
-        raise typer.Exit(VerificationFailed.exit_code)
-
-
+app.command()(report)
+app.command()(schema)
 app.command()(attach)
 app.command()(redact)
 
