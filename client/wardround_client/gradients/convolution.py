@@ -1,6 +1,7 @@
 """Convolutions: per-patient gradients formed from patches and kept, or norms without forming."""
 
 from collections.abc import Iterator
+from enum import StrEnum
 
 import torch
 from torch import Tensor
@@ -10,7 +11,7 @@ from wardround_client.gradients.patches import Convolution, Geometry
 from wardround_client.gradients.patients import Patients
 from wardround_client.gradients.room import Room
 from wardround_client.gradients.tape import Forward, Tape, is_view
-from wardround_client.gradients.uses import exact_enough, gram_squares, squared_rows
+from wardround_client.gradients.uses import alike_squares, exact_enough, gram_squares, squared_rows
 
 # Patches and gradients of so many bytes at once: what stays in a core's cache in between.
 FORMED_AT_ONCE_BYTES = 3 << 19
@@ -18,6 +19,18 @@ RECORDS_AT_ONCE = 8
 GRAMS_AT_ONCE = 16
 # A layer's per-patient gradients are kept up to here; beyond, the sum is a convolution again.
 KEPT_BYTES = 64 << 20
+# What is written stays in the outer cache up to so many values.
+CACHED_VALUES = 4 << 20
+# With fewer positions the sum is one matrix product: faster than a convolution.
+FEW_POSITIONS = 16
+
+
+class Way(StrEnum):
+    """How a convolution's norms are found."""
+
+    FORM = "form"
+    PATCHES = "multiply patches"
+    PIXELS = "multiply pixels"
 
 
 def record(tape: Tape, layer: Convolution) -> Forward:
@@ -76,10 +89,13 @@ class ConvolutionUse:
         """Weight and bias together."""
         squares = torch.zeros(self._patients.count, dtype=torch.float64)
         if self._layer.weight.requires_grad:
-            if self._forming_is_cheaper():
-                self._form_and_square(squares)
-            else:
-                self._square_by_gram(squares)
+            match self._cheapest():
+                case Way.FORM:
+                    self._form_and_square(squares)
+                case Way.PATCHES:
+                    self._square_by_patches(squares)
+                case Way.PIXELS:
+                    self._square_by_pixels(squares)
         if self._trains_bias():
             self._bias = self._bias_gradients()
             squares += squared_rows(self._bias)
@@ -109,18 +125,34 @@ class ConvolutionUse:
     def _bias_gradients(self) -> Tensor:
         return self._patients.summed(exact_enough(self._grads).flatten(2).sum(dim=2))
 
-    def _forming_is_cheaper(self) -> bool:
+    def _cheapest(self) -> "Way":
         """By measured nanoseconds of one core, so that the choice is the same on every run."""
         if self._geometry.groups > 1:
-            return True
+            return Way.FORM
         positions = self._out.numel() * self._patients.most
         rows, columns = self._grads.shape[1], self._layer.weight[0].numel()
-        products = 2 * positions * rows * columns
-        gram = 2 * positions**2 * (rows + columns) / 28 + 1.2 * positions * (rows + columns)
-        forming = products / 70 + 0.55 * rows * columns + 0.3 * positions * columns
+        formed, pairs = rows * columns, positions**2
+        # What is kept and leaves the cache in between costs three times as much.
+        write = 0.55 if self._patients.count * formed <= CACHED_VALUES else 1.6
         if not self._fits():
-            forming += products / 100
-        return forming < gram + products / 100
+            write += positions / 50
+        sum_again = positions * formed / 50
+        costs = {
+            Way.FORM: positions * (formed / 30 + 0.3 * columns) + write * formed,
+            Way.PATCHES: pairs * (rows + columns) / 14
+            + 1.2 * positions * (rows + columns)
+            + sum_again,
+        }
+        if len(self._out) == 2:
+            channels, pixels = self._inputs.shape[1], self._patients.most
+            pixels *= self._geometry.padded(self._inputs[:1, :1]).numel()
+            costs[Way.PIXELS] = (
+                (pairs * rows + pixels**2 * channels) / 14
+                + pairs * self._geometry.taps
+                + 1.2 * (positions * rows + pixels * channels)
+                + sum_again
+            )
+        return min(costs, key=lambda way: costs[way])
 
     def _fits(self) -> bool:
         values = self._patients.count * self._layer.weight.numel()
@@ -134,13 +166,19 @@ class ConvolutionUse:
             if keep:
                 self._kept.append((here, pieces))
 
-    def _square_by_gram(self, squares: Tensor) -> None:
+    def _square_by_patches(self, squares: Tensor) -> None:
         for here, inputs, grads, own in self._parts(GRAMS_AT_ONCE):
             acts = self._geometry.rows(self._geometry.padded(inputs), self._out)
             self._rows.append(acts)
             both = (grads.flatten(2).mT, acts)
             rows = (own.together(t).flatten(1, 2) for t in both)
             squares[here] += gram_squares(*rows)
+
+    def _square_by_pixels(self, squares: Tensor) -> None:
+        for here, inputs, grads, own in self._parts(GRAMS_AT_ONCE):
+            alike = self._geometry.overlaps(own.together(self._geometry.padded(inputs)), self._out)
+            outer = own.together(grads.flatten(2).mT).flatten(1, 2)
+            squares[here] += alike_squares(outer, alike)
 
     def _formed(self) -> Iterator[tuple[slice, list[Tensor]]]:
         """Patients of a part, and their gradients in pieces: [patients, inputs, outputs]."""
@@ -174,8 +212,7 @@ class ConvolutionUse:
         if not self._wide:
             return columns.mT.reshape(*lead[:-1], *shape)
         kernel = columns.reshape(*lead, *shape[2:], shape[1], shape[0])
-        # Laid out as the weight is, so that the wide one is gone before the next layer's comes.
-        return kernel.movedim((-1, -2), (-4, -3)).contiguous()
+        return kernel.movedim((-1, -2), (-4, -3))
 
     def _joined(self, pieces: list[Tensor]) -> Tensor:
         """Kernel rows one below the other; there is one piece of all without pixels."""
@@ -184,13 +221,21 @@ class ConvolutionUse:
     def _weight_sum(self, factors: Tensor) -> Tensor:
         if self._kept:
             return self._sum_of_kept(factors)
-        return self._sum_of_rows(factors) if self._rows else self._convolved(factors)
+        few = self._out.numel() < FEW_POSITIONS and self._geometry.groups == 1
+        return self._sum_of_rows(factors) if self._rows or few else self._convolved(factors)
 
     def _sum_of_rows(self, factors: Tensor) -> Tensor:
         """One matrix product over all positions: faster than a convolution where they are few."""
         scaled = self._scaled(factors).flatten(2).mT.flatten(0, 1)
-        columns = torch.cat(self._rows).flatten(0, 1).mT @ scaled
-        return self._as_weight(columns if self._wide else columns[None])
+        shape = self._layer.weight.shape
+        if not self._rows:
+            inputs = exact_enough(self._inputs)
+            self._rows = [self._geometry.rows(self._geometry.padded(inputs), self._out)]
+        # Outputs come first, as in the weight: seven times as fast to bring into its order.
+        weight = scaled.mT @ torch.cat(self._rows).flatten(0, 1)
+        if not self._wide:
+            return weight.view(shape)
+        return weight.view(shape[0], *shape[2:], shape[1]).movedim(-1, 1)
 
     def _scaled(self, factors: Tensor) -> Tensor:
         grads = exact_enough(self._grads)

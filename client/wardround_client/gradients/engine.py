@@ -27,8 +27,9 @@ RECORDS_AT_ONCE = 256
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What the patients of one part add, a sum for each parameter."""
+    """What the patients of one part add: all sums in one row, and each parameter's place in it."""
 
+    values: Tensor = field(repr=False)
     sums: dict[int, Tensor] = field(repr=False)
     within_clip: int = field(repr=False)
     without_gradient: int = field(repr=False)
@@ -42,6 +43,7 @@ class PerPatient:
         self.tape = Tape()
         self._layers = Layers.of(model, self.tape)
         self._trainable = [p for p in model.parameters() if p.requires_grad]
+        self._sizes = [p.numel() for p in self._trainable]
         self._layer_of = {
             id(p): place for place, own in enumerate(self._layers.clipped_together) for p in own
         }
@@ -79,7 +81,7 @@ class PerPatient:
             raise BadInput(f"records at once: {records_at_once} came, 1 or more was due")
         patients = Patients.of(patient_of_record)
         if not patients.count or not self._trainable:
-            return ClippedSum(values=self._flat({}), clip_norm_l2=clip_norm_l2)
+            return ClippedSum(values=self._zeros(), clip_norm_l2=clip_norm_l2)
         if not self._probed:
             probe(self._model, self.tape, self._layers, features, labels, loss)
             self._probed = True
@@ -89,11 +91,10 @@ class PerPatient:
             part = self._part(
                 (features[records], labels[records]), own, loss, clip_norm_l2, clipping
             )
-            own_values = self._flat(part.sums)
-            values = own_values if values is None else values.add_(own_values)
+            values = part.values if values is None else values.add_(part.values)
             within, without = within + part.within_clip, without + part.without_gradient
         return ClippedSum(
-            values=self._flat({}) if values is None else values,
+            values=self._zeros() if values is None else values,
             clip_norm_l2=clip_norm_l2,
             without_gradient=without,
             within_clip=within,
@@ -114,7 +115,7 @@ class PerPatient:
             with self.tape.batch(patients):
                 uses = self._backward(records, patients, loss)
             if not uses:
-                return Part({}, patients.count, without)
+                return Part(self._zeros(), {}, patients.count, without)
             done = self.clip(uses, clip_norm_l2, clipping)
             if isinstance(done, Part):
                 return replace(done, without_gradient=without) if without else done
@@ -123,7 +124,7 @@ class PerPatient:
             kept = patients.of_records(done)
             records = (records[0][kept], records[1][kept])
             patients = Patients.of(_renumbered(patients.patient_of_record[kept]))
-        return Part({}, 0, without)
+        return Part(self._zeros(), {}, 0, without)
 
     def clip(
         self, uses: list[Use], clip_norm_l2: float | None, clipping: Clipping = Clipping.FLAT
@@ -172,12 +173,16 @@ class PerPatient:
             scales = self._layer_factors(uses, squares, clip_norm_l2)
             whole = torch.stack(list(scales.values())).amin(dim=0)
             of_use = [scales[self._place(use)].to(self._dtype) for use in uses]
-        sums = {
-            id(parameter): value
-            for use, own in zip(uses, of_use, strict=True)
-            for parameter, value in zip(use.parameters, use.weighted_sum(own), strict=True)
-        }
-        return Part(sums, int(torch.count_nonzero(whole == 1)), 0)
+        values, places = self._places()
+        sums: dict[int, Tensor] = {}
+        for use, own in zip(uses, of_use, strict=True):
+            into = [places.pop(id(parameter)) for parameter in use.parameters]
+            # Written at once: a layer's own sum is gone before the next one's comes.
+            torch._foreach_copy_(into, use.weighted_sum(own))
+            sums.update((id(p), place) for p, place in zip(use.parameters, into, strict=True))
+        for place in places.values():
+            place.zero_()
+        return Part(values, sums, int(torch.count_nonzero(whole == 1)), 0)
 
     def _layer_factors(
         self, uses: list[Use], squares: list[Tensor], clip_norm_l2: float
@@ -196,15 +201,16 @@ class PerPatient:
     def _place(self, use: Use) -> int:
         return self._layer_of[id(use.parameters[0])]
 
-    def _flat(self, sums: dict[int, Tensor]) -> Tensor:
-        if not self._trainable:
-            return torch.zeros(0, dtype=self._dtype)
-        parts = [
-            sums[id(p)].reshape(-1) if id(p) in sums else torch.zeros(p.numel(), dtype=self._dtype)
-            for p in self._trainable
-        ]
-        flat = torch.cat(parts)
-        return flat if flat.dtype == self._dtype else flat.to(self._dtype)
+    def _places(self) -> tuple[Tensor, dict[int, Tensor]]:
+        """Room for all sums in one row, and in it that of each parameter, in its shape."""
+        values = torch.empty(sum(self._sizes), dtype=self._dtype)
+        parts = values.split_with_sizes(self._sizes)
+        return values, {
+            id(p): part.view(p.shape) for p, part in zip(self._trainable, parts, strict=True)
+        }
+
+    def _zeros(self) -> Tensor:
+        return torch.zeros(sum(self._sizes), dtype=self._dtype)
 
 
 def _renumbered(patient_of_record: Tensor) -> Tensor:

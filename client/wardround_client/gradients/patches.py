@@ -91,6 +91,29 @@ class Geometry:
             found.append(rows[:, first : last : self.stride[0]].reshape(records, -1, wide))
         return found
 
+    def overlaps(self, padded: Tensor, out: torch.Size) -> Tensor:
+        """[patients, records of one, channels, height, width] -> products of all pairs of patches.
+
+        [patients, positions, positions] in float64, positions record by record. A product of two
+        patches is the sum of those of their pixels, so pixels are multiplied once for all the
+        patches that they are in. (Two dimensions, one group.)
+        """
+        patients, most, _, height, width = padded.shape
+        pixels = padded.double().movedim(2, -1).flatten(1, 3)
+        products = torch.bmm(pixels, pixels.mT)
+        step = (most * height * width, 1)
+        size, strides = [patients], [products.stride(0)]
+        for along in step:
+            size += [most, *out]
+            strides += [along * height * width]
+            strides += [along * width * self.stride[0], along * self.stride[1]]
+        alike = products.new_zeros(size)
+        for row in range(self.kernel[0]):
+            for column in range(self.kernel[1]):
+                first = row * self.dilation[0] * width + column * self.dilation[1]
+                alike += products.as_strided(size, strides, first * sum(step))
+        return alike.flatten(4, 6).flatten(1, 3)
+
     def rows(self, padded: Tensor, out: torch.Size) -> Tensor:
         """[records, positions, channels x taps], in any order of the latter; one group."""
         if self.wide(padded.shape[1]):

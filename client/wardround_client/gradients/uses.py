@@ -61,6 +61,10 @@ def row_squares(gradients: Tensor) -> Tensor:
     if values <= ROW:
         short: Tensor = torch.linalg.vecdot(rows, rows)
         return short
+    if values % -(-values // ROW) == 0:
+        runs = rows.reshape(len(rows), -(-values // ROW), -1)
+        of_runs: Tensor = torch.linalg.vecdot(runs, runs)
+        return of_runs.sum(dim=1, dtype=torch.float64)
     whole = values - values % ROW
     squares: Tensor = torch.linalg.vecdot(rows[:, whole:], rows[:, whole:]).double()
     runs = rows[:, :whole].reshape(len(rows), -1, ROW)
@@ -79,10 +83,16 @@ def gram_squares(grads: Tensor, acts: Tensor, *, weight: bool = True, bias: bool
     still has the rounding of the terms, so a bound of it is added to the norm: the clip holds for
     values that were made to cancel, too.
     """
-    grads, acts = grads.double(), acts.double()
+    acts = acts.double()
     alike = torch.bmm(acts, acts.mT) if weight else acts.new_zeros(1, 1, 1)
     if bias:
         alike = alike + 1
+    return alike_squares(grads, alike)
+
+
+def alike_squares(grads: Tensor, alike: Tensor) -> Tensor:
+    """The same from <a_s, a_t> of all pairs of positions, [patients, positions, positions]."""
+    grads = grads.double()
     gram = torch.bmm(grads, grads.mT)
     norms = (alike * gram).sum(dim=(1, 2)).clamp_(min=0).sqrt_()
     sizes = (alike.diagonal(dim1=1, dim2=2) * gram.diagonal(dim1=1, dim2=2)).clamp_(min=0)
