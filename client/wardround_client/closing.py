@@ -17,6 +17,7 @@ from wardround.protocol.messages import Close, Closed, RefusalCode
 from wardround.protocol.specs import model_digest, standardises, statistics_layout
 from wardround.statistics.released import ReleasedStatistics
 from wardround.study.manifest import Study
+from wardround_client.attacks.at_closing import FinalAttack
 from wardround_client.empirical.at_opening import noise_entry
 from wardround_client.home import HospitalHome
 from wardround_client.refusal import refusing
@@ -32,6 +33,7 @@ class Closer:
     home: HospitalHome
     identity: Identity
     hospital: str
+    attack: FinalAttack
 
     def answer(self, session: RunSession, close: Close, model: Vector | None) -> Closed:
         """Countersign the coordinator's log. Raises StudyRefused when it is not what we saw.
@@ -53,6 +55,7 @@ class Closer:
                 _check_model(session, entries, model)
         session.evidence.append(
             seen,
+            self._attacked(session, model),
             noise_entry(session.run, session.noise_probes),
             ("run-ended", self._ended(session, checkpoint)),
         )
@@ -68,6 +71,11 @@ class Closer:
             checkpoint=log.checkpoint(lasting=True),
             countersignature=signed.signature,
         )
+
+    def _attacked(self, session: RunSession, model: Vector | None) -> tuple[str, Json] | None:
+        if model is None or not self.home.policy().attack_test:
+            return None
+        return self.attack.entry(session, model)
 
     def _ended(self, session: RunSession, checkpoint: Checkpoint) -> Json:
         delta = session.study.privacy.delta

@@ -16,6 +16,7 @@ from wardround.randomness import Randomness, system_randomness
 from wardround.study.manifest import Mechanism, Study
 from wardround.times import AttemptTimes
 from wardround_client.admission import Admission, check_budget
+from wardround_client.attacks.at_closing import FinalAttack
 from wardround_client.closing import Closer
 from wardround_client.home import HospitalHome
 from wardround_client.ledger import Ledger
@@ -148,7 +149,8 @@ class Hospital:
         return joined
 
     def _close(self, session: RunSession, close: Close, vector: Vector | None) -> Body:
-        closed = Closer(self.home, self.identity, self.name).answer(session, close, vector)
+        attack = FinalAttack(self.name, self.times, self.randomness)
+        closed = Closer(self.home, self.identity, self.name, attack).answer(session, close, vector)
         if vector is not None:
             keep_final_model(self.home, session, vector)
         self._show(state="done", **self._seen)

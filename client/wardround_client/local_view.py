@@ -32,16 +32,18 @@ def held_out_loss(study: Study, held_out: PatientRecords, model: Vector) -> floa
     return float(-np.mean(np.where(labels, np.log(scores), np.log1p(-scores))))
 
 
+def model_file(session: RunSession, model: Vector) -> bytes:
+    """The file in `models/` of the model that a run ended with."""
+    metadata = {"study_digest": session.study.digest, "run": session.run}
+    return save({"model": np.ascontiguousarray(model, dtype=np.float32)}, metadata=metadata)
+
+
 def keep_final_model(home: HospitalHome, session: RunSession, model: Vector) -> None:
     """Store the released model, and how it does on our own held-out patients."""
     study = session.study
     folder = home.directory / "models"
     folder.mkdir(mode=0o700, exist_ok=True)
-    metadata = {"study_digest": study.digest, "run": session.run}
-    write_durably(
-        folder / f"{session.run}.safetensors",
-        save({"model": np.ascontiguousarray(model, dtype=np.float32)}, metadata=metadata),
-    )
+    write_durably(folder / f"{session.run}.safetensors", model_file(session, model))
     network = build(study)
     load_parameters(network, torch.from_numpy(np.array(model)))
     labels, scores = held_out_scores(network, session.records.held_out)

@@ -40,6 +40,10 @@ allow_record_unit = false
 # Before a run, audit the privacy engine on synthetic canaries: about a second, no patient touched.
 # An engine that leaks more than it claims takes part in nothing.
 empirical_audit = true
+
+# At the end of a run, attack the final model with your own patients, and let the log and so the
+# report say how it went: a release of verdicts that no noise covers. Some seconds.
+attack_test = false
 """
 
 
@@ -54,6 +58,7 @@ class Policy(Frozen):
     allow_exact_evaluation: bool = False
     allow_record_unit: bool = False
     empirical_audit: bool = True
+    attack_test: bool = False
 
     def digest(self) -> str:
         """SHA-256 of the policy in force, for the evidence log."""

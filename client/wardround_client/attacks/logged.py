@@ -1,7 +1,7 @@
-"""The verdicts of attack tests in the hospital's evidence log: a release that an officer chooses.
+"""The verdicts of attack tests in the hospital's evidence log: a release that a hospital chooses.
 
 A verdict is a function of patients, and no noise covers it. So it is charged as what it is, a
-release without noise, and written only when somebody asks for it.
+release without noise, and written only when an officer or the policy asks for it.
 """
 
 from datetime import UTC, datetime
@@ -12,6 +12,7 @@ from wardround.privacy.mechanism import Exact
 from wardround_client.approval import ApprovedStudy
 from wardround_client.attacks.outcome import AttackOutcome
 from wardround_client.home import HospitalHome
+from wardround_client.ledger import Ledger
 from wardround_client.records import StudyRecords
 from wardround_client.remaining import split_name
 
@@ -41,20 +42,24 @@ def log_verdicts(
 
     Raises BadInput while the hospital's daemon has the ledger: stop it first.
     """
-    study, dataset = approved.study, approved.description.dataset
-    body = entry_body(outcome)
-    now = datetime.now(UTC)
-    with home.ledger(dataset) as ledger:
-        reservation = ledger.reserve(
-            study_digest=study.digest,
-            run=outcome.run,
-            purpose="attack-test",
-            transcript=digest({**body, "time": now.isoformat()}),
-            mechanism=Exact(),
-            units=records.train.patients + records.held_out.patients,
-            split=split_name(dataset, study.evaluation.held_out),
-            unit=study.privacy.unit,
-        )
-        with home.log(study.digest) as log:
+    body, now = entry_body(outcome), datetime.now(UTC)
+    with home.ledger(approved.description.dataset) as ledger:
+        charge(ledger, approved, records, body)
+        with home.log(approved.study.digest) as log:
             log.append(ENTRY, body, time=now)
-        ledger.commit(reservation, ExactEvaluation())
+
+
+def charge(ledger: Ledger, approved: ApprovedStudy, records: StudyRecords, body: Json) -> None:
+    """Spend the release of these verdicts, before the entry is written."""
+    study, dataset = approved.study, approved.description.dataset
+    reservation = ledger.reserve(
+        study_digest=study.digest,
+        run=body["run"],
+        purpose="attack-test",
+        transcript=digest({**body, "time": datetime.now(UTC).isoformat()}),
+        mechanism=Exact(),
+        units=records.train.patients + records.held_out.patients,
+        split=split_name(dataset, study.evaluation.held_out),
+        unit=study.privacy.unit,
+    )
+    ledger.commit(reservation, ExactEvaluation())
