@@ -9,7 +9,6 @@ from torch import Tensor
 from wardround.errors import BadInput
 from wardround_client.gradients.patches import Convolution, Geometry
 from wardround_client.gradients.patients import Patients
-from wardround_client.gradients.room import Room
 from wardround_client.gradients.tape import Forward, Tape, is_view
 from wardround_client.gradients.uses import alike_squares, exact_enough, gram_squares, squared_rows
 
@@ -46,7 +45,7 @@ def record(tape: Tape, layer: Convolution) -> Forward:
             seen = inputs.detach()
             tape.watch(
                 output,
-                lambda grad, own: ConvolutionUse(layer, geometry, seen, grad, own, tape.room),
+                lambda grad, own: ConvolutionUse(layer, geometry, seen, grad, own),
                 seen,
             )
         return output
@@ -69,14 +68,12 @@ class ConvolutionUse:
         inputs: Tensor,
         output_gradients: Tensor,
         patients: Patients,
-        room: Room,
     ) -> None:
         self._layer, self._geometry = layer, geometry
         self._inputs, self._grads, self._patients = inputs, output_gradients, patients
         self._out = output_gradients.shape[2:]
         self._wide = geometry.wide(inputs.shape[1])
         self._rows: list[Tensor] = []
-        self._room = room
         self._kept: list[tuple[slice, list[Tensor]]] = []
         self._bias: Tensor | None = None
 
@@ -190,16 +187,12 @@ class ConvolutionUse:
             if self._wide:
                 outer = grads.flatten(2).mT
                 rows = self._geometry.pixels(padded, self._out)
-                pieces = [own.summed(self._product(row.mT, outer)) for row in rows]
+                pieces = [own.summed(torch.bmm(row.mT, outer)) for row in rows]
             else:
                 grouped = grads.reshape(len(grads), self._geometry.groups, -1, self._out.numel())
                 columns = self._geometry.columns(padded, self._out)
                 pieces = [own.summed(columns @ grouped.mT)]
             yield here, pieces
-
-    def _product(self, rows: Tensor, outer: Tensor) -> Tensor:
-        shape = (rows.shape[0], rows.shape[1], outer.shape[2])
-        return torch.bmm(rows, outer, out=self._room.empty(shape, rows.dtype))
 
     def _parts(self, at_once: int) -> Iterator[tuple[slice, Tensor, Tensor, Patients]]:
         for here, records, own in self._patients.parts(at_once):

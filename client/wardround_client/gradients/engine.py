@@ -58,11 +58,8 @@ class PerPatient:
     @contextmanager
     def recording(self) -> Iterator[None]:
         """Layers leave their uses on the tape inside; they are as they were at the end."""
-        try:
-            with recording(self._layers.recorded):
-                yield
-        finally:
-            self.tape.room.give_back()
+        with recording(self._layers.recorded):
+            yield
 
     def clipped_sum(
         self,

@@ -19,7 +19,6 @@ from torch.autograd.graph import GradientEdge, Node, get_gradient_edge
 
 from wardround.errors import BadInput, WardroundError
 from wardround_client.gradients.patients import Patients
-from wardround_client.gradients.room import Room
 from wardround_client.gradients.uses import Use
 
 Forward = Callable[..., Any]
@@ -33,7 +32,6 @@ class Tape:
     """Collects the uses of one forward and backward pass."""
 
     def __init__(self) -> None:
-        self.room = Room()
         self.anchor = torch.zeros((), requires_grad=True)
         self._anchor_edge = get_gradient_edge(self.anchor)
         self._edges: list[GradientEdge] = []
@@ -93,7 +91,6 @@ class Tape:
     def batch(self, patients: Patients) -> Iterator[None]:
         """Record what is called inside; forget it at the end."""
         self._patients = patients
-        self.room.clear()
         try:
             yield
         finally:
