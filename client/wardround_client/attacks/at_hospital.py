@@ -121,7 +121,7 @@ def attack(
         others=int((~subjects.subject_members).sum()),
         membership=membership,
         reconstruction=_reconstruction(
-            Sender(study, hospital, randomness), records.train, bounds, trials
+            Sender(study, hospital, randomness), records.train, bounds, trials, randomness
         ),
         canaries=attack_engine(study, randomness=randomness),
         seconds=round(time.perf_counter() - started_s, 2),
@@ -252,7 +252,7 @@ def _epsilon_of_shift(shift: float | None, delta: float | None) -> float | None:
 
 
 def _reconstruction(
-    sender: Sender, patients: PatientRecords, bounds: Bounds, trials: int
+    sender: Sender, patients: PatientRecords, bounds: Bounds, trials: int, randomness: Randomness
 ) -> tuple[Reading, ...]:
     if not has_closed_form(build(sender.study)):
         return ()
@@ -266,6 +266,6 @@ def _reconstruction(
         patients,
         claims=claims,
         alpha=bounds.alpha_of_reading,
-        randomness=sender.randomness,
+        randomness=randomness,
         trials=trials,
     )
