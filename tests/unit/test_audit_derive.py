@@ -187,7 +187,7 @@ def test_what_is_not_protected_is_never_empty(honest: Federation):
 @pytest.mark.parametrize(
     ("changes", "name", "status"),
     [
-        ({"privacy": {"unit": "record"}}, "unit", Status.REMARK),
+        ({"privacy": {"unit": "record"}}, "unit", Status.FAIL),
         ({"privacy": {"delta": 0.009}, "training": {"expected_batch": 60.0}}, "delta", Status.FAIL),
         ({}, "metrics", Status.REMARK),
         ({}, "tuning", Status.REMARK),
