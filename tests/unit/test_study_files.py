@@ -263,6 +263,25 @@ def test_an_override_makes_a_table_that_is_not_there():
     assert value == {"training": {"server": {"name": "fedadam"}}}
 
 
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        "a = " + "[" * 50_000 + "]" * 50_000,
+        "a = " + "{a = " * 20_000 + "1" + "}" * 20_000,
+        "a = " + "9" * 10_000,
+    ],
+    ids=["deep array", "deep table", "long integer"],
+)
+def test_a_toml_file_that_would_break_its_parser_is_bad_input_and_not_a_bug(tmp_path, hostile):
+    file = tmp_path / "study.toml"
+    file.write_text(hostile)
+    with pytest.raises(BadInput, match=r"study.toml: not TOML"):
+        read_toml(file)
+    value = {}
+    apply_override(value, hostile.replace(" = ", "=", 1))
+    assert value == {"a": hostile.removeprefix("a = ")}
+
+
 def test_a_toml_file_is_limited_named_and_read_strictly(tmp_path):
     path = tmp_path / "study.toml"
     with pytest.raises(BadInput, match=r"study\.toml: cannot be read \(FileNotFoundError\)"):

@@ -29,7 +29,7 @@ def read_toml(path: Path) -> Json:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"{path.name}: cannot be read ({type(error).__name__})") from error
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # ValueError: an integer of thousands of digits
         raise BadInput(f"{path.name}: not TOML: {error}") from error
 
 
@@ -69,7 +69,7 @@ def apply_override(value: Json, override: str) -> None:
             raise BadInput(f"--set {override}: {table} is not a table")
     try:
         value[last] = tomllib.loads(f"value = {text.strip()}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         value[last] = text.strip()
 
 
