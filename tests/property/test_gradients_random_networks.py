@@ -8,12 +8,11 @@ from hypothesis import strategies as st
 from tests.support.patient_gradients import (
     belonging,
     clipped_by_definition,
+    clipped_sum,
     distance,
     per_patient_gradients,
 )
 from torch import nn
-
-from wardround_client.training.per_patient import clipped_sum
 
 SIDE = 8
 

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from tests.support.patient_gradients import (
     belonging,
     clipped_by_definition,
+    clipped_sum,
     distance,
     per_patient_gradients,
 )
@@ -19,8 +20,6 @@ from tests.support.sequence_models import (
     squared,
 )
 from torch import nn
-
-from wardround_client.training.per_patient import clipped_sum
 
 FEW = settings(
     max_examples=25,

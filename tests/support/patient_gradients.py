@@ -3,6 +3,8 @@
 import torch
 from torch.func import functional_call, grad, vmap
 
+from wardround_client.gradients.engine import per_patient
+
 
 def per_patient_gradients(model, features, labels, patients, loss):
     """{name: [patients, *shape]}: the mean over the patient's records, for what is trained."""
@@ -38,3 +40,9 @@ def distance(got, due):
 def belonging(counts):
     """(2, 1) -> the patient of each record, 0 0 1."""
     return torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
+
+
+def clipped_sum(model, *records_and_loss, **options):
+    """One step of the engine on a model that it has not seen before."""
+    with per_patient(model) as engine:
+        return engine.clipped_sum(*records_and_loss, **options)

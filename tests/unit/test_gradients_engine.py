@@ -10,14 +10,16 @@ from opacus.optimizers import DPOptimizer, DPOptimizerFastGradientClipping
 from tests.support.patient_gradients import (
     belonging,
     clipped_by_definition,
+    clipped_sum,
     distance,
     per_patient_gradients,
 )
 from torch import nn
 
 from wardround.errors import BadInput, WardroundError
+from wardround_client.gradients.clipping import Clipping
+from wardround_client.gradients.engine import per_patient
 from wardround_client.gradients.opacus_module import FastGradSampleModule
-from wardround_client.training.per_patient import Clipping, clipped_sum, per_patient
 
 
 def network(*, in_place=True):

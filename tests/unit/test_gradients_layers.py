@@ -7,17 +7,18 @@ import torch
 from tests.support.patient_gradients import (
     belonging,
     clipped_by_definition,
+    clipped_sum,
     distance,
     per_patient_gradients,
 )
 from torch import nn
 
 from wardround.errors import BadInput
+from wardround_client.gradients.engine import per_patient
 from wardround_client.gradients.layers import Layers
 from wardround_client.gradients.opaque import SlowLayersWarning
 from wardround_client.gradients.patients import Patients
 from wardround_client.gradients.tape import Tape, recording
-from wardround_client.training.per_patient import clipped_sum, per_patient
 
 # More than 32 channels x width take the way along pixels, fewer the way by channel.
 LAYERS = {

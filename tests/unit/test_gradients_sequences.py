@@ -4,7 +4,7 @@ import warnings
 
 import pytest
 import torch
-from tests.support.patient_gradients import belonging, clipped_by_definition, distance
+from tests.support.patient_gradients import belonging, clipped_by_definition, clipped_sum, distance
 from tests.support.sequence_models import (
     Attention,
     Block,
@@ -25,7 +25,6 @@ from wardround.errors import BadInput
 from wardround_client.gradients import projections
 from wardround_client.gradients.opaque import SlowLayersWarning
 from wardround_client.gradients.uses import unshared
-from wardround_client.training.per_patient import clipped_sum
 
 KINDS = {"gru": nn.GRU, "lstm": nn.LSTM}
 OPTIONS = {

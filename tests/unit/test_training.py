@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tests.support.patient_gradients import clipped_sum
 from torch import nn
 from torch.func import functional_call, grad
 
@@ -14,7 +15,6 @@ from wardround.models.networks import binary_loss, parameters_of
 from wardround.privacy.mechanism import Exact, SampledGaussian
 from wardround.randomness import system_randomness
 from wardround_client.training.local import train
-from wardround_client.training.per_patient import clipped_sum
 from wardround_client.training.plan import PatientRecords, StepSizes, TrainingPlan
 from wardround_client.training.report import commitment
 from wardround_client.training.sampling import choose_records, sample_patients

@@ -72,7 +72,16 @@ class PerPatient:
         clipping: Clipping = Clipping.FLAT,
         records_at_once: int = RECORDS_AT_ONCE,
     ) -> ClippedSum:
-        """As `clipped_sum` of this module, without looking at the model again."""
+        """Sum one gradient per patient, each scaled to L2 norm <= clip_norm_l2 in all.
+
+        `patient_of_record` is sorted and counts the patients of the batch from 0 without a gap.
+        The result has the trainable parameters in `named_parameters` order. A zero gradient stays
+        zero, one that is not finite (or whose square is not) counts as zero, no record at all
+        gives zeros: the sensitivity to one patient is clip_norm_l2, whatever the records hold.
+        `records_at_once` bounds the memory: so many records are in a pass (more only for one
+        patient's). With `clipping` per layer each of L layers is clipped to
+        clip_norm_l2 / sqrt(L). (Abadi et al. 2016, Alg. 1; Bu et al. 2022)
+        """
         check_clip_norm(clip_norm_l2)
         if records_at_once < 1:
             raise BadInput(f"records at once: {records_at_once} came, 1 or more was due")
@@ -225,47 +234,3 @@ def per_patient(model: nn.Module) -> Iterator[PerPatient]:
     engine = PerPatient(model)
     with engine.recording():
         yield engine
-
-
-def clipped_sum(
-    model: nn.Module | PerPatient,
-    features: Tensor,
-    labels: Tensor,
-    patient_of_record: Tensor,
-    loss: PerRecordLoss,
-    *,
-    clip_norm_l2: float | None,
-    clipping: Clipping = Clipping.FLAT,
-    records_at_once: int = RECORDS_AT_ONCE,
-) -> ClippedSum:
-    """Sum one gradient per patient, each scaled to L2 norm <= clip_norm_l2 over all parameters.
-
-    `patient_of_record` is sorted and counts the patients of the batch from 0 without a gap. The
-    result has the trainable parameters in `named_parameters` order. A zero gradient stays zero,
-    one that is not finite (or whose square is not) counts as zero, no record at all gives zeros:
-    the sensitivity to one patient is clip_norm_l2, whatever the records hold. `records_at_once`
-    bounds the memory: so many records are in a pass (more only for one patient's). With
-    `clipping` per layer each of L layers is clipped to clip_norm_l2 / sqrt(L). (Abadi et al. 2016,
-    Alg. 1; Bu et al. 2022)
-    """
-    if isinstance(model, PerPatient):
-        return model.clipped_sum(
-            features,
-            labels,
-            patient_of_record,
-            loss,
-            clip_norm_l2=clip_norm_l2,
-            clipping=clipping,
-            records_at_once=records_at_once,
-        )
-    with per_patient(model) as engine:
-        return clipped_sum(
-            engine,
-            features,
-            labels,
-            patient_of_record,
-            loss,
-            clip_norm_l2=clip_norm_l2,
-            clipping=clipping,
-            records_at_once=records_at_once,
-        )

@@ -13,7 +13,7 @@ from wardround.errors import BadInput, WardroundError
 from wardround.masking.quantise import quantise
 from wardround.privacy.noise_shares import StepScale, share_variance
 from wardround.randomness import Randomness
-from wardround_client.training.per_patient import RECORDS_AT_ONCE, PerRecordLoss, per_patient
+from wardround_client.gradients.engine import RECORDS_AT_ONCE, PerRecordLoss, per_patient
 from wardround_client.training.plan import PatientRecords, StepSizes, TrainingPlan
 from wardround_client.training.report import SALT_BYTES, EngineReport, StepDone, report_share
 from wardround_client.training.stages import ClippedLanes, ClippedSum, NoisedLanes, add_share

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from wardround.errors import BadInput
 from wardround.models.networks import parameters_of
 from wardround.randomness import Randomness
+from wardround_client.gradients.engine import RECORDS_AT_ONCE, PerRecordLoss, per_patient
 from wardround_client.training.adaptive import AdaptiveClip
-from wardround_client.training.per_patient import RECORDS_AT_ONCE, PerRecordLoss, per_patient
 from wardround_client.training.plan import PatientRecords, StepSizes, TrainingPlan
 from wardround_client.training.report import SALT_BYTES, EngineReport, StepDone, report_steps
 from wardround_client.training.sampling import Batch

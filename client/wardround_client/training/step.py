@@ -1,15 +1,10 @@
 """The first half of every step, whatever the mechanism: sample patients, clip, sum."""
 
 import torch
-from torch import nn
 
 from wardround.randomness import Randomness
-from wardround_client.training.per_patient import (
-    Clipping,
-    PerPatient,
-    PerRecordLoss,
-    clipped_sum,
-)
+from wardround_client.gradients.clipping import Clipping
+from wardround_client.gradients.engine import PerPatient, PerRecordLoss
 from wardround_client.training.plan import PatientRecords, TrainingPlan
 from wardround_client.training.sampling import Batch, at_most, choose_records, sample_patients
 from wardround_client.training.stages import ClippedSum
@@ -26,7 +21,7 @@ def draw(patients: PatientRecords, plan: TrainingPlan, randomness: Randomness) -
 
 
 def clip(
-    model: nn.Module | PerPatient,
+    engine: PerPatient,
     patients: PatientRecords,
     batch: Batch,
     loss: PerRecordLoss,
@@ -40,8 +35,7 @@ def clip(
     Clipped layer by layer where the plan says so; an adaptive clip norm is one over all of them.
     """
     records = torch.from_numpy(batch.records)
-    return clipped_sum(
-        model,
+    return engine.clipped_sum(
         patients.features[records],
         patients.labels[records],
         torch.from_numpy(batch.patient_of_record),
