@@ -144,7 +144,7 @@ def split(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Split]:
     ward = Ward.make(tmp_path_factory.mktemp("split"))
     federation = Federation(ward, rounds__count=1)
     other = ward.new_log()
-    federation.log = TwoFaced(federation.log, other)  # type: ignore[assignment]
+    federation.log = TwoFaced(federation.log, other)
     liar = lying(
         federation,
         lambda name, body, vector: (under(body, other) if name == NORTHSIDE else body, vector),

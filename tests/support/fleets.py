@@ -33,7 +33,7 @@ def new_coordinator(directory: Path) -> Path:
 @contextmanager
 def running_fleet(directory: Path, *, port: int = 0, **options: object) -> Iterator[RunningFleet]:
     """A gateway on loopback."""
-    chosen = FleetOptions(**options)  # type: ignore[arg-type]  # FleetOptions names each of them
+    chosen = FleetOptions(**options)
     with start_fleet(directory, port=port, options=chosen) as running:
         yield running
 

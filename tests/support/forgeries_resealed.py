@@ -194,7 +194,7 @@ def note(member: str, who: str, way: str, change: Note, due: tuple[str, str, str
 
 def noted(party: Party, *, thief: bool = False, entries: int = 0, **parts: object) -> str:
     checkpoint = checkpoint_of(party.entries[: entries or None], actor=party.name)
-    changed: Checkpoint = replace(checkpoint, **parts)  # type: ignore[arg-type]
+    changed: Checkpoint = replace(checkpoint, **parts)
     return sign_checkpoint(new_identity("thief") if thief else party.identity, changed)
 
 
@@ -365,8 +365,8 @@ def changed(report: Json, path: str) -> bytes:
     *above, last = [int(key) if key.isdigit() else key for key in path.split(".")]
     here: object = report
     for key in above:
-        here = here[key]  # type: ignore[index]
-    here[last] = another(here[last])  # type: ignore[index]
+        here = here[key]
+    here[last] = another(here[last])
     return canonical_bytes(report)
 
 

@@ -65,7 +65,7 @@ class Ear:
 def lying(federation: Federation, bend: Bend) -> Liar:
     """From now on the federation's hospitals hear what `bend` makes of each message."""
     liar = Liar(federation.ward, bend)
-    federation.grid.ward = liar  # type: ignore[assignment]
+    federation.grid.ward = liar
     return liar
 
 

@@ -21,7 +21,7 @@ WITHOUT_NOISE = {"privacy": {"mechanism": "none", "epsilon": None, "delta": None
 
 
 def report(fed: Federation, **kinds: object) -> Report:
-    return report_of(evidence_of(fed.parts(**kinds)))  # type: ignore[arg-type]  # as `parts` takes them
+    return report_of(evidence_of(fed.parts(**kinds)))
 
 
 @pytest.fixture(scope="module")
