@@ -7,16 +7,15 @@ from datetime import UTC, datetime
 import numpy as np
 import pandas as pd
 import pytest
-from tests.support.hospitals import NAMES, Ward, proofs_of
+from tests.support.hospitals import NAMES, Ward
 from tests.support.memory_grid import flower_message
+from tests.support.refused_rounds import HARBOUR, charged, refused
 
 from wardround.masking.run_key import RunKey, sign_run_key
 from wardround.protocol.envelope import seal, unseal
 from wardround.protocol.messages import Failed, Refusal, RefusalCode, Update
 from wardround.randomness import system_randomness
 from wardround_client.approval import withdraw
-
-HARBOUR = NAMES[0]
 
 
 @pytest.fixture(scope="module")
@@ -32,22 +31,6 @@ def ward(tmp_path):
     ward = Ward.make(tmp_path, NAMES[:2])
     yield ward
     ward.close()
-
-
-def charged(talk):
-    return len(talk.ward[HARBOUR].hospital.sessions["ab" * 16].ledger.releases())
-
-
-def refused(talk, work, model):
-    """The refusal; the ledger is as before, and the refused round is in the log."""
-    before = charged(talk)
-    answer, vector = talk.ward[HARBOUR].ask(work, model)
-    assert isinstance(answer, Refusal), answer
-    assert vector is None
-    assert charged(talk) == before
-    kind, body = talk.ward[HARBOUR].log_entries(talk.study)[-1]
-    assert (kind, body["code"]) == ("round-refused", answer.code.value)
-    return answer.code
 
 
 DIFFERENT = {
@@ -251,42 +234,6 @@ def test_a_second_exact_evaluation_is_refused_and_noised_counts_have_one_epsilon
     assert refused(noised, work, noised.model) is RefusalCode.BUDGET
 
 
-def test_a_coordinators_log_that_shrank_is_refused(ward):
-    talk = ward.talk().open()
-    talk.log.append("study-opened", {}, time=_now())
-    assert isinstance(ward[HARBOUR].ask(talk.work(talk.spec()), talk.model)[0], Update)
-    shorter = ward.new_log().checkpoint()
-    work = talk.work(talk.spec(attempt=2), checkpoint=shorter)
-    assert refused(talk, work, talk.model) is RefusalCode.HISTORY
-
-
-def test_a_coordinators_log_that_was_rewritten_is_refused_also_after_a_restart(ward):
-    talk = ward.talk().open()
-    assert isinstance(ward[HARBOUR].ask(talk.work(talk.spec()), talk.model)[0], Update)
-    rewritten = ward.new_log()
-    for number in range(talk.log.size):
-        rewritten.append("study-opened", {"number": number}, time=_now())
-    work = talk.work(talk.spec(attempt=2), checkpoint=rewritten.checkpoint())
-    assert refused(talk, work, talk.model) is RefusalCode.HISTORY
-    ward[HARBOUR].restart()
-    message = talk.open_message(session="ef" * 16, checkpoint=rewritten.checkpoint())
-    assert ward[HARBOUR].ask(message)[0] == Refusal(code=RefusalCode.HISTORY)
-
-
-def test_a_head_counts_as_seen_only_when_it_is_in_the_log(ward):
-    """A refused round logs no head: what memory knows, the log knows, also after a restart."""
-    talk = ward.talk().open()
-    evidence = ward[HARBOUR].hospital.sessions["ab" * 16].evidence
-    talk.log.append("study-opened", {}, time=_now())
-    evidence.witness(talk.log.checkpoint())
-    logged = {
-        body["size"]: body["head"]
-        for kind, body in ward[HARBOUR].log_entries(talk.study)
-        if kind == "checkpoint-witnessed"
-    }
-    assert evidence.coordinator.seen == logged
-
-
 def test_an_officer_who_takes_the_approval_back_stops_a_run_at_once(ward):
     talk = ward.talk().open()
     withdraw(ward[HARBOUR].home, talk.study)
@@ -383,28 +330,3 @@ def _sealed(talk):
 
 def _unsealed(content):
     return unseal(content, lanes=100)
-
-
-def test_work_is_refused_without_a_proof_that_the_coordinators_log_grew(ward):
-    talk = ward.talk().open()
-    talk.log.append("study-opened", {}, time=_now())
-    missing = talk.work(talk.spec(), consistency=())
-    assert refused(talk, missing, talk.model) is RefusalCode.HISTORY
-    right = talk.work(talk.spec(attempt=2))
-    short = [proof.model_copy(update={"hashes": proof.hashes[:-1]}) for proof in right.consistency]
-    wrong = right.model_copy(update={"consistency": tuple(short)})
-    assert refused(talk, wrong, talk.model) is RefusalCode.HISTORY
-    assert isinstance(ward[HARBOUR].ask(talk.work(talk.spec(1)), talk.model)[0], Update)
-
-
-def test_a_coordinator_that_rewrites_its_log_and_lets_it_grow_is_refused_in_the_next_round(ward):
-    """Its log is longer than before, and no size comes twice: the proof alone shows it."""
-    talk = ward.talk().open()
-    assert isinstance(ward[HARBOUR].ask(talk.work(talk.spec()), talk.model)[0], Update)
-    rewritten = ward.new_log()
-    for number in range(talk.log.size + 3):
-        rewritten.append("study-opened", {"number": number}, time=_now())
-    work = talk.work(
-        talk.spec(attempt=2), checkpoint=rewritten.checkpoint(), consistency=proofs_of(rewritten)
-    )
-    assert refused(talk, work, talk.model) is RefusalCode.HISTORY

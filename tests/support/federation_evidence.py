@@ -8,11 +8,10 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
-from itertools import takewhile
 
 import numpy as np
 from tests.support.engine_audits import engine_audit, noise_measurement
+from tests.support.evidence_party import Party
 from tests.support.federation_study import (
     NAMES,
     counts_of_hospital,
@@ -20,33 +19,29 @@ from tests.support.federation_study import (
     statistics_of_hospital,
     study_of,
 )
+from tests.support.honest_engines import engine_of
 from tests.support.masked_hospitals import seeded
 
-from wardround.audit.bundle import LogExport, RunEvidence
+from wardround.audit.bundle import RunEvidence
 from wardround.audit.countersign import Countersignature, countersign
 from wardround.canonical import Json
-from wardround.evidence.checkpoint import checkpoint_of, sign_checkpoint
-from wardround.evidence.entry import Entry, head_of
-from wardround.evidence.export import write_export
-from wardround.identity import Identity
+from wardround.evidence.entry import head_of
 from wardround.masking.directory import Directory
 from wardround.masking.pairs import PairSecrets
 from wardround.masking.quantise import Lanes, largest_limit
 from wardround.masking.round_spec import Purpose, RoundSpec
 from wardround.masking.run_key import RunKey, sign_run_key
 from wardround.masking.update import mask, update_digest
-from wardround.privacy.accounting import epsilon_spent, gaussian_count_noise, noise_for
+from wardround.privacy.accounting import epsilon_spent
 from wardround.privacy.engine import StatisticsEngine, Trained, parse_engine
 from wardround.privacy.mechanism import SampledGaussian
 from wardround.protocol.specs import (
     evaluation_layout,
     statistics_layout,
-    statistics_share_of,
     training_scale,
-    training_share,
 )
 from wardround.study.files import sign_study
-from wardround.study.manifest import Mechanism, Study
+from wardround.study.manifest import Study
 
 __all__ = ["NAMES", "Federation", "Party", "federation", "new_identity", "study_of"]
 
@@ -54,53 +49,6 @@ RUN, SESSION = "ab" * 16, "cd" * 16
 START = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
 PARAMETERS = 31
 BUDGET = 10.0
-
-
-# The entries are kept beside the export, so that their ids stay theirs.
-_EXPORTED: dict[tuple[bytes, tuple[int, ...]], tuple[LogExport, tuple[Entry, ...]]] = {}
-
-
-@dataclass
-class Party:
-    """One party with its key and its log."""
-
-    name: str
-    identity: Identity
-    entries: list[Entry] = field(default_factory=list)
-
-    def append(self, kind: str, body: Json, *, at: datetime) -> Entry:
-        entry = Entry(
-            seq=len(self.entries),
-            time=at,
-            type=kind,
-            actor=self.name,
-            body=body,
-            previous=head_of(self.entries),
-        )
-        # Read back, so that the body is what a reader of the file gets.
-        self.entries.append(Entry.from_bytes(entry.to_bytes()))
-        return entry
-
-    def rewrite(self, changed: list[Entry]) -> None:
-        """Play a forger who holds the key: number and chain the entries anew."""
-        pairs = zip(self.entries, changed, strict=False)
-        same = sum(1 for _ in takewhile(lambda pair: pair[0] is pair[1], pairs))
-        self.entries = changed[:same]
-        for entry in changed[same:]:
-            self.append(entry.type, entry.body, at=entry.time)
-
-    def checkpoint(self) -> str:
-        return sign_checkpoint(
-            self.identity, checkpoint_of(self.entries, actor=self.name), lasting=True
-        )
-
-    def export(self) -> LogExport:
-        # Most forgeries leave most logs as they were; entries are read back, so these are equal.
-        known = (self.identity.public_key, tuple(map(id, self.entries)))
-        if known not in _EXPORTED:
-            export = LogExport(entries=write_export(self.entries), checkpoint=self.checkpoint())
-            _EXPORTED[known] = (export, tuple(self.entries))
-        return _EXPORTED[known][0]
 
 
 @dataclass
@@ -152,18 +100,6 @@ class Federation:
                 n: signed for n, signed in self.countersignatures.items() if n in kept
             },
         )
-
-
-@lru_cache(maxsize=16)
-def _noise(study: Study) -> float:
-    if study.privacy.epsilon is None or study.privacy.delta is None:
-        return 0.0
-    return noise_for(
-        study.privacy.epsilon,
-        delta=study.privacy.delta,
-        sampling_rate=study.privacy.sampling_rate,
-        steps=study.attempts * study.training.local_steps,
-    )
 
 
 def federation(
@@ -369,41 +305,6 @@ def _answer(fed: Federation, name: str, spec: RoundSpec) -> tuple[np.ndarray, Js
         "header": masked.header.to_json(),
         "signature": signature.hex(),
         "bytes": 4 * spec.lanes,
-    }
-
-
-def engine_of(study: Study, spec: RoundSpec, name: str) -> Json:
-    """What an honest engine logs."""
-    if spec.purpose is Purpose.STATISTICS:
-        counted = statistics_share_of(study, len(spec.cohort))
-        return {
-            "mechanism": "statistics-gaussian",
-            "share_variance": counted.variance,
-            "sensitivity_lanes": counted.sensitivity_lanes,
-            "honest": counted.honest,
-        }
-    if spec.purpose is Purpose.EVALUATE:
-        if study.evaluation.epsilon is None:
-            return {"mechanism": "exact"}
-        assert study.privacy.delta is not None
-        noise = gaussian_count_noise(study.evaluation.epsilon, study.privacy.delta)
-        return {"mechanism": "gaussian", "noise_multiplier": noise}
-    mechanism = study.privacy.mechanism
-    done: Json = {
-        "mechanism": mechanism.value,
-        "clip_norm_l2": study.privacy.clip_norm_l2,
-        "sampling_rate": study.privacy.sampling_rate,
-        "records_per_patient": study.privacy.records_per_patient,
-        "batches_commitment": hashlib.sha256(f"salt/{name}".encode()).hexdigest(),
-        "truncation": study.privacy.truncation,
-    }
-    if mechanism is not Mechanism.DISTRIBUTED:
-        return done | {"noise_multiplier": _noise(study), "steps": study.training.local_steps}
-    share = training_share(study, len(spec.cohort), spec.lanes)
-    return done | {
-        "share_variance": share.variance,
-        "sensitivity_lanes": share.sensitivity_lanes,
-        "honest": share.honest,
     }
 
 
