@@ -7,7 +7,7 @@ from wardround.masking.round_spec import Purpose, RoundSpec
 from wardround.privacy.accounting import gaussian_count_noise
 from wardround.privacy.mechanism import Exact, Mechanism, SampledGaussian
 from wardround.protocol.messages import RefusalCode
-from wardround.study import manifest
+from wardround.protocol.specs import honest_in
 from wardround.study.manifest import Study
 from wardround_client.refusal import StudyRefused
 from wardround_client.training.plan import StepSizes, TrainingPlan
@@ -16,11 +16,10 @@ from wardround_client.training.plan import StepSizes, TrainingPlan
 def training_plan(study: Study, *, hospitals: int) -> TrainingPlan:
     """What sets the guarantee of one attempt with a cohort of so many `hospitals`.
 
-    With noise in the sum all of them but the study's colluders count as honest: the masks of a
-    sum cancel only when everybody's upload is in it. Raises BadInput when nobody is left.
+    With noise in the sum as many count as honest as must answer before it opens, less the study's
+    colluders. Raises BadInput when nobody is left.
     """
     privacy = study.privacy
-    shared = privacy.mechanism is manifest.Mechanism.DISTRIBUTED
     return TrainingPlan(
         mechanism=privacy.mechanism.value,
         noise_multiplier=study.noise_multiplier(),
@@ -33,7 +32,7 @@ def training_plan(study: Study, *, hospitals: int) -> TrainingPlan:
         adaptive_count_noise=privacy.adaptive_count_noise,
         patients_most=privacy.patients_most,
         batch_most=privacy.batch_most,
-        honest=hospitals - privacy.colluders if shared else 1,
+        honest=honest_in(study, Purpose.TRAIN, hospitals),
     )
 
 

@@ -134,7 +134,7 @@ def _summed(run: DryRun, steps: int) -> Iterator[Values]:
         run.step,
         most_change=run.step.one_patient,
         hospitals=hospitals,
-        colluders=0,
+        honest=hospitals,
         lanes=canaries,
     )
     dealt = [

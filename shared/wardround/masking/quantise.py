@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wardround.errors import BadInput, ProtocolViolation
-from wardround.masking.round_spec import LARGEST_SCALE, SMALLEST_SCALE, SUM_BOUND
+from wardround.masking.round_spec import LARGEST_SCALE, SMALLEST_SCALE
 
 Lanes = npt.NDArray[np.int32]
 
@@ -79,24 +79,24 @@ def counts_to_lanes(counts: npt.NDArray[np.integer[Any]], *, limit: int) -> Lane
     return counts.astype(LANE)
 
 
-def largest_limit(hospitals: int) -> int:
-    """Return the `limit` to put into a spec for so many hospitals.
+def largest_limit(hospitals: int, bits: int = 32) -> int:
+    """Return the `limit` to put into a spec for so many hospitals and lanes of so many bits.
 
     One bit stays spare: a sum whose masks did not cancel is uniform, so each of its lanes has an
     even chance to lie beyond hospitals x limit, where `Accumulator.sum` sees it.
 
-    >>> largest_limit(4)
-    268435455
+    >>> largest_limit(4), largest_limit(4, bits=20)
+    (268435455, 65535)
     """
     if hospitals < 1:
         raise BadInput(f"limit: {hospitals} hospitals came, at least 1 was due")
-    limit = (SUM_BOUND // 2 - 1) // hospitals
+    limit = ((1 << (bits - 2)) - 1) // hospitals
     if limit < 1:
         raise BadInput(f"limit: {hospitals} hospitals leave no room for a lane")
     return limit
 
 
-def choose_scale(bound: float, hospitals: int) -> float:
+def choose_scale(bound: float, hospitals: int, bits: int = 32) -> float:
     """Return the largest power of two that keeps values up to `bound` within `largest_limit`.
 
     `bound` is the largest absolute value that need not be clipped, its noise included.
@@ -106,7 +106,7 @@ def choose_scale(bound: float, hospitals: int) -> float:
     """
     if not (math.isfinite(bound) and bound > 0.0):
         raise BadInput(f"scale: the bound is {bound!r}, a positive number was due")
-    limit = largest_limit(hospitals)
+    limit = largest_limit(hospitals, bits)
     scale = math.ldexp(1.0, math.frexp(limit / bound)[1] - 1)
     if scale * bound > limit:  # the quotient was rounded up to a power of two
         scale /= 2.0

@@ -98,19 +98,22 @@ def noise_share(
     *,
     most_change: float,
     hospitals: int,
-    colluders: int,
+    honest: int,
     lanes: int,
+    bits: int = 32,
 ) -> NoiseShare:
     """The scale of a round and each hospital's share of its noise.
+
+    `honest` of the `hospitals` asked are certain to be in a sum that opens, with their share.
 
     The scale is the largest power of two at which a coordinate of a sum over twice the expected
     batch (or `most_change`, if that is less) fits below the lane limit with the noise on top.
     Raises BadInput when that leaves the share's deviation below 2^10 lanes, where a sum of
     discrete Gaussians is not yet one for the accountant (decision 0006).
     """
-    limit, honest = largest_limit(hospitals), hospitals - colluders
+    limit = largest_limit(hospitals, bits)
     change = min(most_change, BATCHES_IN_RANGE * step.learning_rate * step.clip_norm_l2)
-    scale, deviation = choose_scale(change, hospitals), math.inf
+    scale, deviation = choose_scale(change, hospitals, bits), math.inf
     while deviation >= LEAST_DEVIATION_LANES and scale >= SMALLEST_SCALE:
         moved = step.sensitivity_lanes(scale=scale, lanes=lanes)
         variance = share_variance(noise_multiplier, sensitivity_lanes=moved, honest=honest)
@@ -125,5 +128,5 @@ def noise_share(
     raise BadInput(
         f"noise share: its deviation is {deviation:.0f} lanes for {hospitals} hospitals where the "
         f"change fits, at least {LEAST_DEVIATION_LANES} are due; a smaller training.update_bound "
-        "or training.expected_batch leaves more of the 32 bits to it"
+        f"or training.expected_batch leaves more of the {bits} bits to it"
     )

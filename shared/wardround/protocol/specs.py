@@ -9,7 +9,7 @@ import numpy.typing as npt
 from wardround.errors import BadInput, ProtocolViolation
 from wardround.evaluation.histograms import CountsLayout, CountsMode
 from wardround.masking.quantise import choose_scale, largest_limit
-from wardround.masking.round_spec import Purpose, RoundSpec
+from wardround.masking.round_spec import Purpose, RoundSpec, threshold_of
 from wardround.privacy.noise_shares import NoiseShare, StepScale, noise_share
 from wardround.statistics.layout import StatisticsLayout
 from wardround.statistics.noise import deviation_of_sum, statistics_share
@@ -39,19 +39,25 @@ def attempt_spec(
     if round_number > last or not last:
         raise ProtocolViolation(f"round spec: round {round_number}, the study ends with {last}")
     trains = round_number < last
+    purpose = Purpose.TRAIN if trains else Purpose.EVALUATE
+    bits = bits_of(study, purpose)
     return RoundSpec(
-        purpose=Purpose.TRAIN if trains else Purpose.EVALUATE,
+        purpose=purpose,
+        profile=study.profile_of(purpose),
         run=run,
         session=session,
         study_digest=study.digest,
         round=round_number,
         attempt=attempt,
         cohort=cohort,
+        partition=(cohort,),
+        threshold=threshold_in(study, purpose, len(cohort)),
         directory_digest=directory_digest,
         model_digest=model_digest(model),
         lanes=model.size if trains else evaluation_layout(study).lanes,
+        bits=bits,
         scale=training_scale(study, len(cohort), model.size) if trains else 1.0,
-        limit=largest_limit(len(cohort)),
+        limit=largest_limit(len(cohort), bits),
         minimum=study.masking.minimum_hospitals,
     )
 
@@ -89,19 +95,50 @@ def statistics_spec(
     layout = statistics_layout(study)
     return RoundSpec(
         purpose=Purpose.STATISTICS,
+        profile=study.profile_of(Purpose.STATISTICS),
         run=run,
         session=session,
         study_digest=study.digest,
         round=0,
         attempt=attempt,
         cohort=cohort,
+        partition=(cohort,),
+        threshold=threshold_in(study, Purpose.STATISTICS, len(cohort)),
         directory_digest=directory_digest,
         model_digest=model_digest(model),
         lanes=layout.lanes,
+        bits=bits_of(study, Purpose.STATISTICS),
         scale=1.0,
         limit=largest_limit(len(cohort)),
         minimum=study.masking.minimum_hospitals,
     )
+
+
+def bits_of(study: StudyPlan, purpose: Purpose) -> int:
+    """How wide a lane travels: the study says it for updates; counts always have 32 bits."""
+    return study.masking.bits if purpose is Purpose.TRAIN else 32
+
+
+def threshold_in(study: StudyPlan, purpose: Purpose, hospitals: int) -> int:
+    """How many of so many hospitals must answer for the sum of a round to open."""
+    return threshold_of(study.profile_of(purpose), hospitals, study.masking.minimum_hospitals)
+
+
+def honest_in(study: StudyPlan, purpose: Purpose, hospitals: int) -> int:
+    """How many honest shares of noise a sum has for certain when so many hospitals are asked.
+
+    Mechanism distributed: all that must answer but the study's colluders. Otherwise 1: each
+    hospital's vector is private by itself. Raises BadInput when nobody is left.
+    """
+    if study.privacy.mechanism is not Mechanism.DISTRIBUTED:
+        return 1
+    honest = threshold_in(study, purpose, hospitals) - study.privacy.colluders
+    if honest < 1:
+        raise BadInput(
+            f"study {study.name}: {study.privacy.colluders} colluders of {hospitals} hospitals "
+            "leave nobody whose noise counts"
+        )
+    return honest
 
 
 def standardises(study: StudyPlan) -> bool:
@@ -119,15 +156,13 @@ def statistics_layout(study: StudyPlan) -> StatisticsLayout:
 def statistics_share_of(study: StudyPlan, hospitals: int) -> NoiseShare:
     """Each hospital's noise in its statistics, for a cohort of so many.
 
-    Mechanism distributed counts on the shares of all but the study's colluders; otherwise each
-    hospital's vector is private by itself. Raises BadInput when the lanes cannot hold it.
+    Raises BadInput when the lanes cannot hold it.
     """
-    shared = study.privacy.mechanism is Mechanism.DISTRIBUTED
     return statistics_share(
         study.statistics_noise(),
         statistics_layout(study),
         hospitals=hospitals,
-        honest=hospitals - study.privacy.colluders if shared else 1,
+        honest=honest_in(study, Purpose.STATISTICS, hospitals),
     )
 
 
@@ -144,7 +179,7 @@ def training_scale(study: StudyPlan, hospitals: int, lanes: int) -> float:
     """
     if study.privacy.mechanism is Mechanism.DISTRIBUTED:
         return training_share(study, hospitals, lanes).scale
-    return choose_scale(study.training.update_bound, hospitals)
+    return choose_scale(study.training.update_bound, hospitals, study.masking.bits)
 
 
 def training_share(study: StudyPlan, hospitals: int, lanes: int) -> NoiseShare:
@@ -163,8 +198,9 @@ def training_share(study: StudyPlan, hospitals: int, lanes: int) -> NoiseShare:
         step,
         most_change=study.training.update_bound,
         hospitals=hospitals,
-        colluders=study.privacy.colluders,
+        honest=honest_in(study, Purpose.TRAIN, hospitals),
         lanes=lanes,
+        bits=study.masking.bits,
     )
 
 

@@ -13,6 +13,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, StringConstraints, model_validator
 
 from wardround.canonical import Json, canonical_bytes, digest
+from wardround.masking.round_spec import Profile, Purpose
 from wardround.privacy.mechanism import SampledGaussian
 from wardround.statistics.plan import StatisticsPlan
 from wardround.study.contract import Contract, Frozen, Text
@@ -31,6 +32,7 @@ __all__ = [
     "Positive",
     "Privacy",
     "Probability",
+    "Profile",
     "Rounds",
     "ServerOptimiser",
     "Study",
@@ -109,9 +111,14 @@ class Rounds(Frozen):
 
 
 class Masking(Frozen):
-    """The smallest cohort whose sum may be opened."""
+    """How updates are masked, and the smallest cohort whose sum may be opened.
+
+    `bits` is how wide one parameter of an update travels; counts always take 32.
+    """
 
     minimum_hospitals: Annotated[int, Field(ge=2, le=1000)] = 3
+    profile: Profile = Profile.DOUBLE_MASK
+    bits: Literal[20, 24, 32] = 32
 
 
 class Evaluation(Frozen):
@@ -193,6 +200,16 @@ class StudyPlan(Frozen):
         return self
 
     @model_validator(mode="after")
+    def _one_trip_is_accounted(self) -> Self:
+        one_trip = self.masking.profile is Profile.ONE_TRIP
+        if one_trip and self.privacy.mechanism is not Mechanism.DISTRIBUTED:
+            raise ValueError(
+                f"study: masking.profile one-trip with mechanism {self.privacy.mechanism}: sums of "
+                "two attempts show their difference, which only mechanism distributed has noised"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _distributed_is_one_step(self) -> Self:
         privacy, training = self.privacy, self.training
         if privacy.mechanism is not Mechanism.DISTRIBUTED:
@@ -238,10 +255,7 @@ class StudyPlan(Frozen):
     @property
     def attempts(self) -> int:
         """Training attempts that the guarantee covers: planned rounds and spare ones."""
-        if not self.rounds.count:
-            return 0
-        spare = 0 if self.privacy.mechanism is Mechanism.NONE else self.rounds.spare_attempts
-        return self.rounds.count + spare
+        return self.rounds.count + self.rounds.spare_attempts if self.rounds.count else 0
 
     def noise_multiplier(self) -> float:
         """Noise per step in units of the clip norm; hospital and coordinator compute the same."""
@@ -265,6 +279,10 @@ class StudyPlan(Frozen):
             steps=self.training.local_steps,
             truncation=self.privacy.truncation,
         )
+
+    def profile_of(self, purpose: Purpose) -> Profile:
+        """How a round of this purpose is masked: one trip only where the sum is noised as one."""
+        return Profile.DOUBLE_MASK if purpose is Purpose.EVALUATE else self.masking.profile
 
     def statistics_noise(self) -> float:
         """Noise multiplier of one release of statistics; epsilon covers all its attempts.
