@@ -125,3 +125,16 @@ def test_the_coordinator_proves_what_its_hospitals_may_have_seen_and_no_more(tmp
         assert sizes("lakeside") == [2, 3]
         (proof,) = shown.proofs(["harbour"])
         assert [bytes.fromhex(h) for h in proof.hashes] == log.consistency_proof(3)
+
+
+def test_a_witness_that_gets_no_proofs_sees_any_number_of_heads_and_still_a_rewritten_one():
+    """The coordinator's of a hospital: more rounds than heads that could wait for a proof."""
+    watching = Witness(ACTOR, IDENTITY.public_key, proven=False)
+    log = log_of(MAX_UNPROVEN + 3)
+    for size in range(1, len(log) + 1):
+        entry = watching.check(note(log[:size]))
+        assert entry is not None
+        watching.logged([entry])
+    assert watching.unproven == ()
+    with pytest.raises(ProtocolViolation, match="another head at the same size"):
+        watching.check(note(log_of(len(log), other_from=2)))

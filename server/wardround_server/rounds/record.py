@@ -84,7 +84,9 @@ class RunRecord:
         Raises BadInput, BadSignature, or ProtocolViolation when its log was rewritten.
         """
         if hospital not in self._witnesses:
-            self._witnesses[hospital] = Witness.of(self.log.entries(), actor=hospital, key=key)
+            self._witnesses[hospital] = Witness.of(
+                self.log.entries(), actor=hospital, key=key, proven=False
+            )
         return self._witnesses[hospital].check(note)
 
     def received(

@@ -24,20 +24,22 @@ class Witness:
     """`seen` maps sizes of the log of `actor` to the head it had then.
 
     Heads seen by this process wait for a proof that the log grew from them; those of a process
-    before are compared with the whole log at the end.
+    before are compared with the whole log at the end. So are all with `proven` false: the actor
+    sends no proofs, and its whole log comes at the end of the run.
     """
 
     actor: str
     key: bytes
     seen: dict[int, str] = field(default_factory=dict)
+    proven: bool = True
     _unproven: list[Checkpoint] = field(default_factory=list)
 
     @classmethod
-    def of(cls, own: Iterable[Entry], *, actor: str, key: bytes) -> Self:
+    def of(cls, own: Iterable[Entry], *, actor: str, key: bytes, proven: bool = True) -> Self:
         """Take up what our own log says that we saw, also before a restart."""
         bodies = [entry.body for entry in own if entry.type == WITNESSED]
         seen = {body["size"]: body["head"] for body in bodies if body["actor"] == actor}
-        return cls(actor, key, seen)
+        return cls(actor, key, seen, proven)
 
     @property
     def unproven(self) -> tuple[int, ...]:
@@ -67,6 +69,8 @@ class Witness:
         return (WITNESSED, body)
 
     def _check_growth(self, new: Checkpoint, proofs: Proofs | None) -> None:
+        if not self.proven:
+            return
         if proofs is None:
             if len(self._unproven) >= MAX_UNPROVEN:
                 raise ProtocolViolation(f"log of {self.actor}: {MAX_UNPROVEN} heads, no proof")
