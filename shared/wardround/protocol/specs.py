@@ -128,17 +128,18 @@ def honest_in(study: StudyPlan, purpose: Purpose, hospitals: int) -> int:
     """How many honest shares of noise a sum has for certain when so many hospitals are asked.
 
     Mechanism distributed: all that must answer but the study's colluders. Otherwise 1: each
-    hospital's vector is private by itself. Raises BadInput when nobody is left.
+    hospital's vector is private by itself. Raises BadInput when nobody is left, or when so many
+    colluders could open two sums of one attempt: 2t > n + colluders is due (PROTOCOL 9.2).
     """
     if study.privacy.mechanism is not Mechanism.DISTRIBUTED:
         return 1
-    honest = threshold_in(study, purpose, hospitals) - study.privacy.colluders
-    if honest < 1:
+    threshold, colluders = threshold_in(study, purpose, hospitals), study.privacy.colluders
+    if threshold <= colluders or 2 * threshold <= hospitals + colluders:
         raise BadInput(
-            f"study {study.name}: {study.privacy.colluders} colluders of {hospitals} hospitals "
-            "leave nobody whose noise counts"
+            f"study {study.name}: {colluders} colluders of {hospitals} hospitals leave nobody "
+            f"whose noise counts, or open two sums of one attempt (threshold {threshold})"
         )
-    return honest
+    return threshold - colluders
 
 
 def standardises(study: StudyPlan) -> bool:
