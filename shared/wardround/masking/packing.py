@@ -1,0 +1,212 @@
+"""Lanes of 20, 24 or 32 bits, packed without a gap: what of a masked vector travels.
+
+Lane L occupies the bits [L*b, (L+1)*b) of the byte string; bit 0 is the least significant bit of
+byte 0 (PROTOCOL 5). Two lanes are read, and four are written, as one 64-bit word that may start at
+any byte: numpy copies such words fast.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from wardround.errors import ProtocolViolation
+from wardround.masking.keystream import WORD, MaskedLanes
+from wardround.masking.quantise import LANE, Lanes
+from wardround.masking.round_spec import LANE_BITS
+
+Packed = npt.NDArray[np.uint8]
+
+BLOCK_LANES: Final = 1 << 15  # 128 KiB of words, and all scratch beside them, stay in the L2 cache
+_GROUP: Final = 4  # lanes: the fewest that fill whole bytes and at least one 64-bit word
+_TWO: Final = np.dtype("<u8")  # two words, or lanes, at once
+_Twos = npt.NDArray[np.uint64]
+
+
+def packed_size(lanes: int, bits: int) -> int:
+    """How many bytes so many lanes of so many bits travel in.
+
+    >>> packed_size(1_000_000, 20), packed_size(3, 20)
+    (2500000, 8)
+    """
+    return -(-lanes * bits // 8)
+
+
+def pack(words: MaskedLanes, bits: int) -> Packed:
+    """Keep the low `bits` of every 32-bit word, and put them side by side.
+
+    Bits beyond the last lane are zero. `words` is left as it was.
+
+    >>> pack(np.array([0x11111, 0xFFFFFFFF], dtype=np.uint32), 20).tobytes().hex()
+    '1111f1ffff'
+    """
+    packed = np.empty(packed_size(words.size, bits), dtype=np.uint8)
+    packer = Packer(bits)
+    for start in range(0, words.size, BLOCK_LANES):
+        block = words[start : start + BLOCK_LANES]
+        first = packed_size(start, bits)
+        packer.pack_into(block, packed[first : first + packed_size(block.size, bits)])
+    return packed
+
+
+def unpack(packed: Packed, bits: int, lanes: int) -> MaskedLanes:
+    """Undo `pack`: every word lies from 0 to 2^bits - 1.
+
+    Raises ProtocolViolation when `packed` is not the one spelling of so many lanes: another size,
+    or a bit beyond the last lane.
+
+    >>> packed = np.frombuffer(bytes.fromhex("1111f1ffff"), dtype=np.uint8)
+    >>> [hex(word) for word in unpack(packed, 20, 2)]
+    ['0x11111', '0xfffff']
+    """
+    total = np.zeros(lanes, dtype=WORD)
+    unpack_add(total, (packed,), bits)
+    return np.bitwise_and(total, np.uint32((1 << bits) - 1), out=total)
+
+
+def unpack_add(
+    total: MaskedLanes, blocks: Iterable[bytes | bytearray | memoryview | Packed], bits: int
+) -> None:
+    """Add a packed vector, which comes in `blocks` of any lengths, to `total`, modulo 2^bits.
+
+    What stands in `total` above the low `bits` means nothing; `sign_extended` takes it away. Never
+    holds more of the vector than one block. Raises ProtocolViolation when the bytes are too few or
+    too many, or when a bit beyond the last lane is set: one value has one spelling. `total` is
+    then spoilt, unless the digest of the blocks was checked before.
+    """
+    unpacker = Unpacker(bits)
+    staged = unpacker.staged
+    due = packed_size(total.size, bits)
+    done = filled = 0
+    for piece in _pieces(blocks, staged.size):
+        if done + filled + piece.size > due:
+            raise ProtocolViolation(f"packed vector: more than the {due} bytes that were due came")
+        room = min(piece.size, staged.size - filled)
+        staged[filled : filled + room] = piece[:room]
+        filled += room
+        if filled == staged.size:
+            unpacker.add_to(_lanes_from(total, done, bits))
+            done += filled
+            filled = piece.size - room
+            staged[:filled] = piece[room:]
+    if done + filled != due:
+        raise ProtocolViolation(f"packed vector: {done + filled} bytes came, {due} were due")
+    last = _lanes_from(total, done, bits)
+    spare = 8 * filled - last.size * bits
+    if spare and staged[filled - 1] >> (8 - spare):
+        raise ProtocolViolation(f"packed vector: a bit beyond its {total.size} lanes is set")
+    staged[filled:] = 0
+    unpacker.add_to(last)
+
+
+def sign_extended(total: MaskedLanes, bits: int) -> Lanes:
+    """Read words modulo 2^bits as signed numbers, in place: the answer is the same memory.
+
+    >>> sign_extended(np.array([0xFFFFF, 0x7FFFF, 0x100001], dtype=np.uint32), 20).tolist()
+    [-1, 524287, 1]
+    """
+    signed = total.view(LANE)
+    np.left_shift(signed, 32 - bits, out=signed)
+    np.right_shift(signed, 32 - bits, out=signed)
+    return signed
+
+
+class Packer:
+    """Packs block after block with the same scratch memory."""
+
+    def __init__(self, bits: int) -> None:
+        self._bits = _known(bits)
+        self._twos = np.empty(BLOCK_LANES // 2, dtype=_TWO)
+        self._scratch = np.empty(BLOCK_LANES // 2, dtype=_TWO)
+
+    def pack_into(self, words: MaskedLanes, packed: Packed) -> None:
+        """Pack at most BLOCK_LANES words into `packed`, which has exactly their packed size."""
+        if self._bits == 32:
+            packed.view(WORD)[:] = words
+            return
+        whole = words.size - words.size % _GROUP
+        split = packed_size(whole, self._bits)
+        self._pack_groups(words[:whole], packed[:split])
+        if whole < words.size:
+            # Zeros fill up the last group: they are the bits beyond the last lane.
+            padded = np.zeros(_GROUP, dtype=WORD)
+            padded[: words.size - whole] = words[whole:]
+            group = np.empty(packed_size(_GROUP, self._bits), dtype=np.uint8)
+            self._pack_groups(padded, group)
+            packed[split:] = group[: packed.size - split]
+
+    def _pack_groups(self, words: MaskedLanes, packed: Packed) -> None:
+        """Four lanes fill a 64-bit word and the 16 (b = 20) or 32 (b = 24) bits behind it."""
+        bits, groups = self._bits, words.size // _GROUP
+        if not groups:
+            return
+        stride = packed_size(_GROUP, bits)
+        rest = np.dtype(f"<u{stride - 8}")
+        words_at = np.ndarray((groups,), _TWO, packed, 0, (stride,))
+        rests_at = np.ndarray((groups,), rest, packed, 8, (stride,))
+        twos = self._low_bits_together(words.view(_TWO))
+        lower, upper, scratch = twos[0::2], twos[1::2], self._scratch[:groups]
+        np.left_shift(upper, np.uint64(2 * bits), out=scratch)
+        np.bitwise_or(scratch, lower, out=scratch)
+        words_at[:] = scratch
+        np.right_shift(upper, np.uint64(64 - 2 * bits), out=scratch)
+        rests_at[:] = scratch
+
+    def _low_bits_together(self, words: _Twos) -> _Twos:
+        """Of two 32-bit words put the low `bits` side by side: 2 * bits of every 64."""
+        twos, scratch = self._twos[: words.size], self._scratch[: words.size]
+        low = np.uint64((1 << self._bits) - 1)
+        np.right_shift(words, np.uint64(32 - self._bits), out=scratch)
+        np.bitwise_and(scratch, low << np.uint64(self._bits), out=scratch)
+        np.bitwise_and(words, low, out=twos)
+        return np.bitwise_or(twos, scratch, out=twos)
+
+
+class Unpacker:
+    """Adds block after block with the same scratch memory; a block is put into `staged` first."""
+
+    def __init__(self, bits: int) -> None:
+        self._bits = _known(bits)
+        size = packed_size(BLOCK_LANES, bits)
+        self._memory = np.zeros(size + _TWO.itemsize, dtype=np.uint8)  # the last read goes beyond
+        self._twos = np.empty(BLOCK_LANES // 2, dtype=_TWO)
+        self.staged: Packed = self._memory[:size]
+
+    def add_to(self, total: MaskedLanes) -> None:
+        """Add the first `total.size` lanes of what is staged to `total`, modulo 2^bits."""
+        words = self.staged.view(WORD) if self._bits == 32 else self._words(total.size)
+        np.add(total, words[: total.size], out=total)
+
+    def _words(self, lanes: int) -> MaskedLanes:
+        """Each lane in a word of its own; what follows it in the string stays above it."""
+        stride, size = self._bits // 4, -(-lanes // 2)
+        twos = self._twos[:size]
+        twos[:] = np.ndarray((size,), _TWO, self._memory, 0, (stride,))
+        words = twos.view(WORD)
+        first = words[0::2].copy()
+        np.left_shift(twos, np.uint64(32 - self._bits), out=twos)
+        words[0::2] = first
+        return words
+
+
+def _known(bits: int) -> int:
+    if bits not in LANE_BITS:
+        raise ProtocolViolation(f"packing: lanes of {bits} bits came, one of {LANE_BITS} was due")
+    return bits
+
+
+def _lanes_from(total: MaskedLanes, packed_bytes: int, bits: int) -> MaskedLanes:
+    """The next block of `total`, when so many packed bytes of it are done."""
+    start = 8 * packed_bytes // bits
+    return total[start : start + BLOCK_LANES]
+
+
+def _pieces(
+    blocks: Iterable[bytes | bytearray | memoryview | Packed], most: int
+) -> Iterator[Packed]:
+    """Cut the buffers into pieces of at most `most` bytes; nothing is copied."""
+    for block in blocks:
+        whole = np.frombuffer(block, dtype=np.uint8)
+        for start in range(0, whole.size, most):
+            yield whole[start : start + most]
