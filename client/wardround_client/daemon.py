@@ -40,7 +40,7 @@ class Daemon:
         torch.set_num_threads(1)
         membership = self.home.membership()
         hospital = hospital_at(str(self.home.directory))
-        limits = WireLimits(body_bytes=BODY_LIMIT_BYTES, vector_entries=MOST_PARAMETERS)
+        limits = WireLimits(body_bytes=BODY_LIMIT_BYTES, vector_bytes=4 * MOST_PARAMETERS)
         self.home.show({"hospital": membership.hospital, "state": "waiting"})
         try:
             with FleetConnection(membership.address, membership.tls, limits=limits) as fleet:

@@ -76,7 +76,7 @@ class Coordinator:
         Returns the exit code of the last run: 0, or 8 with fewer hospitals than planned.
         """
         settings = self.home.settings()
-        limits = WireLimits(body_bytes=BODY_LIMIT_BYTES, vector_entries=MOST_PARAMETERS)
+        limits = WireLimits(body_bytes=BODY_LIMIT_BYTES, vector_bytes=4 * MOST_PARAMETERS)
         fleet = start_fleet(
             self.home.directory,
             host=settings.listen,

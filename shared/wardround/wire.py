@@ -2,40 +2,36 @@
 
 The form is a Flower RecordDict of one ConfigRecord "parcel" {version, kind, nonce, dtype} and two
 pieces of bytes, "body" and "vector" (raw, little-endian). A piece of up to 1 MiB lies in the
-parcel, which halves the requests of a round; a larger one in an ArrayRecord of its own, which
-Flower cuts into chunks. Flower is imported inside the functions only: whoever verifies evidence
-reads the protocol without it.
+parcel; a larger one in an ArrayRecord of its own, which our transport sends beside the message
+(`wardround.held`) and a stock Flower cuts into chunks. Flower is imported inside the functions
+only: whoever verifies evidence reads the protocol without it.
 """
 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from wardround.canonical import Json, canonical_bytes, parse_canonical
 from wardround.errors import BadInput
 from wardround.randomness import Randomness, system_randomness
+from wardround.vectors import DTYPES, AnyVector, SpooledVector, Vector
 
 if TYPE_CHECKING:
     from flwr.app import ArrayRecord, ConfigRecord, RecordDict
 
-Vector: TypeAlias = npt.NDArray[np.float32] | npt.NDArray[np.uint32] | npt.NDArray[np.int32]
-
 VERSION = 1
 NONCE_BYTES = 16
 KIND_LIMIT = 40
-ENTRY_BYTES = 4
-DTYPES = {"float32": "<f4", "uint32": "<u4", "int32": "<i4"}
 PARCEL, BODY, VECTOR, ENTRY = "parcel", "body", "vector", "0"
 SERIALISATION = "wardround/1 bytes"
 INLINE_BYTES = 1024 * 1024
 # As Flower 1.41 cuts arrays; a contract test compares.
 CHUNK_BYTES = 5 * 1024 * 1024
-# Message, RecordDict, ConfigRecord, and ArrayRecord and Array for body and vector each.
-OBJECTS_WITHOUT_CHUNKS = 7
+# Message, RecordDict, ConfigRecord, and ArrayRecord and Array for a large body.
+OBJECTS_WITHOUT_CHUNKS = 5
 OVERHEAD_BYTES = 64 * 1024
 ARRAY_JSON_BYTES = 16 * 1024
 
@@ -45,12 +41,12 @@ class WireLimits:
     """The largest message that is read at all."""
 
     body_bytes: int = 4 * 1024 * 1024
-    vector_entries: int = 64 * 1024 * 1024
+    vector_bytes: int = 256 * 1024 * 1024
 
     @property
     def message_bytes(self) -> int:
-        """All objects of one message together."""
-        return self.body_bytes + ENTRY_BYTES * self.vector_entries + OVERHEAD_BYTES
+        """All objects of one message together, a vector that travels beside it left out."""
+        return self.body_bytes + INLINE_BYTES + OVERHEAD_BYTES
 
     @property
     def objects(self) -> int:
@@ -62,11 +58,11 @@ DEFAULT_LIMITS = WireLimits()
 
 
 class Parcel(NamedTuple):
-    """One message, read; the vector is read-only."""
+    """One message, read; the vector is read-only, and in a file when our transport put it there."""
 
     kind: str
     body: Json
-    vector: Vector | None
+    vector: AnyVector | None
 
 
 def pack(
@@ -79,22 +75,33 @@ def pack(
     """Make the content of a Flower message.
 
     Every parcel carries a fresh nonce: Flower's object store knows objects by their digest, and two
-    hospitals that answer with the same bytes would own the same object. Equal vectors are shared.
+    hospitals that answer with the same bytes would own the same object. A vector of more than 1 MiB
+    is not copied: it has to stay as it is until the message has been answered.
     """
     from flwr.app import ConfigRecord, RecordDict  # noqa: PLC0415 - see the module's docstring
 
+    from wardround.held import HeldVector  # noqa: PLC0415 - it imports Flower
+
     _check_kind(kind)
     parcel = ConfigRecord({"version": VERSION, "kind": kind, "nonce": randomness(NONCE_BYTES)})
-    pieces = {BODY: canonical_bytes(body)}
-    if vector is not None:
-        parcel["dtype"], pieces[VECTOR] = _vector_bytes(vector)
     content = RecordDict({PARCEL: parcel})
-    for name, piece in pieces.items():
-        if len(piece) <= INLINE_BYTES:
-            parcel[name] = piece
+    piece = canonical_bytes(body)
+    if len(piece) <= INLINE_BYTES:
+        parcel[BODY] = piece
+    else:
+        content[BODY] = _record(piece)
+    if vector is not None:
+        parcel["dtype"], ordered = _ordered(vector)
+        if ordered.nbytes <= INLINE_BYTES:
+            parcel[VECTOR] = ordered.tobytes()
         else:
-            content[name] = _record(piece)
+            content[VECTOR] = HeldVector(ordered)
     return content
+
+
+def kind_of(content: "RecordDict") -> str:
+    """The kind of a message that `pack` has made, without reading the rest."""
+    return str(content[PARCEL]["kind"])
 
 
 def unpack(content: "RecordDict", *, limits: WireLimits = DEFAULT_LIMITS) -> Parcel:
@@ -108,12 +115,12 @@ def unpack(content: "RecordDict", *, limits: WireLimits = DEFAULT_LIMITS) -> Par
         raise BadInput("message: the parcel has an unknown field")
     kind = _read_head(parcel)
     body = _piece(content, parcel, BODY, limit_bytes=limits.body_bytes)
-    data = _piece(content, parcel, VECTOR, limit_bytes=ENTRY_BYTES * limits.vector_entries)
-    if body is None or (data is None) != ("dtype" not in parcel):
+    vector = _read_vector(content, parcel, limit_bytes=limits.vector_bytes)
+    if body is None or (vector is None) != ("dtype" not in parcel):
         raise BadInput("message: a body, and a dtype together with a vector, were due")
     what = f"body of a {kind!r} message"
     value = parse_canonical(body, what=what, limit_bytes=limits.body_bytes)
-    return Parcel(kind, value, None if data is None else _read_vector(parcel["dtype"], data))
+    return Parcel(kind, value, vector)
 
 
 def check_objects(contents: Mapping[str, bytes], *, limits: WireLimits = DEFAULT_LIMITS) -> None:
@@ -148,11 +155,12 @@ def _check_chunks(body: bytes, sizes: list[int], limit_bytes: int) -> None:
         raise BadInput(f"message: a vector would need {total} bytes, allowed are {limit_bytes}")
 
 
-def _vector_bytes(vector: Vector) -> tuple[str, bytes]:
+def _ordered(vector: Vector) -> tuple[str, Vector]:
     dtype = str(vector.dtype)
     if dtype not in DTYPES or vector.ndim != 1:
         raise BadInput(f"vector: one dimension of {', '.join(DTYPES)} was due, {dtype} came")
-    return dtype, np.ascontiguousarray(vector, dtype=DTYPES[dtype]).tobytes()
+    ordered: Vector = np.ascontiguousarray(vector, dtype=DTYPES[dtype])
+    return dtype, ordered
 
 
 def _record(piece: bytes) -> "ArrayRecord":
@@ -202,11 +210,33 @@ def _record_bytes(record: object, name: str) -> bytes:
     return array.data
 
 
-def _read_vector(dtype: object, data: bytes) -> Vector:
-    if not isinstance(dtype, str) or dtype not in DTYPES or len(data) % ENTRY_BYTES:
-        raise BadInput(f"vector: {ENTRY_BYTES} bytes each of {', '.join(DTYPES)} were due")
+def _read_vector(
+    content: "RecordDict", parcel: "ConfigRecord", *, limit_bytes: int
+) -> AnyVector | None:
+    from wardround.held import HeldVector  # noqa: PLC0415 - it imports Flower
+
+    held, dtype = content.get(VECTOR), parcel.get("dtype")
+    if isinstance(held, HeldVector):
+        if VECTOR in parcel or str(held.vector.dtype) != dtype or held.vector.nbytes > limit_bytes:
+            raise BadInput(f"vector: {dtype!r} of at most {limit_bytes} bytes was due")
+        return _read_only(held.vector)
+    data = _piece(content, parcel, VECTOR, limit_bytes=limit_bytes)
+    if data is None:
+        return None
+    if not isinstance(dtype, str) or dtype not in DTYPES:
+        raise BadInput(f"vector: {', '.join(DTYPES)} was due")
+    if len(data) % np.dtype(DTYPES[dtype]).itemsize:
+        raise BadInput(f"vector: {len(data)} bytes are no number of {dtype} entries")
     vector: Vector = np.frombuffer(data, dtype=DTYPES[dtype])
     return vector
+
+
+def _read_only(vector: AnyVector) -> AnyVector:
+    if isinstance(vector, SpooledVector):
+        return vector
+    seen = vector.view()
+    seen.flags.writeable = False
+    return seen
 
 
 def _check_kind(kind: str) -> None:

@@ -251,7 +251,7 @@ def test_an_answer_inside_another_envelope_comes_as_an_error(running, members):
 
 
 def test_an_answer_over_the_limit_is_refused_before_it_is_held(tmp_path):
-    limits = WireLimits(body_bytes=1000, vector_entries=100)
+    limits = WireLimits(body_bytes=1000, vector_bytes=400)
     with running_fleet(new_coordinator(tmp_path / "c"), limits=limits) as small:
         hospital = connection(enrol(small, "a", tmp_path / "a"), small)
         hospital.connect()

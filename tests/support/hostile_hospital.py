@@ -44,7 +44,7 @@ class HostileHospital:
     def serve(self) -> None:
         """Answer until the coordinator is gone for good."""
         membership = self.hospital.home.membership()
-        limits = WireLimits(body_bytes=BODY_LIMIT_BYTES, vector_entries=MOST_PARAMETERS)
+        limits = WireLimits(body_bytes=BODY_LIMIT_BYTES, vector_bytes=4 * MOST_PARAMETERS)
         with FleetConnection(membership.address, membership.tls, limits=limits) as fleet:
             fleet.connect(60)
             while True:

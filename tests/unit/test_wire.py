@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as st_numpy
 from wardround.errors import BadInput
 from wardround.wire import INLINE_BYTES, PARCEL, WireLimits, check_objects, pack, unpack
 
-SMALL = WireLimits(body_bytes=1000, vector_entries=10)
+SMALL = WireLimits(body_bytes=1000, vector_bytes=40)
 LARGE = np.arange(INLINE_BYTES // 4 + 1, dtype=np.uint32)
 
 
@@ -134,7 +134,7 @@ def objects_of(content):
 
 def test_an_array_that_names_a_chunk_a_thousand_times_is_refused_before_it_is_inflated():
     objects = objects_of(pack("update", {}, LARGE))
-    limits = WireLimits(body_bytes=1000, vector_entries=2 * len(LARGE))
+    limits = WireLimits(body_bytes=1000, vector_bytes=8 * len(LARGE))
     check_objects(objects, limits=limits)
     (name,) = [name for name, content in objects.items() if content.startswith(b"Array ")]
     head, _, body = objects[name].partition(b"\x00")
@@ -150,7 +150,7 @@ def test_an_array_that_names_a_chunk_a_thousand_times_is_refused_before_it_is_in
 
 
 def test_too_many_objects_or_bytes_are_refused():
-    objects = objects_of(pack("update", {}, LARGE))
+    objects = objects_of(pack("update", {}, np.tile(LARGE, 2)))
     with pytest.raises(BadInput, match="bytes"):
         check_objects(objects, limits=SMALL)
     many = {str(index): b"" for index in range(100)}
