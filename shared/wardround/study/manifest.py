@@ -6,7 +6,6 @@ another study.
 
 import math
 from datetime import date
-from enum import StrEnum
 from functools import lru_cache
 from typing import Annotated, Literal, Self
 
@@ -16,13 +15,15 @@ from wardround.canonical import Json, canonical_bytes, digest
 from wardround.masking.round_spec import Profile, Purpose
 from wardround.privacy.mechanism import SampledGaussian
 from wardround.statistics.plan import StatisticsPlan
-from wardround.study.contract import Contract, Frozen, Text
+from wardround.study.contract import Contract, Frozen, LabelKind, Text
 from wardround.study.privacy import Mechanism, Positive, Privacy, Probability
+from wardround.study.task import FamilyName, Model, Task
 
 __all__ = [
     "COORDINATOR",
     "MAX_NOISED_BINS",
     "Evaluation",
+    "FamilyName",
     "Fingerprint",
     "Hospital",
     "HospitalName",
@@ -45,30 +46,6 @@ MAX_NOISED_BINS = 64  # beyond it the noise leaves nothing of an AUROC (decision
 COORDINATOR = "coordinator"  # the actor of the coordinator's evidence log
 HospitalName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 Fingerprint = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-
-
-class Model(StrEnum):
-    """The networks that a hospital has installed; a study names one, it never brings code."""
-
-    LOGISTIC_REGRESSION = "logistic-regression"
-    MLP = "mlp"
-    REFERENCE_CNN = "reference-cnn"
-
-
-class Task(Frozen):
-    """What is learned, and by which installed network."""
-
-    family: Literal["risk", "image"]
-    model: Model
-    hidden: tuple[Annotated[int, Field(ge=1, le=4096)], ...] = ()
-
-    @model_validator(mode="after")
-    def _model_of_this_family(self) -> Self:
-        if (self.family == "image") != (self.model is Model.REFERENCE_CNN):
-            raise ValueError(f"task: model {self.model} does not belong to family {self.family}")
-        if (self.model is Model.MLP) != bool(self.hidden):
-            raise ValueError("task: `hidden` layer sizes belong to model mlp, and only there")
-        return self
 
 
 class ServerOptimiser(Frozen):
@@ -125,13 +102,17 @@ class Evaluation(Frozen):
     """The plan, registered before the first round: nobody picks a threshold afterwards.
 
     `counts = "exact"` opens exact pooled counts of held-out patients, which epsilon does not
-    cover; `"noised"` adds noise for `epsilon` and charges it.
+    cover; `"noised"` adds noise for `epsilon` and charges it. `bins` are those of a score, a risk
+    or a predicted value; `time_bins` those within one interval of a time-to-event label.
     """
 
     registered: date
     held_out: Annotated[float, Field(gt=0, lt=0.9)] = 0.25
     threshold: Probability = 0.5
     bins: Annotated[int, Field(ge=2, le=10_000)] = 1000
+    time_bins: Annotated[int, Field(ge=1, le=1000)] = Field(
+        default=10, exclude_if=lambda value: value == 10
+    )
     counts: Literal["exact", "noised"] = "exact"
     epsilon: Annotated[float, Field(gt=0, le=50)] | None = None
 
@@ -172,8 +153,8 @@ class StudyPlan(Frozen):
 
     @model_validator(mode="after")
     def _parts_agree(self) -> Self:
-        if (self.task.family == "image") != (self.contract.image is not None):
-            raise ValueError("study: family image needs an image column, and no other family may")
+        if unfit := self.task.faults(self.contract):
+            raise ValueError("study: " + "; ".join(unfit))
         if self.rounds.quorum < self.masking.minimum_hospitals:
             raise ValueError(
                 f"study: quorum {self.rounds.quorum} is below masking.minimum_hospitals "
@@ -191,6 +172,8 @@ class StudyPlan(Frozen):
                 raise ValueError("study: rounds.count 0 belongs to a study with [statistics]")
             return self
         faults = list(plan.faults(self.contract))
+        if self.contract.label.kind is not LabelKind.BINARY or self.contract.grid is not None:
+            faults.append("statistics: they count tables with a binary label, no other ones yet")
         if self.privacy.delta is None:
             faults.append("statistics: `privacy.delta` is due")
         if plan.standardise and not self.rounds.count:
