@@ -1,25 +1,22 @@
-"""A complete, honest run in memory: real keys, real chained logs, real masked updates; no torch.
+"""A complete, honest run in memory: real keys, real signatures, real chained logs; no torch.
 
-The same options give the same bytes. `Party` keeps its signing key, so that a test can also play
+Sums are those of the survivors' lanes; of the masked vectors there are only the digests. The same
+options give the same bytes. `Party` keeps its signing key, so that a test can also play
 a dishonest party that rewrites its own log and signs it again.
 """
 
-import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
-import numpy as np
 from tests.support.engine_audits import engine_audit, noise_measurement
 from tests.support.evidence_party import Party
 from tests.support.federation_study import (
     NAMES,
-    counts_of_hospital,
     new_identity,
-    statistics_of_hospital,
     study_of,
 )
-from tests.support.honest_engines import engine_of
+from tests.support.honest_rounds import UNSIGNED, Absences, digest_of, logged_attempt, witness
 from tests.support.masked_hospitals import seeded
 
 from wardround.audit.bundle import RunEvidence
@@ -27,17 +24,17 @@ from wardround.audit.countersign import Countersignature, countersign
 from wardround.canonical import Json
 from wardround.evidence.entry import head_of
 from wardround.masking.directory import Directory
-from wardround.masking.pairs import PairSecrets
-from wardround.masking.quantise import Lanes, largest_limit
+from wardround.masking.quantise import largest_limit
 from wardround.masking.round_spec import Purpose, RoundSpec
 from wardround.masking.run_key import RunKey, sign_run_key
-from wardround.masking.update import mask, update_digest
 from wardround.privacy.accounting import epsilon_spent
 from wardround.privacy.engine import StatisticsEngine, Trained, parse_engine
 from wardround.privacy.mechanism import SampledGaussian
 from wardround.protocol.specs import (
+    bits_of,
     evaluation_layout,
     statistics_layout,
+    threshold_in,
     training_scale,
 )
 from wardround.study.files import sign_study
@@ -52,6 +49,16 @@ BUDGET = 10.0
 
 
 @dataclass
+class Absent:
+    """Who is gone, from or in which round, and in which way; rounds whose first attempt is void."""
+
+    lost: dict[str, tuple[int, str]]
+    vanished: dict[str, tuple[int, str]]
+    suspected: dict[str, tuple[int, str]]
+    void: set[int]
+
+
+@dataclass
 class Federation:
     """A finished run and everything that its parties hand over."""
 
@@ -61,7 +68,7 @@ class Federation:
     run_keys: dict[str, RunKey] = field(default_factory=dict)
     directory: Directory | None = None
     countersignatures: dict[str, Countersignature] = field(default_factory=dict)
-    lost: dict[str, tuple[int, str]] = field(default_factory=dict)
+    absent: "Absent" = field(default_factory=lambda: Absent({}, {}, {}, set()))
     clock: datetime = START
     releases: dict[str, list[SampledGaussian]] = field(default_factory=dict)
     audited: bool = False
@@ -88,6 +95,12 @@ class Federation:
         self.clock += timedelta(seconds=7)
         return self.clock
 
+    def charge(self, name: str, engine: Json) -> None:
+        done = parse_engine(engine)
+        charged = isinstance(done, Trained | StatisticsEngine)
+        if charged and isinstance(done.released, SampledGaussian):
+            self.releases.setdefault(name, []).append(done.released)
+
     def parts(self, *, without: frozenset[str] = frozenset()) -> RunEvidence:
         kept = {name: party for name, party in self.hospitals.items() if name not in without}
         return RunEvidence(
@@ -107,6 +120,9 @@ def federation(
     rounds: int = 3,
     names: tuple[str, ...] = NAMES,
     lost: Mapping[str, tuple[int, str]] | None = None,
+    vanished: Mapping[str, tuple[int, str]] | None = None,
+    suspected: Mapping[str, tuple[int, str]] | None = None,
+    void: Collection[int] = (),
     changes: Mapping[str, Mapping[str, object]] | None = None,
     study: Study | None = None,
     keys: str = "",
@@ -116,21 +132,24 @@ def federation(
 ) -> Federation:
     """Run it all. `lost` = {hospital: (round from which it does not answer, reason)}.
 
-    `audited`: the hospitals audited their engines before, and measured their noise. `witnessed`:
-    the coordinator logs the head of a hospital's log with each update, as the real one does.
+    `vanished` = {hospital: (round, stage)}: its update is in the sum, and it is gone from that
+    stage on, for this round only. `suspected` = {hospital: (round, what did not fit)}. Of the
+    rounds in `void` the first attempt has one signature too few. `audited`: the hospitals audited
+    their engines before, and measured their noise. `witnessed`: the coordinator logs the heads of
+    the hospitals' logs, as the real one does.
     """
     study = study or study_of(names, rounds=rounds, changes=changes, keys=keys)
     fed = Federation(
         study=study,
         coordinator=Party("coordinator", new_identity(f"{keys}coordinator")),
         hospitals={name: Party(name, new_identity(keys + name)) for name in study.names()},
-        lost=dict(lost or {}),
+        absent=Absent(dict(lost or {}), dict(vanished or {}), dict(suspected or {}), set(void)),
         audited=audited,
         witnessed=witnessed,
         software=software,
     )
     _open(fed)
-    cohort, model = study.names(), _digest_of("model", 0)
+    cohort, model = study.names(), digest_of("model")
     if study.statistics is not None:
         _count(fed, cohort, model)
     for number in range(study.rounds.count):
@@ -147,7 +166,7 @@ def _open(fed: Federation) -> None:
         approved = {
             "study_digest": study.digest,
             "officer": f"privacy office of {name}",
-            "policy_digest": _digest_of("policy", len(name)),
+            "policy_digest": digest_of("policy", len(name)),
         }
         party.append("study-approved", approved, at=fed.tick())
         if fed.audited:
@@ -174,7 +193,7 @@ def _open(fed: Federation) -> None:
             "epsilon_planned": study.privacy.epsilon,
         }
         fed.hospitals[key.hospital].append("run-joined", joined, at=fed.tick())
-        _witness(fed, key.hospital)
+        witness(fed, key.hospital)
     fed.directory = Directory.checked(
         keys,
         run=RUN,
@@ -186,26 +205,31 @@ def _open(fed: Federation) -> None:
         fed.coordinator.append("hospital-joined", body, at=fed.tick())
 
 
-def _witness(fed: Federation, name: str) -> None:
-    entries = fed.coordinator.entries
-    body = {"actor": "coordinator", "size": len(entries), "head": head_of(entries)}
-    fed.hospitals[name].append("checkpoint-witnessed", body, at=fed.tick())
-
-
 def _round(
     fed: Federation, number: int, cohort: tuple[str, ...], model: str
 ) -> tuple[tuple[str, ...], str]:
-    gone = {name: reason for name, (at, reason) in fed.lost.items() if at == number}
-    if gone:
-        spec = _spec(fed, Purpose.TRAIN, number, 1, cohort, model)
-        _attempt(fed, spec, gone)
+    absent = fed.absent
+    gone = {name: why for name, (at, why) in absent.lost.items() if at == number}
+    tried = Absences(
+        gone=gone,
+        vanished={name: stage for name, (at, stage) in absent.vanished.items() if at == number},
+        suspected={name: why for name, (at, why) in absent.suspected.items() if at == number},
+    )
+    attempt, found = 1, None
+    if number in absent.void:
+        spec = spec_of(fed, Purpose.TRAIN, number, 1, cohort, model)
+        silent = dict.fromkeys(cohort[spec.threshold - 1 :], UNSIGNED)
+        assert logged_attempt(fed, spec, Absences(vanished=silent)) is None
+        attempt = 2
+    while found is None:
+        spec = spec_of(fed, Purpose.TRAIN, number, attempt, cohort, model)
+        found = logged_attempt(fed, spec, tried)
         cohort = tuple(name for name in cohort if name not in gone)
-    spec = _spec(fed, Purpose.TRAIN, number, 2 if gone else 1, cohort, model)
-    digest = _attempt(fed, spec, {})
-    after = _digest_of("model", number + 1)
+        attempt, tried = attempt + 1, Absences()
+    after = digest_of("model", number + 1)
     body = {
         "transcript": spec.transcript().hex(),
-        "sum_digest": digest,
+        "sum_digest": found[0],
         "model_before": model,
         "model_after": after,
     }
@@ -213,7 +237,7 @@ def _round(
     return cohort, after
 
 
-def _spec(
+def spec_of(
     fed: Federation,
     purpose: Purpose,
     number: int,
@@ -221,103 +245,29 @@ def _spec(
     cohort: tuple[str, ...],
     model: str,
 ) -> RoundSpec:
-    trains = purpose is Purpose.TRAIN
+    """The study's own spec of an attempt."""
+    study, trains = fed.study, purpose is Purpose.TRAIN
     assert fed.directory is not None
+    bits = bits_of(study, purpose)
     return RoundSpec(
         purpose=purpose,
+        profile=study.profile_of(purpose),
         run=RUN,
         session=SESSION,
-        study_digest=fed.study.digest,
+        study_digest=study.digest,
         round=number,
         attempt=attempt,
         cohort=cohort,
+        partition=(cohort,),
+        threshold=threshold_in(study, purpose, len(cohort)),
         directory_digest=fed.directory.digest,
         model_digest=model,
-        lanes=_lanes_of(fed.study, purpose),
-        scale=training_scale(fed.study, len(cohort), PARAMETERS) if trains else 1.0,
-        limit=largest_limit(len(cohort)),
-        minimum=fed.study.masking.minimum_hospitals,
+        lanes=_lanes_of(study, purpose),
+        bits=bits,
+        scale=training_scale(study, len(cohort), PARAMETERS) if trains else 1.0,
+        limit=largest_limit(len(cohort), bits),
+        minimum=study.masking.minimum_hospitals,
     )
-
-
-def _attempt(fed: Federation, spec: RoundSpec, gone: Mapping[str, str]) -> str:
-    """One attempt with real masks; returns the digest of the opened sum."""
-    transcript = spec.transcript().hex()
-    body = {"transcript": transcript, "spec": spec.to_json()}
-    fed.coordinator.append("round-opened", body, at=fed.tick())
-    total = np.zeros(spec.lanes, dtype=np.uint32)
-    received = []
-    for name in spec.cohort:
-        if name in gone:
-            continue
-        words, entry = _answer(fed, name, spec)
-        total += words
-        received.append(entry)
-    for entry in received:
-        fed.coordinator.append("update-received", entry, at=fed.tick())
-        if fed.witnessed:
-            own = fed.hospitals[entry["hospital"]]
-            seen = {"actor": own.name, "size": len(own.entries), "head": head_of(own.entries)}
-            fed.coordinator.append("checkpoint-witnessed", seen, at=fed.tick())
-    for name, reason in gone.items():
-        missed = {"transcript": transcript, "hospital": name, "reason": reason}
-        fed.coordinator.append("hospital-missed", missed, at=fed.tick())
-    if gone:
-        void = {"transcript": transcript, "reason": f"missing {', '.join(gone)}"}
-        fed.coordinator.append("attempt-void", void, at=fed.tick())
-    return update_digest(total)
-
-
-def _answer(fed: Federation, name: str, spec: RoundSpec) -> tuple[np.ndarray, Json]:
-    party, transcript = fed.hospitals[name], spec.transcript().hex()
-    release = hashlib.sha256(f"{name}/{transcript}".encode()).hexdigest()[:32]
-    _witness(fed, name)
-    engine = engine_of(fed.study, spec, name)
-    reserved = {
-        "release": release,
-        "transcript": transcript,
-        "purpose": spec.purpose.value,
-        "mechanism": engine["mechanism"],
-    }
-    party.append("release-reserved", reserved, at=fed.tick())
-    counted = {
-        Purpose.STATISTICS: statistics_of_hospital,
-        Purpose.EVALUATE: counts_of_hospital,
-    }
-    trains = spec.purpose is Purpose.TRAIN
-    lanes = _update(name, spec) if trains else counted[spec.purpose](fed.study, name)
-    assert fed.directory is not None
-    secrets = PairSecrets.agree(fed.run_keys[name], fed.directory, name)
-    masked, signature = mask(
-        lanes, spec, secrets.round_masks(spec), identity=party.identity, hospital=name
-    )
-    sent = {
-        "release": release,
-        "transcript": transcript,
-        "update_digest": masked.header.update_digest,
-        "engine": engine,
-    }
-    party.append("release-sent", sent, at=fed.tick())
-    _charge(fed, name, engine)
-    return masked.values, {
-        "transcript": transcript,
-        "hospital": name,
-        "header": masked.header.to_json(),
-        "signature": signature.hex(),
-        "bytes": 4 * spec.lanes,
-    }
-
-
-def _charge(fed: Federation, name: str, engine: Json) -> None:
-    done = parse_engine(engine)
-    charged = isinstance(done, Trained | StatisticsEngine)
-    if charged and isinstance(done.released, SampledGaussian):
-        fed.releases.setdefault(name, []).append(done.released)
-
-
-def _update(name: str, spec: RoundSpec) -> Lanes:
-    random = np.random.default_rng(spec.round * 1000 + len(name))
-    return random.integers(-1000, 1000, spec.lanes).astype(np.int32)
 
 
 def _lanes_of(study: Study, purpose: Purpose) -> int:
@@ -327,28 +277,24 @@ def _lanes_of(study: Study, purpose: Purpose) -> int:
 
 
 def _count(fed: Federation, cohort: tuple[str, ...], model: str) -> None:
-    spec = _spec(fed, Purpose.STATISTICS, 0, 1, cohort, model)
-    digest = _attempt(fed, spec, {})
-    sums = np.sum([statistics_of_hospital(fed.study, name) for name in cohort], axis=0)
-    body = {
-        "transcript": spec.transcript().hex(),
-        "sum_digest": digest,
-        "sums": [int(total) for total in sums],
-    }
-    fed.coordinator.append("statistics-closed", body, at=fed.tick())
+    _open_counts(fed, spec_of(fed, Purpose.STATISTICS, 0, 1, cohort, model), "sums")
 
 
 def _evaluate(fed: Federation, cohort: tuple[str, ...], model: str) -> None:
     number = fed.study.rounds.count
-    spec = _spec(fed, Purpose.EVALUATE, number, 1, cohort, model)
-    digest = _attempt(fed, spec, {})
-    counts = np.sum([counts_of_hospital(fed.study, name) for name in cohort], axis=0)
+    _open_counts(fed, spec_of(fed, Purpose.EVALUATE, number, 1, cohort, model), "counts")
+
+
+def _open_counts(fed: Federation, spec: RoundSpec, name: str) -> None:
+    found = logged_attempt(fed, spec, Absences())
+    assert found is not None
     body = {
         "transcript": spec.transcript().hex(),
-        "sum_digest": digest,
-        "counts": [int(count) for count in counts],
+        "sum_digest": found[0],
+        name: found[1].tolist(),
     }
-    fed.coordinator.append("evaluation-closed", body, at=fed.tick())
+    kind = "statistics-closed" if spec.purpose is Purpose.STATISTICS else "evaluation-closed"
+    fed.coordinator.append(kind, body, at=fed.tick())
 
 
 def _close(fed: Federation, cohort: tuple[str, ...], model: str) -> None:
@@ -369,7 +315,7 @@ def end_and_countersign(fed: Federation, cohort: tuple[str, ...]) -> None:
         party = fed.hospitals[name]
         releases = fed.releases.get(name, [])
         epsilon = epsilon_spent(releases, delta=delta) if delta and releases else None
-        _witness(fed, name)
+        witness(fed, name)
         ended = {
             "run": RUN,
             "coordinator_head": head,
@@ -384,7 +330,3 @@ def end_and_countersign(fed: Federation, cohort: tuple[str, ...]) -> None:
         fed.countersignatures[name] = countersign(
             party.identity, study_digest=fed.study.digest, run=RUN, checkpoint=note
         )
-
-
-def _digest_of(what: str, number: int) -> str:
-    return hashlib.sha256(f"{what}/{number}".encode()).hexdigest()

@@ -5,22 +5,25 @@ from enum import StrEnum
 
 from wardround.audit.bodies import (
     AttemptVoid,
-    Body,
     EvaluationClosed,
     HospitalMissed,
+    HospitalVanished,
     ReleaseReserved,
     ReleaseSent,
     RoundClosed,
     RoundOpened,
-    RoundRefused,
     RunJoined,
+    ShareRejected,
     StatisticsClosed,
+    SurvivorsAgreed,
+    SurvivorsSigned,
     UpdateReceived,
     UpdateRejected,
 )
+from wardround.audit.body_fields import Body
 from wardround.audit.evidence import EntryFault, Evidence, Log, Record
 from wardround.errors import WardroundError
-from wardround.masking.round_spec import Purpose, RoundSpec
+from wardround.masking.round_spec import Profile, Purpose, RoundSpec
 from wardround.privacy.engine import Engine, parse_engine
 
 Ending = RoundClosed | EvaluationClosed | StatisticsClosed | AttemptVoid
@@ -36,6 +39,8 @@ class Presence(StrEnum):
     """What became of one hospital in one attempt."""
 
     SENT = "sent"
+    UNSIGNED = "vanished before it signed"
+    UNREVEALED = "vanished before it revealed"
     REJECTED = "rejected"
     MISSED = "missed"
     NOT_ASKED = "not asked"
@@ -51,6 +56,9 @@ class Attempt:
     received: dict[str, Record[UpdateReceived]] = field(default_factory=dict)
     rejected: dict[str, Record[UpdateRejected]] = field(default_factory=dict)
     missed: dict[str, Record[HospitalMissed]] = field(default_factory=dict)
+    vanished: dict[str, Record[HospitalVanished]] = field(default_factory=dict)
+    suspected: list[Record[ShareRejected]] = field(default_factory=list)
+    agreed: Record[SurvivorsAgreed] | None = None
     end: Record[Ending] | None = None
 
     @property
@@ -64,6 +72,13 @@ class Attempt:
         return self.end is not None and not isinstance(self.end.body, AttemptVoid)
 
     @property
+    def survivors(self) -> tuple[str, ...]:
+        """Whose updates are in its sum: the whole cohort with one trip, else those agreed on."""
+        if self.spec.profile is Profile.ONE_TRIP:
+            return self.spec.cohort
+        return self.agreed.body.survivors if self.agreed else ()
+
+    @property
     def trains(self) -> bool:
         """Whether it was for training, not for evaluation or statistics."""
         return self.spec.purpose is Purpose.TRAIN
@@ -73,8 +88,15 @@ class Attempt:
         """What it was for."""
         return self.spec.purpose
 
+    def has_summed(self, hospital: str) -> bool:
+        """Whether its sum was opened with the update of `hospital` in it."""
+        return self.counted and hospital in self.survivors and hospital in self.received
+
     def presence(self, hospital: str) -> Presence:
         """What became of `hospital`; UNKNOWN when it was asked and nothing says what followed."""
+        if hospital in self.vanished:
+            stage = self.vanished[hospital].body.stage
+            return Presence.UNSIGNED if stage == "signed" else Presence.UNREVEALED
         if hospital in self.received:
             return Presence.SENT
         if hospital in self.rejected:
@@ -84,7 +106,7 @@ class Attempt:
         return Presence.UNKNOWN if hospital in self.spec.cohort else Presence.NOT_ASKED
 
     def reason(self, hospital: str) -> str:
-        """Why `hospital` contributed nothing, in the coordinator's words; empty when it did."""
+        """Why no update of `hospital` was added, in the coordinator's words; else empty."""
         lost = self.rejected.get(hospital) or self.missed.get(hospital)
         return lost.body.reason if lost else ""
 
@@ -153,9 +175,19 @@ def releases_of(log: Log, run: str, transcripts: frozenset[str]) -> tuple[Releas
     return tuple(found.values())
 
 
-def refusals_of(log: Log, transcripts: frozenset[str]) -> tuple[Record[RoundRefused], ...]:
-    """The attempts of this run that a hospital refused, from its own log."""
-    return tuple(r for r in log.of(RoundRefused) if r.body.transcript in transcripts)
+def signed_sets(
+    log: Log, run: str, transcripts: frozenset[str]
+) -> tuple[Record[SurvivorsSigned], ...]:
+    """The sets of survivors that a hospital signed in this run, by its own log."""
+    found, here = [], False
+    for record in log.records:
+        if isinstance(record.body, RunJoined):
+            here = record.body.run == run
+        elif isinstance(record.body, SurvivorsSigned) and (
+            here or record.body.transcript in transcripts
+        ):
+            found.append(Record(record.log, record.seq, record.time, record.body))
+    return tuple(found)
 
 
 def _opened(record: Record[RoundOpened]) -> Attempt:
@@ -180,6 +212,12 @@ def _follow(found: dict[str, Attempt], record: Record[Body]) -> None:
         _end(attempt, Record(record.log, record.seq, record.time, body))
     elif isinstance(body, UpdateReceived | UpdateRejected | HospitalMissed):
         _answer(attempt, Record(record.log, record.seq, record.time, body))
+    elif isinstance(body, SurvivorsAgreed):
+        _agree(attempt, Record(record.log, record.seq, record.time, body))
+    elif isinstance(body, HospitalVanished):
+        _vanish(attempt, Record(record.log, record.seq, record.time, body))
+    elif isinstance(body, ShareRejected):
+        _suspect(attempt, Record(record.log, record.seq, record.time, body))
 
 
 def _end(attempt: Attempt, record: Record[Ending]) -> None:
@@ -188,6 +226,30 @@ def _end(attempt: Attempt, record: Record[Ending]) -> None:
     if not isinstance(record.body, (AttemptVoid, _CLOSED_BY[attempt.purpose])):
         raise EntryFault(record.log, record.seq, "not the end of an attempt with this purpose")
     attempt.end = record
+
+
+def _agree(attempt: Attempt, record: Record[SurvivorsAgreed]) -> None:
+    if attempt.agreed is not None:
+        raise EntryFault(record.log, record.seq, "its survivors were agreed on before")
+    if attempt.spec.profile is Profile.ONE_TRIP:
+        raise EntryFault(record.log, record.seq, "with one trip nobody agrees on survivors")
+    attempt.agreed = record
+
+
+def _vanish(attempt: Attempt, record: Record[HospitalVanished]) -> None:
+    name = record.body.hospital
+    if name not in attempt.received:
+        raise EntryFault(record.log, record.seq, f"{name} vanished, and no update of it had come")
+    if name in attempt.vanished:
+        raise EntryFault(record.log, record.seq, f"{name} was recorded as vanished before")
+    attempt.vanished[name] = record
+
+
+def _suspect(attempt: Attempt, record: Record[ShareRejected]) -> None:
+    name = record.body.hospital
+    if name not in attempt.received:
+        raise EntryFault(record.log, record.seq, f"a share of {name}, and no update of it had come")
+    attempt.suspected.append(record)
 
 
 def _answer(

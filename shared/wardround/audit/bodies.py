@@ -1,33 +1,29 @@
 """The bodies of evidence entries as the audit reads them: one strict type per entry type."""
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import Field, ValidationError
 
+from wardround.audit.body_fields import (
+    Bits,
+    Body,
+    Count,
+    Digest,
+    Epsilon,
+    Found,
+    Hex128,
+    Line,
+    Names,
+    Probability,
+    RunId,
+    Share,
+    Word,
+)
 from wardround.canonical import Json
 from wardround.errors import BadInput
 from wardround.evidence.entry import Entry
 from wardround.study.contract import Frozen
 from wardround.study.manifest import HospitalName
-
-Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-RunId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
-Hex128 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{128}$")]
-Line = Annotated[str, StringConstraints(max_length=2000)]
-Word = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9 _.:+-]{0,99}$")]
-Count = Annotated[int, Field(ge=0, le=2**53 - 1)]
-Epsilon = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Probability = Annotated[float, Field(gt=0, lt=1)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Bits = Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{2}){1,12500}$")]
-Found = Literal["PASS", "VIOLATION", "INCONCLUSIVE"]
-
-
-class Body(Frozen):
-    """The body of one entry type; `TYPE` is the entry's `type`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-    TYPE: ClassVar[str]
 
 
 class StudyOpened(Body):
@@ -94,6 +90,33 @@ class HospitalMissed(Body):
     reason: Line
 
 
+class SurvivorsAgreed(Body):
+    """Whose updates are in the sum, and the signatures of those who agreed before it opened."""
+
+    TYPE = "survivors-agreed"
+    transcript: Digest
+    survivors: Names
+    signatures: Annotated[dict[HospitalName, Hex128], Field(max_length=1000)]
+
+
+class HospitalVanished(Body):
+    """A hospital whose update had come did not answer later: where it was last due."""
+
+    TYPE = "hospital-vanished"
+    transcript: Digest
+    hospital: HospitalName
+    stage: Literal["signed", "revealed"]
+
+
+class ShareRejected(Body):
+    """A hospital revealed what is not what it had committed to: a key, or its share of one."""
+
+    TYPE = "share-rejected"
+    transcript: Digest
+    hospital: HospitalName
+    reason: Line
+
+
 class AttemptVoid(Body):
     """The attempt's sum was not opened."""
 
@@ -135,7 +158,7 @@ class RunClosed(Body):
 
     TYPE = "run-closed"
     rounds: Count
-    hospitals_completed: Annotated[tuple[HospitalName, ...], Field(max_length=1000, strict=False)]
+    hospitals_completed: Names
     model: Digest
 
 
@@ -268,6 +291,14 @@ class ReleaseSent(Body):
     engine: Json
 
 
+class SurvivorsSigned(Body):
+    """The hospital wrote down whose updates are in the sum, before its signature left."""
+
+    TYPE = "survivors-signed"
+    transcript: Digest
+    survivors: Names
+
+
 class RoundRefused(Body):
     """The hospital refused one attempt."""
 
@@ -319,6 +350,9 @@ COORDINATOR_TYPES: dict[str, type[Body]] = {
         UpdateReceived,
         UpdateRejected,
         HospitalMissed,
+        SurvivorsAgreed,
+        HospitalVanished,
+        ShareRejected,
         AttemptVoid,
         RoundClosed,
         StatisticsClosed,
@@ -334,6 +368,7 @@ HOSPITAL_TYPES: dict[str, type[Body]] = {
         RunJoined,
         ReleaseReserved,
         ReleaseSent,
+        SurvivorsSigned,
         RoundRefused,
         CheckpointWitnessed,
         EngineAuditRegistered,

@@ -20,10 +20,10 @@ from wardround.audit.verdicts import Failure
 from wardround.errors import WardroundError
 from wardround.evidence.checkpoint import origin_of, verify_checkpoint
 from wardround.evidence.dsse import open_envelope
-from wardround.identity import fingerprint, verify, verify_lasting
+from wardround.identity import fingerprint, verify_lasting
 from wardround.masking.directory import Directory
 from wardround.masking.run_key import SignedRunKey
-from wardround.masking.update import UPDATE_PURPOSE, UpdateHeader
+from wardround.masking.update import UpdateHeader
 from wardround.study.files import read_signed_study
 from wardround.study.manifest import Study
 
@@ -124,10 +124,9 @@ def _check_header(evidence: Evidence, attempt: Attempt, name: str) -> Iterator[F
 
     def check() -> None:
         header = UpdateHeader.from_json(record.body.header)
-        if (header.hospital, header.transcript) != (name, attempt.transcript):
-            raise WardroundError("its header is for another hospital or attempt")
-        signature = bytes.fromhex(record.body.signature)
-        verify(evidence.keys.get(name, b""), UPDATE_PURPOSE, header.signed_bytes(), signature)
+        signature, key = bytes.fromhex(record.body.signature), evidence.keys.get(name, b"")
+        transcript, profile = attempt.transcript, attempt.spec.profile
+        header.check(signature, key, hospital=name, transcript=transcript, profile=profile)
 
     yield from _failed("update-signature", record.log, check, seq=record.seq)
 

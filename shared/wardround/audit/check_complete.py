@@ -8,6 +8,7 @@ from wardround.audit.bodies import (
     HospitalJoined,
     HospitalMissed,
     HospitalRefused,
+    HospitalVanished,
     RunClosed,
     RunJoined,
     StudyOpened,
@@ -53,7 +54,7 @@ def lost_hospitals(evidence: Evidence) -> frozenset[str]:
         body = record.body
         if isinstance(body, HospitalJoined | UpdateReceived):
             last[body.hospital] = True
-        elif isinstance(body, HospitalMissed | UpdateRejected | HospitalRefused):
+        elif isinstance(body, HospitalMissed | HospitalVanished | UpdateRejected | HospitalRefused):
             last[body.hospital] = False
     return frozenset(name for name, present in last.items() if not present)
 
@@ -139,7 +140,8 @@ def _witnessed_by_coordinator(evidence: Evidence, name: str, log: Log) -> Iterat
 
 
 def _ended(evidence: Evidence, name: str, log: Log, bundle: Bundle) -> Iterator[Failure]:
-    if name in lost_hospitals(evidence):
+    signed = bundle.parts.countersignatures.get(name)
+    if signed is None and name in lost_hospitals(evidence):
         return
     end = ending(log, evidence.run)
     if end is None:
@@ -147,7 +149,6 @@ def _ended(evidence: Evidence, name: str, log: Log, bundle: Bundle) -> Iterator[
     elif end.body.coordinator_head not in evidence.coordinator.heads:
         reason = "it ended the run under another history of the coordinator's log"
         yield Failure("history-differs", log.party, end.seq, reason)
-    signed = bundle.parts.countersignatures.get(name)
     if signed is None:
         reason = "it did not countersign the coordinator's log"
         yield Failure("countersignature-missing", log.party, None, reason)

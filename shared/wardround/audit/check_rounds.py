@@ -14,9 +14,11 @@ from wardround.audit.verdicts import Failure
 from wardround.masking.quantise import largest_limit
 from wardround.masking.round_spec import Purpose
 from wardround.protocol.specs import (
+    bits_of,
     evaluation_layout,
     standardises,
     statistics_layout,
+    threshold_in,
     training_scale,
 )
 from wardround.study.manifest import Study
@@ -41,6 +43,8 @@ def _spec_is_the_studys(evidence: Evidence, attempt: Attempt) -> Iterator[Failur
         if record.body.session == spec.session and record.seq < attempt.opened.seq
     }
     scale = training_scale(study, len(spec.cohort), spec.lanes) if attempt.trains else 1.0
+    threshold = threshold_in(study, spec.purpose, len(spec.cohort))
+    bits = bits_of(study, spec.purpose)
     for ok, reason in (
         (spec.study_digest == study.digest, "it is for another study"),
         (spec.run == evidence.run, "it is for another run"),
@@ -48,7 +52,11 @@ def _spec_is_the_studys(evidence: Evidence, attempt: Attempt) -> Iterator[Failur
         (set(spec.cohort) <= members, "its cohort is not within those who joined the session"),
         (len(spec.cohort) >= study.rounds.quorum, "its cohort is below the study's quorum"),
         (spec.minimum >= study.masking.minimum_hospitals, "its minimum is below the study's"),
-        (spec.limit == largest_limit(len(spec.cohort)), "its lane limit is not the study's"),
+        (spec.profile is study.profile_of(spec.purpose), "its profile is not the study's"),
+        (spec.threshold == threshold, "its threshold is not the study's"),
+        (spec.bits == bits, "its lanes are wider or narrower than the study's"),
+        (spec.partition == (spec.cohort,), "its partition is not the cohort alone"),
+        (spec.limit == largest_limit(len(spec.cohort), bits), "its lane limit is not the study's"),
         (spec.scale == scale, "its scale is not the study's"),
         (attempt.trains or spec.lanes == _lanes_due(study, spec.purpose), "its lanes are not"),
         (spec.round <= _last_round(study, spec.purpose), "the study has fewer rounds"),
@@ -78,12 +86,8 @@ def _has_an_end(evidence: Evidence, attempt: Attempt) -> Iterator[Failure]:
         if not resumed:
             yield Failure("attempt-open", opened.log, opened.seq, "this attempt has no end")
         return
-    for name in attempt.spec.cohort:
-        if attempt.counted and attempt.presence(name) is not Presence.SENT:
-            reason = f"a sum was opened without the update of {name}"
-            yield Failure("sum-without-hospital", attempt.end.log, attempt.end.seq, reason)
     absent = any(attempt.presence(name) is not Presence.SENT for name in attempt.spec.cohort)
-    named = attempt.missed or attempt.rejected
+    named = attempt.missed or attempt.rejected or attempt.vanished
     if not attempt.counted and absent and not named:
         reason = "the attempt is void, and nothing says who was missing"
         yield Failure("absence-unnamed", attempt.end.log, attempt.end.seq, reason)
@@ -160,7 +164,7 @@ def _end_agrees(evidence: Evidence, attempts: tuple[Attempt, ...]) -> Iterator[F
     if closed.body.rounds != rounds:
         reason = f"it says {closed.body.rounds} rounds, {rounds} were closed"
         yield Failure("end-differs", closed.log, closed.seq, reason)
-    there = set.intersection(*(set(a.spec.cohort) for a in counted)) if counted else set()
+    there = set.intersection(*(set(a.survivors) for a in counted)) if counted else set()
     for name in sorted(there ^ set(closed.body.hospitals_completed)):
         said, was = ("does not say", "was") if name in there else ("says", "was not")
         reason = f"it {said} that {name} completed the run, and {name} {was} in every sum"

@@ -9,12 +9,12 @@ from collections.abc import Iterator, Mapping
 
 from wardround.audit.attempts import Release
 from wardround.audit.bodies import (
-    Body,
     EngineAudited,
     EngineAuditRegistered,
     NoiseMeasured,
     RunJoined,
 )
+from wardround.audit.body_fields import Body
 from wardround.audit.evidence import Evidence, Log, Record
 from wardround.audit.verdicts import Failure
 from wardround.errors import BadInput

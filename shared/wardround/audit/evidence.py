@@ -8,13 +8,13 @@ from typing import Generic, TypeVar
 from wardround.audit.bodies import (
     COORDINATOR_TYPES,
     HOSPITAL_TYPES,
-    Body,
     RunEnded,
     RunJoined,
     StudyApproved,
     StudyOpened,
     read_body,
 )
+from wardround.audit.body_fields import Body
 from wardround.errors import BadInput
 from wardround.evidence.entry import FIRST_PREVIOUS, Entry, entry_digest
 from wardround.evidence.merkle import root

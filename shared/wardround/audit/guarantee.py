@@ -185,6 +185,7 @@ def guarantee_of(
         unit_in_words=words.unit_in_words(study, kind),
         mechanism=study.privacy.mechanism.value,
         mechanism_in_words=words.mechanism_in_words(study),
+        masking_in_words=words.masking_in_words(study),
         accountant=accountant,
         epsilon=epsilon,
         delta=worst.delta if worst else not_available("no guarantee, so no delta"),

@@ -2,6 +2,7 @@
 
 from wardround.audit.evidence import Evidence
 from wardround.audit.report_model import Figure, GuaranteeClass
+from wardround.masking.round_spec import Profile
 from wardround.study import manifest
 from wardround.study.manifest import Study
 
@@ -90,6 +91,21 @@ def mechanism_in_words(study: Study) -> str:
     return (
         "each hospital samples patients at random, clips each patient's influence, adds Gaussian "
         "noise to its own update and masks it: nobody has to be trusted"
+    )
+
+
+def masking_in_words(study: Study) -> str:
+    """What masks hide from whom, and when a sum opens."""
+    if study.masking.profile is Profile.ONE_TRIP:
+        return (
+            "updates are masked between every two hospitals, and a sum opens only with every "
+            "hospital that was asked; evaluation counts are masked by each one besides"
+        )
+    return (
+        "updates and counts are masked twice, between every two hospitals and by each one: a sum "
+        "opens only when more than two thirds of the hospitals asked signed whose updates are in "
+        "it, and nobody sees a single update unless a third of them or more work with the "
+        "coordinator"
     )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from wardround.audit.attempts import Attempt, Release
-from wardround.audit.bodies import Body
+from wardround.audit.body_fields import Body
 from wardround.audit.evidence import Evidence, Record
 from wardround.audit.report_model import EvaluationFacts, Guarantee, Origin, Status
 from wardround.privacy.engine import Trained

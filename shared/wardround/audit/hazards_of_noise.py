@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from wardround.audit.bodies import Body
+from wardround.audit.body_fields import Body
+from wardround.audit.check_survivors import second_looks, signed_by_hospital
 from wardround.audit.empirical import audits_of, noise_of
 from wardround.audit.evidence import Record, ending
 from wardround.audit.hazard_case import ACCOUNTS_AGREE, Case, Finding, sent
@@ -192,19 +193,16 @@ def shares_add_up(case: Case) -> Finding:
 
 def no_second_look(case: Case) -> Finding:
     """Whether a round without noise was answered twice."""
-    if case.has_noise:
+    study = case.evidence.study
+    signed = signed_by_hospital(case.evidence, case.attempts)
+    twice = [attempt.opened for attempt, _ in second_looks(study, case.attempts, signed)]
+    if twice:
+        text = "A round without noise was tried again after its sum may have been opened."
+        return Finding(Status.FAIL, Origin.LOGGED, text, tuple(twice))
+    if case.has_noise and study.evaluation.counts != "exact":
         text = "Repeated attempts draw fresh noise and are charged: their difference hides nothing."
         return Finding(Status.PASS, Origin.LOGGED, text)
-    seen: dict[tuple[str, int], int] = {}
-    for attempt in case.attempts:
-        answered = bool(attempt.received)
-        key = (attempt.spec.purpose.value, attempt.spec.round)
-        seen[key] = seen.get(key, 0) + answered
-    twice = sorted(key for key, count in seen.items() if count > 1)
-    if twice:
-        text = "A round without noise was answered twice: two sums may open one hospital's update."
-        return Finding(Status.FAIL, Origin.LOGGED, text)
-    text = "No round was answered twice, so that no difference of two sums opens an update."
+    text = "Of no round without noise two sums were opened: no difference opens an update."
     return Finding(Status.PASS, Origin.LOGGED, text)
 
 

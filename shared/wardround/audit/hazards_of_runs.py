@@ -19,17 +19,17 @@ def sums_are_of_many(case: Case) -> Finding:
     """The cohorts of the sums that were opened."""
     opened = [attempt for attempt in case.attempts if attempt.counted]
     due = case.evidence.study.masking.minimum_hospitals
-    below = [a for a in opened if len(a.spec.cohort) < due]
+    below = [a for a in opened if len(a.survivors) < due]
     if below:
         text = f"{len(below)} sums were of fewer hospitals than the {due} that the study demands."
         return Finding(Status.FAIL, Origin.LOGGED, text, tuple(a.opened for a in below))
-    small = [a for a in opened if len(a.spec.cohort) < _SAFE_COHORT]
+    small = [a for a in opened if len(a.survivors) < _SAFE_COHORT]
     if small:
         text = f"{len(small)} sums were of two hospitals: each can subtract its own part."
         return Finding(Status.REMARK, Origin.LOGGED, text, tuple(a.opened for a in small))
     if not opened:
         return Finding(Status.PASS, Origin.LOGGED, "No sum was opened.")
-    least = min(len(a.spec.cohort) for a in opened)
+    least = min(len(a.survivors) for a in opened)
     return Finding(Status.PASS, Origin.LOGGED, f"Every sum was of at least {least} hospitals.")
 
 

@@ -38,8 +38,16 @@ QUESTIONS = {
     "complete": "every round on both sides",
     "recomputed": "every number comes out again",
 }
-_MARKS = {"sent": "", "missed": "✕", "rejected": "!", "not asked": "", "unknown": "·"}
 _DASH = "\N{EN DASH}"
+_MARKS = {
+    "sent": "",
+    "vanished before it signed": _DASH,
+    "vanished before it revealed": _DASH,
+    "missed": "✕",
+    "rejected": "!",
+    "not asked": "",
+    "unknown": "·",
+}
 LETTERS = {
     Origin.RECOMPUTED: "R",
     Origin.LOGGED: "L",
@@ -81,6 +89,11 @@ def facts(report: Json, verdicts: Verdicts | None, *, lang: str = "en") -> dict[
         "columns": [
             _column(index, each, checked, t) for index, each in enumerate(attempts(checked))
         ],
+        "vanished": any(
+            word.startswith("vanished")
+            for each in attempts(checked)
+            for word in each.presence.values()
+        ),
         "few_columns": len(checked.participation.attempts) <= _FEW_COLUMNS,
         "most_columns": _MOST_CONTRACT_COLUMNS,
         "span": lambda column: _span(column, t),

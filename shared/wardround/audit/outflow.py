@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from wardround.audit.attempts import Attempt, Release
 from wardround.audit.evidence import Evidence
 from wardround.audit.report_model import Figure, Outflow, logged, not_available, recomputed
-from wardround.masking.round_spec import Purpose
+from wardround.masking.round_spec import Profile, Purpose
 from wardround.study.manifest import Mechanism, Study
 
 _MEGABYTE = 1e6
@@ -28,7 +28,7 @@ def not_protected(study: Study, *, without_noise: bool, attacked: bool = False) 
     `attacked` is whether a log tells how attacks on this run's model went.
     """
     lines = [
-        "That a hospital takes part, and in which rounds: the logs show it.",
+        "That a hospital takes part, in which rounds, and when it dropped out: the logs show it.",
         "Timing: when a hospital answered, and how long it took.",
         "The model's architecture and every setting of the study: they are public.",
         "The trained model itself, for whoever holds it: what it learnt about groups is its aim.",
@@ -48,6 +48,8 @@ def not_protected(study: Study, *, without_noise: bool, attacked: bool = False) 
             "Verdicts of attack tests, at hospitals that ask for them: exact, one hospital's "
             "patients. No epsilon covers them.",
         )
+    if study.privacy.mechanism is not Mechanism.LOCAL:
+        lines.insert(0, _against_many(study))
     if study.privacy.unit == "record":
         lines.insert(0, "A patient with several records: epsilon counts one record only.")
     if without_noise:
@@ -57,6 +59,19 @@ def not_protected(study: Study, *, without_noise: bool, attacked: bool = False) 
             "who was in the data and what the records said.",
         )
     return tuple(lines)
+
+
+def _against_many(study: Study) -> str:
+    """What masks do not hide, where no hospital's own noise stands behind them."""
+    if study.masking.profile is Profile.ONE_TRIP:
+        return (
+            "One hospital's update, where the coordinator and all other hospitals that were asked "
+            "pool what they know: they subtract their own."
+        )
+    return (
+        "One hospital's update, where the coordinator and a third of the hospitals asked or more "
+        "pool what they know: masks hold against fewer."
+    )
 
 
 def _line(

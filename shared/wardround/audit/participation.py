@@ -11,6 +11,7 @@ from wardround.audit.bodies import (
     HospitalMissed,
     HospitalRefused,
     RunClosed,
+    ShareRejected,
     UpdateReceived,
     UpdateRejected,
 )
@@ -21,6 +22,7 @@ from wardround.audit.report_model import (
     Incident,
     Participation,
     Place,
+    Suspicion,
     recomputed,
 )
 from wardround.masking.round_spec import Purpose
@@ -45,6 +47,7 @@ def participation_of(evidence: Evidence, attempts: tuple[Attempt, ...]) -> Parti
         planned=planned,
         completed=completed,
         absent=absent,
+        suspected=tuple(_suspected(attempts)),
         rounds_closed=recomputed(closed, f"of {evidence.study.rounds.count} planned"),
         attempts=tuple(_facts(attempt, planned) for attempt in attempts),
     )
@@ -56,12 +59,12 @@ def completed_hospitals(evidence: Evidence, attempts: tuple[Attempt, ...]) -> tu
     return tuple(
         name
         for name in evidence.study.names()
-        if opened and all(attempt.presence(name) is Presence.SENT for attempt in opened)
+        if opened and all(attempt.has_summed(name) for attempt in opened)
     )
 
 
 def incidents_of(evidence: Evidence, attempts: Iterable[Attempt]) -> tuple[Incident, ...]:
-    """Section D: refusals, rejected updates and void attempts, in the order of the log."""
+    """Section D: refusals, rejected updates and shares, void attempts, in the log's order."""
     names = {attempt.transcript: _label(attempt) for attempt in attempts}
     found = []
     for record in evidence.coordinator.records:
@@ -72,6 +75,9 @@ def incidents_of(evidence: Evidence, attempts: Iterable[Attempt]) -> tuple[Incid
             )
         elif isinstance(body, UpdateRejected):
             what = f"update rejected in {names[body.transcript]}"
+            found.append(Incident(what=what, party=body.hospital, reason=body.reason, place=place))
+        elif isinstance(body, ShareRejected):
+            what = f"share rejected in {names[body.transcript]}"
             found.append(Incident(what=what, party=body.hospital, reason=body.reason, place=place))
         elif isinstance(body, AttemptVoid):
             what = f"{names[body.transcript]} void"
@@ -122,12 +128,27 @@ def _absences(name: str, attempts: tuple[Attempt, ...]) -> Iterator[Absent]:
     quiet = {Presence.MISSED, Presence.REJECTED, Presence.NOT_ASKED}
     stretch: list[Attempt] = []
     for attempt in (*attempts, None):
+        if attempt is not None and name in attempt.vanished:
+            yield Absent(hospital=name, since=_label(attempt), reason=_vanished(attempt, name))
         if attempt is not None and attempt.presence(name) in quiet:
             stretch.append(attempt)
             continue
         if stretch:
             yield _stretch(name, stretch)
         stretch = []
+
+
+def _vanished(attempt: Attempt, name: str) -> str:
+    reason = attempt.presence(name).value
+    return f"{reason}; its update is in the sum" if attempt.has_summed(name) else reason
+
+
+def _suspected(attempts: Iterable[Attempt]) -> Iterator[Suspicion]:
+    """Who revealed what did not fit. A share is the word of two: who dealt it and who held it."""
+    for attempt in attempts:
+        for record in attempt.suspected:
+            name, reason = record.body.hospital, record.body.reason
+            yield Suspicion(hospital=name, since=_label(attempt), reason=reason)
 
 
 def _stretch(name: str, attempts: list[Attempt]) -> Absent:
@@ -164,6 +185,9 @@ def _facts(attempt: Attempt, planned: tuple[str, ...]) -> AttemptFacts:
             "purpose": attempt.spec.purpose.value,
             "outcome": outcome_of(attempt),
             "reason": _void_reason(attempt),
+            "profile": attempt.spec.profile.value,
+            "threshold": attempt.spec.threshold,
+            "in_sum": [name for name in planned if attempt.has_summed(name)],
             "presence": {name: attempt.presence(name).value for name in planned},
             "place": Place(log=attempt.opened.log, seq=attempt.opened.seq),
         }

@@ -25,7 +25,9 @@ from wardround.evidence.merkle import leaf_hash
 
 REDACTED = ".redacted.jsonl"
 # What a reader needs to see that both sides tell one story; all else of a hospital is its own.
-_SHOWN_OF_HOSPITALS = frozenset({"run-joined", "release-sent", "checkpoint-witnessed"})
+_SHOWN_OF_HOSPITALS = frozenset(
+    {"run-joined", "release-sent", "survivors-signed", "checkpoint-witnessed"}
+)
 # A refusal tells a hospital's budget.
 _HIDDEN_OF_COORDINATOR = frozenset({"hospital-refused"})
 

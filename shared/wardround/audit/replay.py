@@ -1,11 +1,13 @@
 """The aggregate, replayed: masked uploads add up to the logged sums, and these move the model.
 
-Nothing secret is needed for it: masks cancel in the sum. Bundles hold uploads only where the
-coordinator kept them; without them nothing is replayed, and the verifier says so.
+Masks between two survivors cancel in the sum; the others go by the keys that were revealed, which
+the bundle holds beside the uploads. Bundles hold uploads only where the coordinator kept them;
+without them nothing is replayed, and the verifier says so.
 """
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from hashlib import sha256
 
 import numpy as np
 import numpy.typing as npt
@@ -13,16 +15,20 @@ import numpy.typing as npt
 from wardround.audit.attempts import Attempt
 from wardround.audit.bodies import AttemptVoid, RoundClosed, StatisticsClosed
 from wardround.audit.evidence import Evidence
-from wardround.audit.uploads import FIRST_MODEL, upload_member
+from wardround.audit.uploads import FIRST_MODEL, KEYS_OF, UnmaskKeys, upload_member
 from wardround.audit.verdicts import Failure
-from wardround.masking.keystream import MaskedLanes
-from wardround.masking.quantise import LANE, dequantise
+from wardround.errors import BadInput, ProtocolViolation
+from wardround.masking.commitments import self_commitment, self_mask_key
+from wardround.masking.keystream import MaskedLanes, apply_keystreams
+from wardround.masking.packing import packed_size, sign_extended, unpack_add
+from wardround.masking.quantise import Lanes, dequantise
+from wardround.masking.round_spec import Profile
 from wardround.masking.update import update_digest
 from wardround.optimisers import OptimiserState, step
 from wardround.protocol.specs import model_digest, standardises, statistics_layout
 from wardround.statistics.released import ReleasedStatistics
 
-_WORD, _FLOAT = np.dtype("<u4"), np.dtype("<f4")
+_FLOAT = np.dtype("<f4")
 
 Model = npt.NDArray[np.float32]
 
@@ -32,7 +38,7 @@ class Replay:
     """What a bundle's uploads showed: failures, and how much could be computed again."""
 
     rounds_due: int
-    sums: dict[str, MaskedLanes] = field(default_factory=dict)
+    sums: dict[str, Lanes] = field(default_factory=dict)
     rounds: int = 0
     failures: list[Failure] = field(default_factory=list)
 
@@ -55,38 +61,111 @@ def replay(
     for name, content in uploads.items():
         attempt = opened.get(name)
         if attempt is not None:
-            found.failures += _added_up(found, attempt, content)
-        elif name != FIRST_MODEL:
+            found.failures += _added_up(found, attempt, content, uploads.get(name + KEYS_OF))
+        elif name != FIRST_MODEL and not _is_key_of_a_sum(name, opened, uploads):
             reason = "no attempt whose sum was opened has this transcript"
             found.failures.append(Failure("upload-unknown", upload_member(name), None, reason))
     found.failures += _stepped(found, evidence, attempts, uploads.get(FIRST_MODEL))
     return found
 
 
-def _added_up(found: Replay, attempt: Attempt, content: bytes) -> Iterator[Failure]:
-    spec, end, total = attempt.spec, attempt.end, np.zeros(attempt.spec.lanes, dtype=np.uint32)
-    member = upload_member(attempt.transcript)
-    due = len(spec.cohort) * spec.lanes * _WORD.itemsize
-    if len(content) != due:
-        reason = f"{len(content)} bytes, {len(spec.cohort)} hospitals' vectors are {due}"
-        yield Failure("upload-malformed", member, None, reason)
-        return
-    vectors = np.frombuffer(content, _WORD).astype(np.uint32).reshape(len(spec.cohort), -1)
-    for name, values in zip(spec.cohort, vectors, strict=True):
-        record = attempt.received.get(name)
-        if record is None or record.body.header.get("update_digest") != update_digest(values):
-            log, seq = (record.log, record.seq) if record else (member, None)
-            reason = f"the upload of {name} in the bundle is not the one that was received"
-            yield Failure("upload-differs", log, seq, reason)
-            return
-        np.add(total, values, out=total)
+def _is_key_of_a_sum(
+    name: str, opened: Mapping[str, Attempt], uploads: Mapping[str, bytes]
+) -> bool:
+    """Whether these are the keys of vectors that are there too."""
+    of = name.removesuffix(KEYS_OF)
+    return of != name and of in opened and of in uploads
+
+
+def _added_up(
+    found: Replay, attempt: Attempt, content: bytes, keys: bytes | None
+) -> Iterator[Failure]:
+    end = attempt.end
     if end is None or isinstance(end.body, AttemptVoid):
         return
-    if update_digest(total) != end.body.sum_digest:
+    try:
+        total = _total_of(attempt, content)
+        signed = _unmasked(attempt, total, keys)
+    except _Differs as fault:
+        yield fault.failure
+        return
+    if update_digest(signed) != end.body.sum_digest:
         reason = "the masked uploads add up to another sum than the one that was logged"
         yield Failure("sum-differs", end.log, end.seq, reason)
         return
-    found.sums[attempt.transcript] = total
+    found.sums[attempt.transcript] = signed
+
+
+def _total_of(attempt: Attempt, content: bytes) -> MaskedLanes:
+    """The survivors' vectors, each the one that its hospital signed, added up under their masks."""
+    spec, survivors = attempt.spec, attempt.survivors
+    total = np.zeros(spec.lanes, dtype=np.uint32)
+    member, size = upload_member(attempt.transcript), packed_size(spec.lanes, spec.bits)
+    if len(content) != len(survivors) * size:
+        due = len(survivors) * size
+        reason = f"{len(content)} bytes, the vectors of {len(survivors)} hospitals are {due}"
+        raise _Differs("upload-malformed", member, None, reason)
+    for at, name in enumerate(survivors):
+        packed = memoryview(content)[at * size : (at + 1) * size]
+        record = attempt.received.get(name)
+        came = sha256(packed).hexdigest()
+        if record is None or record.body.header.get("update_digest") != came:
+            log, seq = (record.log, record.seq) if record else (member, None)
+            reason = f"the upload of {name} in the bundle is not the one that was received"
+            raise _Differs("upload-differs", log, seq, reason)
+        try:
+            unpack_add(total, (packed,), spec.bits)
+        except ProtocolViolation as error:
+            raise _Differs("upload-malformed", member, None, str(error)) from error
+    return total
+
+
+def _unmasked(attempt: Attempt, total: MaskedLanes, content: bytes | None) -> Lanes:
+    """The signed sum, once survivors' own masks and those shared with the dropped are off."""
+    spec = attempt.spec
+    if spec.profile is Profile.DOUBLE_MASK:
+        add, subtract = _keys_of(attempt, content)
+        apply_keystreams(total, add=add, subtract=subtract)
+    elif content is not None:
+        member = upload_member(attempt.transcript + KEYS_OF)
+        raise _Differs("upload-unknown", member, None, "with one trip no key unmasks a sum")
+    return sign_extended(total, spec.bits)
+
+
+def _keys_of(attempt: Attempt, content: bytes | None) -> tuple[list[bytes], list[bytes]]:
+    """The keystream keys to add and to subtract, of exactly the masks that are in the sum."""
+    member = upload_member(attempt.transcript + KEYS_OF)
+    if content is None:
+        raise _Differs("upload-malformed", member, None, "the keys of this sum are not there")
+    try:
+        keys = UnmaskKeys.from_bytes(content)
+    except BadInput as error:
+        raise _Differs("upload-malformed", member, None, str(error)) from error
+    inside, transcript = attempt.survivors, bytes.fromhex(attempt.transcript)
+    dropped = [name for name in attempt.spec.cohort if name not in inside]
+    pairs = {(u, d): "|".join(sorted((u, d))) for u in inside for d in dropped}
+    if keys.self_keys.keys() != set(inside) or keys.pair_keys.keys() != set(pairs.values()):
+        reason = "its keys are not those of the survivors, and of each with every dropped hospital"
+        raise _Differs("upload-malformed", member, None, reason)
+    subtract = []
+    for name in inside:
+        key, header = bytes.fromhex(keys.self_keys[name]), attempt.received[name].body.header
+        if self_commitment(transcript, key) != header.get("self_commitment"):
+            reason = f"the mask key of {name} is not the one that it had committed to"
+            raise _Differs("mask-key-differs", member, None, reason)
+        subtract.append(self_mask_key(transcript, key))
+    # Of a pair the smaller name had added its mask, the greater one had subtracted it.
+    add = [bytes.fromhex(keys.pair_keys[at]) for (u, d), at in pairs.items() if u > d]
+    subtract += [bytes.fromhex(keys.pair_keys[at]) for (u, d), at in pairs.items() if u < d]
+    return add, subtract
+
+
+class _Differs(Exception):
+    """Carries a finding up to where the attempt is given up."""
+
+    def __init__(self, code: str, log: str, seq: int | None, reason: str) -> None:
+        super().__init__(reason)
+        self.failure = Failure(code, log, seq, reason)
 
 
 def _stepped(
@@ -120,9 +199,9 @@ def _stepped(
         found.rounds += 1
 
 
-def _mean(total: MaskedLanes, attempt: Attempt) -> Model:
-    summed = dequantise(total.view(LANE), scale=attempt.spec.scale)
-    return (summed / len(attempt.spec.cohort)).astype(np.float32)
+def _mean(total: Lanes, attempt: Attempt) -> Model:
+    summed = dequantise(total, scale=attempt.spec.scale)
+    return (summed / len(attempt.survivors)).astype(np.float32)
 
 
 def _scale(evidence: Evidence, attempts: tuple[Attempt, ...]) -> ReleasedStatistics | None:
@@ -131,6 +210,6 @@ def _scale(evidence: Evidence, attempts: tuple[Attempt, ...]) -> ReleasedStatist
         return None
     for attempt in reversed(attempts):
         if attempt.end is not None and isinstance(attempt.end.body, StatisticsClosed):
-            value = {"hospitals": len(attempt.spec.cohort), "sums": list(attempt.end.body.sums)}
+            value = {"hospitals": len(attempt.survivors), "sums": list(attempt.end.body.sums)}
             return ReleasedStatistics.from_json(value, statistics_layout(evidence.study))
     return None

@@ -16,6 +16,12 @@ from wardround.audit.report_figure import (
     not_available,
     recomputed,
 )
+from wardround.audit.report_participation import (
+    Absent,
+    AttemptFacts,
+    Participation,
+    Suspicion,
+)
 from wardround.canonical import Json, canonical_bytes
 from wardround.study.contract import Frozen
 
@@ -47,6 +53,7 @@ __all__ = [
     "StatisticsFacts",
     "Status",
     "StudyFacts",
+    "Suspicion",
     "Text",
     "declared",
     "logged",
@@ -174,6 +181,7 @@ class Guarantee(Frozen):
     relation: Literal["add/remove"] = "add/remove"
     mechanism: str
     mechanism_in_words: Text
+    masking_in_words: Text
     accountant: Text
     epsilon: Figure
     delta: Figure
@@ -254,38 +262,6 @@ class Outflow(Frozen):
     megabytes: Figure
     not_added: Figure
     form: Text
-
-
-class AttemptFacts(Frozen):
-    """One attempt of one round: who took part, and how it ended."""
-
-    round: int
-    attempt: int
-    purpose: Literal["statistics", "train", "evaluate"]
-    outcome: Literal["closed", "void", "interrupted"]
-    reason: Text
-    presence: dict[str, str]
-    place: Place
-
-
-class Absent(Frozen):
-    """A hospital that did not contribute to an attempt or to the run, and why."""
-
-    hospital: str
-    since: Text
-    reason: Text
-
-
-class Participation(Frozen):
-    """Who was planned, who took part, who was missing."""
-
-    verdict: Literal["everybody", "somebody was missing", "stopped early"]
-    headline: Text
-    planned: tuple[str, ...]
-    completed: tuple[str, ...]
-    absent: tuple[Absent, ...]
-    rounds_closed: Figure
-    attempts: tuple[AttemptFacts, ...]
 
 
 class EvaluationFacts(Frozen):

@@ -36,7 +36,7 @@ def evaluation_of(
         counts=plan.counts,
         threshold=plan.threshold,
         registered=plan.registered.isoformat(),
-        hospitals=last.spec.cohort if last else (),
+        hospitals=last.survivors if last else (),
         place=Place(log=closed.log, seq=closed.seq) if closed else None,
         metrics=_metrics(evidence.study, last, closed, releases) if last and closed else None,
     )
@@ -63,7 +63,7 @@ def _metrics(
     noise = 0.0
     if study.evaluation.counts == "noised":
         noise = math.sqrt(
-            sum(_variance(study, attempt, releases.get(name)) for name in attempt.spec.cohort)
+            sum(_variance(study, attempt, releases.get(name)) for name in attempt.survivors)
         )
     counts = counts_of(study, closed.body.counts)
     return evaluate_counts(

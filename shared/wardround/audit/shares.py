@@ -18,14 +18,15 @@ def share_faults(
 ) -> Iterator[str]:
     """Why the shares of one attempt's noise are less than `engine` makes them.
 
-    The whole cohort is in a sum that opens, so all but the study's colluders have honest shares
-    in it; how far one unit moves a vector of lanes follows from the study and the spec alone.
+    A sum opens with at least a threshold of its cohort, so that many but the study's colluders
+    have honest shares in it; how far one unit moves a vector of lanes follows from the study and
+    the spec alone.
     """
     due = _share_due(study, spec, engine)
     if engine.honest > due.honest:
         yield (
-            f"its noise counts on {engine.honest} honest hospitals, a cohort of "
-            f"{len(spec.cohort)} with {study.privacy.colluders} colluders has {due.honest}"
+            f"its noise counts on {engine.honest} honest hospitals, {spec.threshold} of a cohort "
+            f"of {len(spec.cohort)} with {study.privacy.colluders} colluders have {due.honest}"
         )
     if engine.sensitivity_lanes < due.sensitivity_lanes * (1.0 - SENSITIVITY_TOLERANCE):
         yield (

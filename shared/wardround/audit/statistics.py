@@ -16,7 +16,13 @@ from wardround.audit.report_model import (
     not_available,
     recomputed,
 )
-from wardround.protocol.specs import standardises, statistics_layout, statistics_noise_lanes
+from wardround.protocol.specs import (
+    standardises,
+    statistics_layout,
+    statistics_noise_lanes,
+    statistics_share_of,
+)
+from wardround.statistics.noise import deviation_of_sum
 from wardround.statistics.released import ReleasedStatistics
 from wardround.statistics.scaling import standardisations
 from wardround.study.manifest import Study
@@ -41,9 +47,9 @@ def statistics_of(
         standardise=standardises(study),
         epsilon=_epsilon(study, charges),
         epsilon_ceiling=declared(plan.epsilon if plan else None, "the study's, for statistics"),
-        hospitals=last.spec.cohort if last else (),
+        hospitals=last.survivors if last else (),
         place=Place(log=last.end.log, seq=last.end.seq) if last and last.end else None,
-        estimates=_estimates(study, released) if released else None,
+        estimates=_estimates(study, last, released) if last and released else None,
         scales=_scales(study, released) if released and standardises(study) else (),
     )
 
@@ -51,7 +57,7 @@ def statistics_of(
 def _released(study: Study, attempt: Attempt) -> ReleasedStatistics | None:
     if attempt.end is None or not isinstance(attempt.end.body, StatisticsClosed):
         return None
-    value = {"hospitals": len(attempt.spec.cohort), "sums": list(attempt.end.body.sums)}
+    value = {"hospitals": len(attempt.survivors), "sums": list(attempt.end.body.sums)}
     return ReleasedStatistics.from_json(value, statistics_layout(study))
 
 
@@ -65,8 +71,10 @@ def _epsilon(study: Study, charges: Mapping[str, Charge]) -> Figure:
     return recomputed(rounded_up(worst), "of all statistics attempts, before training is added")
 
 
-def _estimates(study: Study, released: ReleasedStatistics) -> dict[str, Any]:
-    found = released.estimates(statistics_noise_lanes(study, released)).to_json()
+def _estimates(study: Study, attempt: Attempt, released: ReleasedStatistics) -> dict[str, Any]:
+    # Each share is made for the cohort that was asked; in the sum are those of its survivors.
+    share = statistics_share_of(study, len(attempt.spec.cohort))
+    found = released.estimates(deviation_of_sum(share, len(attempt.survivors))).to_json()
     rounded: dict[str, Any] = _rounded(found)
     return rounded
 

@@ -26,6 +26,7 @@ _SENTENCES: Final = frozenset(
         "scope",
         "unit_in_words",
         "mechanism_in_words",
+        "masking_in_words",
         "odds_in_words",
         "found_in_words",
         "form",
