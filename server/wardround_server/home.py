@@ -25,13 +25,15 @@ class CoordinatorSettings(Frozen):
     """coordinator.toml: where the gateway listens, and the address that hospitals use.
 
     `keep_uploads_bytes` is how much of the masked updates goes into a run's bundle, so that others
-    can add them up again: 0 keeps none.
+    can add them up again: 0 keeps none. `join_grace_s` is how long a study whose quorum has joined
+    waits for hospitals that are not connected; they can return in a later round.
     """
 
     listen: str = "127.0.0.1"
     port: Annotated[int, Field(ge=1, le=65535)]
     address: str
     keep_uploads_bytes: Annotated[int, Field(ge=0, le=128 << 20)] = 0
+    join_grace_s: Annotated[float, Field(ge=0, le=86_400)] = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,7 @@ class CoordinatorHome:
         text = (
             f'listen = "{settings.listen}"\nport = {settings.port}\n'
             f'address = "{settings.address}"  # as the hospitals reach it\n'
+            f"join_grace_s = {settings.join_grace_s}  # a quorum's wait for the unconnected\n"
         )
         write_durably(path, text.encode())
         return cls(directory)

@@ -164,7 +164,8 @@ class StudyLoop:
             manifest = parse_canonical(signed, what="study.json", limit_bytes=STUDY_LIMIT_BYTES)
             uploads = self._uploads(study)
             checkpoint = self.folder.path / "checkpoint"
-            run = Run(study, record, grid, manifest, keys, checkpoint, uploads)
+            grace_s = self.home.settings().join_grace_s
+            run = Run(study, record, grid, manifest, keys, checkpoint, uploads, grace_s)
             model, session = run.train_and_evaluate()
             completed = record.closed(study.rounds.count, model_digest(model, run.scale))
             record.show(state="closing")

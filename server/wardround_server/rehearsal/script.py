@@ -106,7 +106,10 @@ class Stage:
 
     def _start_coordinator(self) -> CoordinatorHome:
         port = _free_port()
-        settings = CoordinatorSettings(port=port, address=f"127.0.0.1:{port}")
+        # All start at once: nobody begins without those whose process still loads.
+        settings = CoordinatorSettings(
+            port=port, address=f"127.0.0.1:{port}", join_grace_s=_START_TIMEOUT_S
+        )
         home = CoordinatorHome.create(self.rehearsal.coordinator, settings)
         self.processes.start(
             "coordinator", "coordinator", "serve", str(self.rehearsal.coordinator), "--once"

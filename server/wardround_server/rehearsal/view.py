@@ -48,6 +48,12 @@ class Snapshot:
             return self.rounds
         return int(self.coordinator.get("round", 0))
 
+    @property
+    def missing(self) -> str:
+        """Who does not take part now, and why; empty when everybody does."""
+        found = self.coordinator.get("missing") or {}
+        return ", ".join(f"{name} ({why})" for name, why in found.items())
+
     def left_s(self) -> float | None:
         """Seconds left, from the pace so far; None before the first round has ended."""
         if not self.round or self.round >= self.rounds:
@@ -121,8 +127,9 @@ class PlainView:
     def show(self, snapshot: Snapshot) -> None:
         """Print a line when something has moved, at most every two seconds."""
         state = snapshot.coordinator.get("state", "starting")
-        key = (state, snapshot.round)
-        if key == self._last or (time.monotonic() < self._next and state == "train"):
+        key = (state, snapshot.round, snapshot.missing)
+        news = key[2:] != self._last[2:]
+        if key == self._last or (time.monotonic() < self._next and state == "train" and not news):
             return
         self._last, self._next = key, time.monotonic() + _PLAIN_EVERY_S
         parts = [f"{state}: round {snapshot.round}/{snapshot.rounds}"]
@@ -130,6 +137,8 @@ class PlainView:
         left = snapshot.left_s()
         if left is not None:
             parts.append(f"{left:.0f} s left")
+        if snapshot.missing:
+            parts.append(f"missing: {snapshot.missing}")
         self.console.print("  ".join(parts), highlight=False)
 
 
@@ -157,6 +166,8 @@ def render(snapshot: Snapshot) -> Group:
     )
     if left is not None:
         text += f", about {left:.0f} s left"
+    if snapshot.missing:
+        text += f"\n  missing: {snapshot.missing}"
     return Group(table, bar, Text(text))
 
 

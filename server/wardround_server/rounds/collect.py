@@ -1,39 +1,41 @@
-"""One attempt: ask the cohort, add every masked update as it comes, open the sum or void it."""
+"""One attempt from the question to the opened sum, or to nothing: a void attempt opens nothing."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
-
-from wardround.errors import BadInput, ProtocolViolation
-from wardround.masking.accumulator import Accumulator
+from wardround.errors import ProtocolViolation, QuorumMissed
+from wardround.masking.coordinator_round import CoordinatorRound
 from wardround.masking.quantise import Lanes
-from wardround.masking.round_spec import Purpose, RoundSpec
-from wardround.masking.update import check_update
-from wardround.protocol.envelope import Vector, vector_due
-from wardround.protocol.messages import Refusal, RefusalCode, Update, Work
+from wardround.masking.round_spec import Profile, RoundSpec
+from wardround.protocol.envelope import Vector
+from wardround.protocol.messages import Work
 from wardround.statistics.released import ReleasedStatistics
-from wardround_server.rounds.attempt import Absence, Attempt, Outcome
-from wardround_server.rounds.post import Answer, Post, Silence
+from wardround_server.rounds.attempt import Attempt, Outcome, Stage
+from wardround_server.rounds.open_attempt import OpenAttempt
+from wardround_server.rounds.opening import take_reveals, take_signatures
+from wardround_server.rounds.post import Post
 from wardround_server.rounds.record import RunRecord
-from wardround_server.rounds.session import Session
+from wardround_server.rounds.session import SHORT_DEADLINE_S, Session
+from wardround_server.rounds.updates import take_updates
 from wardround_server.rounds.uploads import UploadStore
 
-# Flower's names for what a message is about.
-_MESSAGE_TYPES = {
-    Purpose.STATISTICS: "query",
-    Purpose.TRAIN: "train",
-    Purpose.EVALUATE: "evaluate",
+# Unmasking waits for nobody: the coordinator's own cores, and no more than keystreams gain from.
+_THREADS = min(4, len(os.sched_getaffinity(0)))
+_ANSWERS = {
+    Stage.UPDATE: "updates came",
+    Stage.SIGNED: "survivors signed",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """How the attempt ended; `total` is there when it is complete."""
+    """How the attempt ended; `total` is there when it is complete, the sum over `survivors`."""
 
     attempt: Attempt
-    total: Lanes | None
-    sum_digest: str
+    total: Lanes | None = None
+    sum_digest: str = ""
+    survivors: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -59,90 +61,76 @@ class Collector:
         `scale` are the released statistics by which the study standardises.
         """
         self.record.round_opened(spec)
+        attempt = OpenAttempt(
+            spec,
+            CoordinatorRound(spec, self.identity_keys),
+            Attempt(
+                round=spec.round,
+                number=spec.attempt,
+                cohort=spec.cohort,
+                threshold=spec.threshold,
+            ),
+            self.post,
+            self.record,
+            self.identity_keys,
+            self.uploads,
+        )
+        try:
+            self._stages(attempt, self._work(spec, scale), model, deadline_s)
+            return self._opened(attempt)
+        except (QuorumMissed, ProtocolViolation) as error:
+            # Too few are left, or somebody masked for another transcript: nothing was opened.
+            return self._void(attempt, f"{error}; missing {attempt.missing()}")
+
+    def _work(self, spec: RoundSpec, scale: ReleasedStatistics | None) -> Work:
         work = Work(
             spec=spec.to_json(),
-            directory=tuple(self.session.directory.to_json()),
             checkpoint=self.record.log.checkpoint(),
             consistency=self.record.heads.proofs(spec.cohort),
             statistics=None if scale is None else scale.to_json(),
         )
         self.record.heads.sent(spec.cohort)
-        accumulator = Accumulator(spec)
-        attempt = Attempt(round=spec.round, number=spec.attempt, cohort=spec.cohort)
-        for answer in self.post.ask(
-            spec.cohort,
-            work,
-            model,
-            message_type=_MESSAGE_TYPES[spec.purpose],
-            deadline_s=deadline_s,
-        ):
-            attempt = self._take(attempt, accumulator, spec, answer)
-        if attempt.outcome is not Outcome.COMPLETE:
-            lost = ", ".join(f"{name}: {why}" for name, why in sorted(attempt.absent.items()))
-            self._void(spec, f"masks cancel only with the whole cohort; missing {lost}")
-            return Collected(attempt, None, "")
-        return self._open(attempt, accumulator, spec)
+        return work
 
-    def _open(self, attempt: Attempt, accumulator: Accumulator, spec: RoundSpec) -> Collected:
-        try:
-            collected = Collected(attempt, accumulator.sum(), accumulator.sum_digest)
-        except ProtocolViolation as error:
-            # Somebody masked for another transcript: nothing was opened, nothing is learnt.
-            self._void(spec, f"{type(error).__name__}: the masks did not cancel")
-            return Collected(attempt, None, "")
+    def _stages(self, attempt: OpenAttempt, work: Work, model: Vector, deadline_s: float) -> None:
+        """Until what opens the sum is there. Raises QuorumMissed when a stage is void."""
+        short_s = min(deadline_s, SHORT_DEADLINE_S)
+        take_updates(attempt, work, model, deadline_s=deadline_s)
+        _complete_or_raise(attempt)
+        if attempt.spec.profile is Profile.DOUBLE_MASK:
+            take_signatures(attempt, deadline_s=short_s)
+            _complete_or_raise(attempt)
+            take_reveals(attempt, deadline_s=short_s)
+
+    def _opened(self, attempt: OpenAttempt) -> Collected:
+        spec, masked = attempt.spec, attempt.masked
+        total = masked.open(threads=_THREADS)
+        self._faults(attempt)
+        if spec.profile is Profile.DOUBLE_MASK:
+            self.record.survivors_agreed(spec, masked.survivors, masked.signatures)
+            if self.uploads is not None:
+                self.uploads.opened(spec, masked.survivors, masked.mask_keys())
+        return Collected(attempt.state, total, masked.sum_digest, masked.survivors)
+
+    def _void(self, attempt: OpenAttempt, reason: str) -> Collected:
+        self._faults(attempt)
+        self.record.void(attempt.spec, reason)
         if self.uploads is not None:
-            self.uploads.opened(spec)
-        return collected
+            self.uploads.void(attempt.spec)
+        return Collected(attempt.state)
 
-    def _void(self, spec: RoundSpec, reason: str) -> None:
-        self.record.void(spec, reason)
-        if self.uploads is not None:
-            self.uploads.void(spec)
-
-    def _take(
-        self, attempt: Attempt, total: Accumulator, spec: RoundSpec, answer: Answer | Silence
-    ) -> Attempt:
-        hospital = answer.hospital
-        if isinstance(answer, Silence):
-            return self._without(attempt, spec, answer)
-        if isinstance(answer.body, Refusal):
-            # Another process of this hospital answers; the one that joined the session is gone.
-            restarted = answer.body.code is RefusalCode.NO_SESSION
-            reason = Absence.DISCONNECTED if restarted else Absence.REFUSED
-            silence = Silence(hospital, reason, answer.body.code.value)
-            self.record.refused(hospital, answer.body)
-            return self._without(attempt, spec, silence)
-        try:
-            update = _update(answer)
-            values = vector_due(
-                answer.vector, dtype=np.uint32, lanes=spec.lanes, what=f"update of {hospital}"
-            )
-            masked = check_update(
-                values,
-                update.header,
-                bytes.fromhex(update.signature),
-                spec=spec,
-                identity_key=self.identity_keys[hospital],
-                hospital=hospital,
-            )
-            seen = self.record.witness(hospital, update.checkpoint, self.identity_keys[hospital])
-            total.add(hospital, masked)
-        except (ProtocolViolation, BadInput) as error:
-            return self._without(attempt, spec, Silence(hospital, Absence.REJECTED, str(error)))
-        if self.uploads is not None:
-            self.uploads.keep(spec, hospital, masked.values)
-        self.record.heads.answered(hospital)
-        self.record.received(spec, hospital, update.header, update.signature, seen)
-        return attempt.with_answer(hospital)
-
-    def _without(self, attempt: Attempt, spec: RoundSpec, silence: Silence) -> Attempt:
-        if silence.reason in {Absence.REJECTED, Absence.FAILED}:
-            self.record.rejected(spec, silence.hospital, silence.detail or silence.reason.value)
-        self.record.missed(spec, silence)
-        return attempt.without(silence.hospital, silence.reason)
+    def _faults(self, attempt: OpenAttempt) -> None:
+        """Those of the survivors; who has no update in the sum was rejected when it came."""
+        for hospital, reason in sorted(attempt.masked.faults.items()):
+            if hospital in attempt.masked.survivors:
+                self.record.share_rejected(attempt.spec, hospital, reason)
 
 
-def _update(answer: Answer) -> Update:
-    if not isinstance(answer.body, Update):
-        raise ProtocolViolation(f"{answer.hospital}: an update was due, something else came")
-    return answer.body
+def _complete_or_raise(attempt: OpenAttempt) -> None:
+    state = attempt.state
+    if state.outcome is Outcome.COMPLETE:
+        return
+    asked = len(state.cohort if state.stage is Stage.UPDATE else attempt.masked.survivors)
+    raise QuorumMissed(
+        f"{len(state.answered)} of {asked} {_ANSWERS[state.stage]}, {state.threshold} were due"
+    )

@@ -4,14 +4,16 @@ One answer is pulled, handed on and forgotten: the coordinator never holds two v
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
-from flwr.app import Message
+from flwr.app import Message, RecordDict
 
 from wardround.errors import Unreachable, WardroundError
 from wardround.protocol.envelope import Vector, seal, unseal
 from wardround.protocol.messages import Body, Failed
+from wardround.vectors import AnyVector
 from wardround_server.grid import HospitalGrid
 from wardround_server.rounds.attempt import Absence
 
@@ -21,11 +23,11 @@ _SEND_TRIES = 20
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a hospital said."""
+    """What a hospital said; a large vector lies on disk."""
 
     hospital: str
     body: Body
-    vector: Vector | None
+    vector: AnyVector | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +60,30 @@ class Post:
         A hospital whose process went away is given up at once, the others at the deadline; what
         is given up is withdrawn, so that a late answer is refused.
         """
-        end = time.monotonic() + deadline_s
-        waiting = self._send(hospitals, body, vector, message_type, deadline_s)
+        content = seal(body, vector)
+        return self._ask(dict.fromkeys(hospitals, content), message_type, deadline_s)
+
+    def ask_each(
+        self, bodies: Mapping[str, Body], *, message_type: str, deadline_s: float
+    ) -> Iterator[Answer | Silence]:
+        """As `ask`, with a question of its own for each hospital."""
+        contents = {name: seal(body) for name, body in bodies.items()}
+        return self._ask(contents, message_type, deadline_s)
+
+    def nodes(self, hospitals: Sequence[str]) -> dict[str, int]:
+        """The process that each of these is now, by its node; those that are gone are left out."""
+        found = {}
         for name in hospitals:
+            with suppress(Unreachable):
+                found[name] = self.grid.node_of(name)
+        return found
+
+    def _ask(
+        self, contents: Mapping[str, RecordDict], message_type: str, deadline_s: float
+    ) -> Iterator[Answer | Silence]:
+        end = time.monotonic() + deadline_s
+        waiting = self._send(contents, message_type, deadline_s)
+        for name in contents:
             if name not in waiting.values():
                 yield Silence(name, Absence.DISCONNECTED)
         while waiting:
@@ -74,21 +97,19 @@ class Post:
                 self.grid.wait(min(_WAIT_S, max(0.0, end - time.monotonic())))
 
     def _send(
-        self,
-        hospitals: Sequence[str],
-        body: Body,
-        vector: Vector | None,
-        message_type: str,
-        deadline_s: float,
+        self, contents: Mapping[str, RecordDict], message_type: str, deadline_s: float
     ) -> dict[str, str]:
         """Send to those who are there; return who is asked, by the message's id."""
-        content = seal(body, vector)
         for _ in range(_SEND_TRIES):
-            there = [name for name in hospitals if name in self.grid.connected()]
+            there = [name for name in contents if name in self.grid.connected()]
             try:
                 messages = [
                     self.grid.create_message(
-                        content, message_type, self.grid.node_of(name), "", ttl=2 * deadline_s
+                        contents[name],
+                        message_type,
+                        self.grid.node_of(name),
+                        "",
+                        ttl=2 * deadline_s,
                     )
                     for name in there
                 ]

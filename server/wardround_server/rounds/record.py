@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,14 +10,17 @@ from pathlib import Path
 from wardround import __version__
 from wardround.canonical import Json
 from wardround.durable import replace_file
+from wardround.evidence.entry import Entry
 from wardround.evidence.log import EvidenceLog
 from wardround.evidence.witness import Witness
+from wardround.masking.packing import packed_size
 from wardround.masking.round_spec import Purpose, RoundSpec
 from wardround.protocol.messages import Refusal
 from wardround.protocol.specs import statistics_layout
 from wardround.statistics.released import ReleasedStatistics
 from wardround.study.manifest import Study
 from wardround.times import AttemptTimes
+from wardround_server.rounds.attempt import Stage
 from wardround_server.rounds.heads import HeadsShown
 from wardround_server.rounds.post import Silence
 
@@ -25,7 +29,10 @@ _SUM_OPENED = {"statistics-closed", "round-closed", "evaluation-closed"}
 
 @dataclass(slots=True)
 class RunRecord:
-    """Writes both; an entry is on disk when a method returns."""
+    """Writes both. What happens within an attempt is on disk with the entry that ends it.
+
+    Every other entry is when its method returns: opened, void and closed attempts among them.
+    """
 
     study: Study
     run: str
@@ -97,34 +104,52 @@ class RunRecord:
         signature: str,
         seen: tuple[str, Json] | None,
     ) -> None:
-        """A checked update was added. Written with the entry that ends the attempt."""
+        """A checked update was added."""
         body = {
             "transcript": spec.transcript().hex(),
             "hospital": hospital,
             "header": header,
             "signature": signature,
-            "bytes": 4 * spec.lanes,
+            "bytes": packed_size(spec.lanes, spec.bits),
         }
         self._pending.append(("update-received", body))
+        self.saw(seen)
+        self._hospital(hospital, f"round {spec.round}")
+
+    def saw(self, seen: tuple[str, Json] | None) -> None:
+        """What `witness` returned, to be logged."""
         if seen is not None:
             self._pending.append(seen)
-        self._hospital(hospital, f"round {spec.round}")
 
     def rejected(self, spec: RoundSpec, hospital: str, reason: str) -> None:
         """An update was not what the protocol says; it was not added."""
-        body = {"transcript": spec.transcript().hex(), "hospital": hospital, "reason": reason}
-        self._append("update-rejected", body)
+        self._in_attempt("update-rejected", spec, hospital, reason=reason)
         self._hospital(hospital, "rejected")
 
     def missed(self, spec: RoundSpec, silence: Silence) -> None:
         """A hospital of the cohort did not contribute."""
+        self._in_attempt("hospital-missed", spec, silence.hospital, reason=silence.reason.value)
+        self._hospital(silence.hospital, silence.reason.value)
+
+    def vanished(self, spec: RoundSpec, silence: Silence, stage: Stage) -> None:
+        """A hospital whose update is among the survivors' did not answer in a later stage."""
+        self._in_attempt("hospital-vanished", spec, silence.hospital, stage=stage.value)
+        self._hospital(silence.hospital, silence.reason.value)
+
+    def share_rejected(self, spec: RoundSpec, hospital: str, reason: str) -> None:
+        """What a hospital gave to open the sum, or dealt for it, does not fit what was signed."""
+        self._in_attempt("share-rejected", spec, hospital, reason=reason)
+
+    def survivors_agreed(
+        self, spec: RoundSpec, survivors: Sequence[str], signatures: Mapping[str, str]
+    ) -> None:
+        """Whose updates are in the sum that was opened, and who signed for it (hex, by name)."""
         body = {
             "transcript": spec.transcript().hex(),
-            "hospital": silence.hospital,
-            "reason": silence.reason.value,
+            "survivors": list(survivors),
+            "signatures": dict(signatures),
         }
-        self._append("hospital-missed", body)
-        self._hospital(silence.hospital, silence.reason.value)
+        self._pending.append(("survivors-agreed", body))
 
     def void(self, spec: RoundSpec, reason: str) -> None:
         """The attempt's sum cannot be opened."""
@@ -151,10 +176,10 @@ class RunRecord:
         body = {"transcript": spec.transcript().hex(), "sum_digest": sum_digest, "sums": sums}
         self._append("statistics-closed", body)
 
-    def statistics_attempts(self) -> int:
-        """How many statistics attempts were opened, before a stop too: each is charged."""
+    def opened_for(self, purpose: Purpose) -> int:
+        """How many attempts of this purpose were opened, before a stop too."""
         return sum(
-            entry.type == "round-opened" and entry.body["spec"]["purpose"] == Purpose.STATISTICS
+            entry.type == "round-opened" and entry.body["spec"]["purpose"] == purpose
             for entry in self.log.entries()
         )
 
@@ -164,11 +189,8 @@ class RunRecord:
         closed = [entry.body for entry in entries if entry.type == "statistics-closed"]
         if not closed:
             return None
-        specs = {e.body["transcript"]: e.body["spec"] for e in entries if e.type == "round-opened"}
-        value = {
-            "hospitals": len(specs[closed[-1]["transcript"]]["cohort"]),
-            "sums": closed[-1]["sums"],
-        }
+        in_sum = _in_sums(entries)[closed[-1]["transcript"]]
+        value = {"hospitals": len(in_sum), "sums": closed[-1]["sums"]}
         return ReleasedStatistics.from_json(value, statistics_layout(self.study))
 
     def evaluation_closed(self, spec: RoundSpec, sum_digest: str, counts: list[int]) -> None:
@@ -190,16 +212,27 @@ class RunRecord:
     def _completed(self) -> list[str]:
         """From the log itself, so that a resumed run counts its earlier rounds too."""
         entries = self.log.entries()
-        specs = {e.body["transcript"]: e.body["spec"] for e in entries if e.type == "round-opened"}
-        opened = [e for e in entries if e.type in _SUM_OPENED]
-        cohorts = [set(specs[entry.body["transcript"]]["cohort"]) for entry in opened]
-        return sorted(set.intersection(*cohorts)) if cohorts else []
+        in_sums = _in_sums(entries)
+        opened = [in_sums[e.body["transcript"]] for e in entries if e.type in _SUM_OPENED]
+        return sorted(frozenset.intersection(*opened)) if opened else []
+
+    def evaluated(self) -> bool:
+        """Whether an evaluation was opened, before a stop too."""
+        return any(entry.type == "evaluation-closed" for entry in self.log.entries())
+
+    def missing(self, why: Mapping[str, str]) -> None:
+        """For whoever watches: who of the roster does not take part now, and why."""
+        self.show(missing=dict(sorted(why.items())))
 
     def show(self, **changes: object) -> None:
         """Refresh the status file: no secret and no hospital's number is in it."""
         self.status |= changes
         self.status["seconds"] = round(time.monotonic() - self._started, 3)
         replace_file(self.status_file, json.dumps(self.status).encode())
+
+    def _in_attempt(self, kind: str, spec: RoundSpec, hospital: str, **more: str) -> None:
+        body = {"transcript": spec.transcript().hex(), "hospital": hospital, **more}
+        self._pending.append((kind, body))
 
     def _hospital(self, hospital: str, state: str) -> None:
         self.show(hospitals={**self.status.get("hospitals", {}), hospital: state})
@@ -210,3 +243,14 @@ class RunRecord:
         self._pending.clear()
         for witness in self._witnesses.values():
             witness.logged(entries)
+
+
+def _in_sums(entries: Sequence[Entry]) -> dict[str, frozenset[str]]:
+    """By transcript: the survivors that were agreed, else the whole cohort."""
+    found: dict[str, frozenset[str]] = {}
+    for entry in entries:
+        if entry.type == "round-opened":
+            found[entry.body["transcript"]] = frozenset(entry.body["spec"]["cohort"])
+        elif entry.type == "survivors-agreed":
+            found[entry.body["transcript"]] = frozenset(entry.body["survivors"])
+    return found

@@ -2,20 +2,21 @@
 
 Open a session, ask for statistics when the study has any, then for each round: ask the cohort, add
 what comes, step, write a checkpoint. Then evaluate on held-out patients and let the hospitals
-countersign. A stopped run goes on from its last checkpoint under a fresh session.
+countersign. A hospital that goes away is left out by name and may return; a stopped run goes on
+from its last checkpoint under a fresh session.
 """
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from wardround.canonical import Json
-from wardround.errors import QuorumMissed
+from wardround.errors import QuorumMissed, Refused
 from wardround.masking.quantise import dequantise
-from wardround.masking.round_spec import RoundSpec
+from wardround.masking.round_spec import Purpose, RoundSpec
 from wardround.models.networks import build, parameters_of
 from wardround.optimisers import OptimiserState, step
 from wardround.protocol.envelope import Vector
@@ -31,19 +32,22 @@ from wardround.protocol.specs import (
 from wardround.statistics.released import ReleasedStatistics
 from wardround.study.manifest import Mechanism, Study
 from wardround_server.grid import HospitalGrid
-from wardround_server.rounds.attempt import Absence, Attempt, Progress, cohort_for
+from wardround_server.rounds.attempt import Absence, Progress, cohort_for
 from wardround_server.rounds.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
-from wardround_server.rounds.collect import Collector
+from wardround_server.rounds.collect import Collected, Collector
 from wardround_server.rounds.post import Post
 from wardround_server.rounds.record import RunRecord
-from wardround_server.rounds.session import Session, SessionOpener
+from wardround_server.rounds.session import (
+    JOIN_GRACE_S,
+    SHORT_DEADLINE_S,
+    Session,
+    SessionOpener,
+)
 from wardround_server.rounds.uploads import UploadStore
 
 Lost = dict[str, Absence]
 
-_REJOIN_DEADLINE_S = 10.0
-# A process that went away may come back; who said no, or answered late or wrongly, stays out.
-_MAY_RETURN = {Absence.DISCONNECTED}
+_EVALUATION_ATTEMPTS = 3
 
 
 @dataclass(slots=True)
@@ -57,6 +61,7 @@ class Run:
     identity_keys: Mapping[str, bytes]
     checkpoint_file: Path
     uploads: UploadStore | None = None
+    join_grace_s: float = JOIN_GRACE_S
     _released: ReleasedStatistics | None = field(default=None, repr=False)
 
     @property
@@ -84,8 +89,8 @@ class Run:
             lost |= gone
             write_checkpoint(self.checkpoint_file, state)
             self.record.took(time.perf_counter() - started_s)
-        if self.study.rounds.count:
-            self._evaluate(post, session, state, self._with_gone(session, lost))
+        if self.study.rounds.count and not self.record.evaluated():
+            session = self._evaluate(post, session, state, lost)
         return state.model, session
 
     def _count(self, post: Post, session: Session, model: Vector) -> Lost:
@@ -97,7 +102,7 @@ class Run:
         if plan is None:
             return lost
         self._released = self.record.released()
-        for attempt in range(self.record.statistics_attempts() + 1, plan.attempts + 1):
+        for attempt in range(self.record.opened_for(Purpose.STATISTICS) + 1, plan.attempts + 1):
             if self._released is not None:
                 break
             lost = self._with_gone(session, lost)
@@ -113,7 +118,7 @@ class Run:
             collected = self._collector(post, session).collect(
                 spec, model, deadline_s=self.study.rounds.deadline_s
             )
-            lost |= collected.attempt.absent
+            lost |= collected.attempt.lost()
             if collected.total is not None:
                 sums = [int(total) for total in collected.total]
                 self.record.statistics_closed(spec, collected.sum_digest, sums)
@@ -137,35 +142,52 @@ class Run:
         collected = self._collector(post, session).collect(
             spec, state.model, deadline_s=self.study.rounds.deadline_s, scale=self.scale
         )
+        lost = collected.attempt.lost()
         if collected.total is None:
-            after = self._after_void(progress, collected.attempt)
-            return Checkpoint(state.model, state.optimiser, after), collected.attempt.absent
-        mean = (dequantise(collected.total, scale=spec.scale) / len(cohort)).astype(np.float32)
+            noised = self.study.privacy.mechanism is not Mechanism.NONE
+            after = progress.after_void(collected.attempt, noised=noised)
+            return Checkpoint(state.model, state.optimiser, after), lost
+        in_sum = len(collected.survivors)
+        mean = (dequantise(collected.total, scale=spec.scale) / in_sum).astype(np.float32)
         model = step(state.model, mean, self.study.training.server, state.optimiser)
         moved = model_digest(model, self.scale)
         self.record.round_closed(spec, collected.sum_digest, spec.model_digest, moved)
-        return Checkpoint(model, state.optimiser, progress.after_complete()), {}
+        return Checkpoint(model, state.optimiser, progress.after_complete()), lost
 
-    def _evaluate(self, post: Post, session: Session, state: Checkpoint, lost: Lost) -> None:
-        """Sum the held-out patients' counts under the final model, in one attempt.
+    def _evaluate(self, post: Post, session: Session, state: Checkpoint, lost: Lost) -> Session:
+        """Sum the held-out patients' counts under the final model.
 
-        A second one over another cohort would open one hospital's counts (decision 0003): when a
-        hospital is lost here, the report says that there is no evaluation.
+        Exact counts may be asked for again while nobody was asked to sign, since nothing was opened
+        then (decision 0003). Counts with noise are charged when they leave, for one attempt. When
+        none opens, the model is there all the same, and the report says that nobody evaluated it.
         """
-        if any(entry.type == "evaluation-closed" for entry in self.record.log.entries()):
-            return  # A resumed run: the coordinator was stopped after it.
-        try:
-            cohort = self._cohort(session, lost, self.study.rounds.count)
-        except QuorumMissed as error:
-            self.record.show(note=f"no evaluation: {error}")
-            return  # The model is trained; the report says that nobody evaluated it.
-        spec = self._spec(session, self.study.rounds.count, 1, cohort, state.model)
+        exact = self.study.evaluation.counts == "exact"
+        attempts = _EVALUATION_ATTEMPTS if exact else 1
+        for attempt in range(self.record.opened_for(Purpose.EVALUATE) + 1, attempts + 1):
+            try:
+                session, lost = self._with_returned(post, session, self._with_gone(session, lost))
+                collected = self._counts(post, session, state, lost, attempt)
+            except (QuorumMissed, Refused) as error:
+                self.record.show(note=f"no evaluation: {error}")
+                break
+            lost |= collected.attempt.lost()
+            if collected.total is not None or collected.attempt.asked_to_sign:
+                break
+        return session
+
+    def _counts(
+        self, post: Post, session: Session, state: Checkpoint, lost: Lost, attempt: int
+    ) -> Collected:
+        number = self.study.rounds.count
+        cohort = self._cohort(session, lost, number)
+        spec = self._spec(session, number, attempt, cohort, state.model)
         collected = self._collector(post, session).collect(
             spec, state.model, deadline_s=self.study.rounds.deadline_s, scale=self.scale
         )
         if collected.total is not None:
             counts = [int(count) for count in collected.total]
             self.record.evaluation_closed(spec, collected.sum_digest, counts)
+        return collected
 
     def _spec(
         self, session: Session, number: int, attempt: int, cohort: tuple[str, ...], model: Vector
@@ -184,18 +206,20 @@ class Run:
 
     def _cohort(self, session: Session, lost: Lost, round_number: int) -> tuple[str, ...]:
         present = self._members(session) - lost.keys()
-        absent = {name: self._why_absent(name, session, lost) for name in self.study.names()}
+        absent = {
+            name: self._why_absent(name, session, lost)
+            for name in self.study.names()
+            if name not in present
+        }
+        self.record.missing(absent)
         return cohort_for(
-            present,
-            quorum=self.study.rounds.quorum,
-            round_number=round_number,
-            absent={name: why for name, why in absent.items() if name not in present},
+            present, quorum=self.study.rounds.quorum, round_number=round_number, absent=absent
         )
 
     def _why_absent(self, name: str, session: Session, lost: Lost) -> str:
         if name in session.refusals:
             return f"{Absence.REFUSED}: {session.refusals[name].code}"
-        return lost.get(name, Absence.REJECTED if name in session.broken else Absence.DISCONNECTED)
+        return lost.get(name, session.silent.get(name, Absence.DISCONNECTED)).value
 
     def _members(self, session: Session) -> frozenset[str]:
         """Hospitals that are there and, by their node, still the process that joined."""
@@ -211,26 +235,27 @@ class Run:
 
     def _with_returned(self, post: Post, session: Session, lost: Lost) -> tuple[Session, Lost]:
         """Open a new session when a hospital of the roster has come back."""
-        out = {name for name, why in lost.items() if why not in _MAY_RETURN}
-        out |= session.refusals.keys() | session.broken
+        out = {name for name in self.study.names() if self._stays_out(name, session, lost)}
         there = (self.grid.connected() & frozenset(self.study.names())) - out
         if not there - (self._members(session) - lost.keys()):
             return session, lost
-        reopened = self._opener(post).open(there, deadline_s=_REJOIN_DEADLINE_S)
-        reopened = replace(
-            reopened,
-            refusals={**session.refusals, **reopened.refusals},
-            broken=session.broken | reopened.broken,
-        )
+        short_s = min(self.study.rounds.deadline_s, SHORT_DEADLINE_S)
+        reopened = self._opener(post).open(there, deadline_s=short_s).after(session)
         return reopened, {name: why for name, why in lost.items() if name in out}
 
-    def _after_void(self, progress: Progress, attempt: Attempt) -> Progress:
-        if self.study.privacy.mechanism is Mechanism.NONE:
-            raise QuorumMissed(
-                f"round {progress.round}: {', '.join(attempt.absent)} is missing, and without "
-                "noise a second attempt would open one hospital's update: the run ends here"
+    def _stays_out(self, name: str, session: Session, lost: Lost) -> bool:
+        """A process that went away may come back, and one that was late as another process.
+
+        Who said no, failed or answered wrongly would do so again.
+        """
+        if name in session.refusals:
+            return True
+        why = lost.get(name, session.silent.get(name, Absence.DISCONNECTED))
+        if why is Absence.DEADLINE:
+            return name not in self.grid.connected() or (
+                self.grid.node_of(name) == session.nodes.get(name)
             )
-        return progress.after_void(attempt)
+        return why is not Absence.DISCONNECTED
 
     def _if_stopped_now(self, state: Checkpoint) -> Checkpoint:
         """What to resume from should the coordinator die during this attempt."""
@@ -252,7 +277,9 @@ class Run:
         )
 
     def _opener(self, post: Post) -> SessionOpener:
-        return SessionOpener(post, self.record, self.signed_study, self.identity_keys)
+        return SessionOpener(
+            post, self.record, self.signed_study, self.identity_keys, self.join_grace_s
+        )
 
     def _collector(self, post: Post, session: Session) -> Collector:
         return Collector(post, self.record, session, self.identity_keys, self.uploads)

@@ -1,85 +1,129 @@
 """Open a session: every hospital checks the study and sends a fresh signed run key.
 
 The signed keys together are the directory (PROTOCOL 3). The coordinator only relays it: a
-hospital believes an entry because the roster pins who signed it.
+hospital believes an entry because the roster pins who signed it. A session is open when every pair
+of those who joined shares a secret.
 """
 
 import secrets
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from wardround.canonical import Json
 from wardround.errors import ProtocolViolation, QuorumMissed, Refused, RefusedByBudget
 from wardround.masking.directory import Directory
 from wardround.masking.run_key import SignedRunKey
 from wardround.protocol.messages import Joined, Open, Refusal, RefusalCode
+from wardround_server.rounds.agreement import KeyAgreement
 from wardround_server.rounds.attempt import Absence
 from wardround_server.rounds.post import Answer, Post, Silence
 from wardround_server.rounds.record import RunRecord
 
+# How long the quorum waits for hospitals that are not connected.
+JOIN_GRACE_S: Final = 10.0
+# How long a hospital may take for an answer that needs no training.
+SHORT_DEADLINE_S: Final = 60.0
 _ASK_AGAIN_S = 0.5
 # Answers that may change while the study waits for its hospitals.
 _MAY_CHANGE = {RefusalCode.NOT_APPROVED, RefusalCode.PAUSED}
+_PERMANENT = {Absence.FAILED, Absence.REJECTED, Absence.REFUSED}
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """Who takes part, under which keys; `refusals` says why others do not.
+    """Who takes part, under which keys; `refusals` and `silent` say why others do not.
 
-    `broken` are hospitals whose answer was none: they failed, or broke the protocol.
+    `nodes` are the processes that were asked: another node of a hospital is a new process.
     """
 
     name: str
     directory: Directory
     nodes: Mapping[str, int]
     refusals: Mapping[str, Refusal]
-    broken: frozenset[str]
+    silent: Mapping[str, Absence]
+
+    def after(self, earlier: "Session") -> "Session":
+        """Add what is still known from the session before this one."""
+        here = set(self.directory.names)
+        return Session(
+            self.name,
+            self.directory,
+            {**earlier.nodes, **self.nodes},
+            {**earlier.refusals, **self.refusals},
+            {n: why for n, why in {**earlier.silent, **self.silent}.items() if n not in here},
+        )
 
 
 @dataclass(slots=True)
 class SessionOpener:
-    """Asks the roster until all have joined or refused, or time is up and the quorum is there."""
+    """Asks the roster until all have joined or refused, or time is up and the quorum is there.
+
+    A hospital that is not connected is waited for until the quorum has joined, and `grace_s`
+    longer: it can return in a later round.
+    """
 
     post: Post
     record: RunRecord
     signed_study: Json
     identity_keys: Mapping[str, bytes]
-    _broken: set[str] = field(default_factory=set)
+    grace_s: float = JOIN_GRACE_S
+    _silent: dict[str, Absence] = field(default_factory=dict)
+    _refusals: dict[str, Refusal] = field(default_factory=dict)
+    _nodes: dict[str, int] = field(default_factory=dict)
 
     def open(self, expected: frozenset[str], *, deadline_s: float) -> Session:
-        """Agree on fresh run keys with `expected`, or with as many of them as come in time.
+        """Agree on fresh keys with `expected`, or with as many of them as come in time.
 
+        Who fails on the way is left out by name, and the session is opened anew with the rest.
         Raises QuorumMissed, or Refused when hospitals said no.
         """
-        end = time.monotonic() + deadline_s
-        joined: dict[str, SignedRunKey] = {}
-        refusals: dict[str, Refusal] = {}
-        name = secrets.token_hex(16)
-        while time.monotonic() < end:
-            waiting = _waiting(expected - self._broken, joined, refusals)
-            present = sorted(waiting & self.post.grid.connected())
-            if present:
-                self._ask(name, present, joined, refusals, end)
-            if not _waiting(expected - self._broken, joined, refusals):
+        short_s = min(deadline_s, SHORT_DEADLINE_S)
+        while True:
+            name = secrets.token_hex(16)
+            joined = self._join(name, expected, deadline_s)
+            self._quorum_or_raise(joined)
+            directory = Directory.checked(
+                joined.values(), run=self.record.run, session=name, identity_keys=self.identity_keys
+            )
+            agreement = KeyAgreement(self.post, self.record, directory, self.identity_keys)
+            if agreement.agree(deadline_s=short_s):
                 break
-            self.post.grid.wait(_ASK_AGAIN_S)
-        self._quorum_or_raise(joined, refusals)
-        directory = Directory.checked(
-            joined.values(), run=self.record.run, session=name, identity_keys=self.identity_keys
-        )
+            self._refusals |= agreement.refusals
+            for silence in agreement.lost.values():
+                self._leave_out(silence)
+            expected = frozenset(directory.names) - agreement.lost.keys()
+            deadline_s = short_s
         for entry in directory.entries:
             self.record.joined(entry.hospital, name, entry.to_json())
-        nodes = {hospital: self.post.grid.node_of(hospital) for hospital in directory.names}
-        return Session(name, directory, nodes, refusals, frozenset(self._broken))
+        return Session(name, directory, self._nodes, self._refusals, self._silent)
+
+    def _join(
+        self, session: str, expected: frozenset[str], deadline_s: float
+    ) -> dict[str, SignedRunKey]:
+        end = patience_end = time.monotonic() + deadline_s
+        joined: dict[str, SignedRunKey] = {}
+        while time.monotonic() < patience_end:
+            present = sorted(self._waiting(expected, joined) & self.post.grid.connected())
+            if present:
+                self._ask(session, present, joined, max(0.0, end - time.monotonic()))
+            waiting = self._waiting(expected, joined)
+            if not waiting:
+                break
+            if len(joined) < self._quorum or waiting & self.post.grid.connected():
+                patience_end = end
+            elif patience_end == end:
+                patience_end = min(end, time.monotonic() + self.grace_s)
+            self.post.grid.wait(_ASK_AGAIN_S)
+        return joined
 
     def _ask(
         self,
         session: str,
         hospitals: list[str],
         joined: dict[str, SignedRunKey],
-        refusals: dict[str, Refusal],
-        end: float,
+        deadline_s: float,
     ) -> None:
         question = Open(
             signed_study=self.signed_study,
@@ -88,26 +132,30 @@ class SessionOpener:
             identity_keys={name: key.hex() for name, key in self.identity_keys.items()},
             checkpoint=self.record.log.checkpoint(),
         )
-        left_s = max(0.0, end - time.monotonic())
-        for answer in self.post.ask(hospitals, question, message_type="query", deadline_s=left_s):
+        self._nodes |= self.post.nodes(hospitals)
+        for answer in self.post.ask(
+            hospitals, question, message_type="query", deadline_s=deadline_s
+        ):
             hospital = answer.hospital
             if isinstance(answer, Silence):
-                self._silent(answer)
+                self._leave_out(answer)
             elif isinstance(answer.body, Refusal):
-                if refusals.get(hospital) != answer.body:
+                if self._refusals.get(hospital) != answer.body:
                     self.record.refused(hospital, answer.body)
-                refusals[hospital] = answer.body
+                self._refusals[hospital] = answer.body
             else:
                 try:
                     joined[hospital] = self._run_key(answer, session)
                 except ProtocolViolation as error:
-                    self._silent(Silence(hospital, Absence.REJECTED, str(error)))
-                refusals.pop(hospital, None)
+                    self._leave_out(Silence(hospital, Absence.REJECTED, str(error)))
+                else:
+                    self._silent.pop(hospital, None)
+                self._refusals.pop(hospital, None)
 
-    def _silent(self, silence: Silence) -> None:
+    def _leave_out(self, silence: Silence) -> None:
         """Who failed or broke the protocol would do so again; the others go on without it."""
+        self._silent[silence.hospital] = silence.reason
         if silence.reason in {Absence.FAILED, Absence.REJECTED}:
-            self._broken.add(silence.hospital)
             self.record.left_out(silence.hospital, silence.detail or silence.reason.value)
         self.record.show(note=f"{silence.hospital}: {silence.reason} {silence.detail}".strip())
 
@@ -121,15 +169,17 @@ class SessionOpener:
         self.record.heads.joined(answer.hospital, answer.body.witnessed)
         return key
 
-    def _quorum_or_raise(
-        self, joined: Mapping[str, SignedRunKey], refusals: Mapping[str, Refusal]
-    ) -> None:
-        quorum = self.record.study.rounds.quorum
-        if len(joined) >= quorum:
+    @property
+    def _quorum(self) -> int:
+        return self.record.study.rounds.quorum
+
+    def _quorum_or_raise(self, joined: Mapping[str, SignedRunKey]) -> None:
+        if len(joined) >= self._quorum:
             return
+        refusals = self._refusals
         said_no = "; ".join(_in_words(name, refusal) for name, refusal in sorted(refusals.items()))
         silent = sorted(set(self.record.study.names()) - joined.keys() - refusals.keys())
-        found = f"{len(joined)} hospitals joined, the quorum is {quorum}"
+        found = f"{len(joined)} hospitals joined, the quorum is {self._quorum}"
         if refusals:
             fits = [
                 r.epsilon_that_fits for r in refusals.values() if r.epsilon_that_fits is not None
@@ -139,12 +189,12 @@ class SessionOpener:
             raise Refused(f"{found}: {said_no}")
         raise QuorumMissed(f"{found}; no answer from {', '.join(silent)}")
 
-
-def _waiting(
-    expected: frozenset[str], joined: Mapping[str, SignedRunKey], refusals: Mapping[str, Refusal]
-) -> frozenset[str]:
-    final = {name for name, refusal in refusals.items() if refusal.code not in _MAY_CHANGE}
-    return expected - joined.keys() - final
+    def _waiting(
+        self, expected: frozenset[str], joined: Mapping[str, SignedRunKey]
+    ) -> frozenset[str]:
+        final = {n for n, refusal in self._refusals.items() if refusal.code not in _MAY_CHANGE}
+        out = {name for name, reason in self._silent.items() if reason in _PERMANENT}
+        return expected - joined.keys() - final - out
 
 
 def _in_words(hospital: str, refusal: Refusal) -> str:

@@ -1,0 +1,75 @@
+"""One attempt on its way: what every stage of it works on."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from wardround.masking.coordinator_round import CoordinatorRound
+from wardround.masking.round_spec import RoundSpec
+from wardround.protocol.messages import Body, Refusal, RefusalCode
+from wardround_server.rounds.attempt import Absence, Attempt, Stage
+from wardround_server.rounds.post import Answer, Post, Silence
+from wardround_server.rounds.record import RunRecord
+from wardround_server.rounds.uploads import UploadStore
+
+
+@dataclass(slots=True)
+class OpenAttempt:
+    """`masked` is what came and what opens it, `state` who is there; the rest is the rim."""
+
+    spec: RoundSpec
+    masked: CoordinatorRound
+    state: Attempt
+    post: Post
+    record: RunRecord
+    identity_keys: Mapping[str, bytes]
+    uploads: UploadStore | None
+
+    def ask(
+        self, stage: Stage, questions: Mapping[str, Body], *, deadline_s: float
+    ) -> Iterator[Answer]:
+        """Ask those who are not lost each their question; yield what is neither silence nor no.
+
+        Whoever gave no answer, or refused, is recorded and given up.
+        """
+        self.state = self.state.asking(stage, questions)
+        asked = {name: questions[name] for name in sorted(self.state.asked)}
+        answers = self.post.ask_each(asked, message_type="query", deadline_s=deadline_s)
+        yield from self.answered(answers)
+
+    def answered(self, answers: Iterator[Answer | Silence]) -> Iterator[Answer]:
+        """Of these the real ones, each while it is waited for."""
+        for answer in answers:
+            if isinstance(answer, Silence):
+                self.without(answer)
+            elif isinstance(answer.body, Refusal):
+                self.record.refused(answer.hospital, answer.body)
+                self.without(self._refusal(answer.hospital, answer.body))
+            else:
+                yield answer
+
+    def without(self, silence: Silence) -> None:
+        """Go on without a hospital: out of the sum, or of what opens it."""
+        if self.state.stage is Stage.UPDATE:
+            if silence.reason in {Absence.REJECTED, Absence.FAILED}:
+                reason = silence.detail or silence.reason.value
+                self.record.rejected(self.spec, silence.hospital, reason)
+            self.record.missed(self.spec, silence)
+        else:
+            self.record.vanished(self.spec, silence, self.state.stage)
+        self.state = self.state.without(silence.hospital, silence.reason)
+
+    def missing(self) -> str:
+        """Who is lost and why, for a sentence."""
+        lost = sorted(self.state.absent.items())
+        return ", ".join(f"{name}: {why}" for name, why in lost) or "nobody"
+
+    def _refusal(self, hospital: str, refusal: Refusal) -> Silence:
+        if refusal.code is RefusalCode.NO_SESSION:
+            # Another process of this hospital answers; the one that joined the session is gone.
+            return Silence(hospital, Absence.DISCONNECTED, refusal.code.value)
+        named = refusal.hospital
+        if named in self.spec.cohort and named != hospital:
+            self.state = self.state.disputed(hospital, named)
+            reason = f"{hospital} says that its keys are not those that {named} signed for"
+            self.record.share_rejected(self.spec, named, reason)
+        return Silence(hospital, Absence.REFUSED, refusal.code.value)

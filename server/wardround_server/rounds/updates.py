@@ -1,0 +1,67 @@
+"""The first stage: every hospital of the cohort works and uploads (PROTOCOL 5).
+
+Each masked vector is added as it comes and forgotten: one vector of memory, whatever the cohort.
+"""
+
+import numpy as np
+
+from wardround.errors import BadInput, ProtocolViolation
+from wardround.masking.packing import packed_size
+from wardround.masking.round_spec import Purpose
+from wardround.protocol.envelope import Vector, vector_due
+from wardround.protocol.messages import Update, Work
+from wardround.vectors import blocks_of, digest_of
+from wardround_server.rounds.attempt import Absence
+from wardround_server.rounds.open_attempt import OpenAttempt
+from wardround_server.rounds.post import Answer, Silence
+
+# Flower's names for what a message is about.
+_MESSAGE_TYPES = {
+    Purpose.STATISTICS: "query",
+    Purpose.TRAIN: "train",
+    Purpose.EVALUATE: "evaluate",
+}
+
+
+def take_updates(attempt: OpenAttempt, work: Work, model: Vector, *, deadline_s: float) -> None:
+    """Ask the cohort with `model` until all have answered, are gone, or the time is over."""
+    answers = attempt.post.ask(
+        attempt.spec.cohort,
+        work,
+        model,
+        message_type=_MESSAGE_TYPES[attempt.spec.purpose],
+        deadline_s=deadline_s,
+    )
+    for answer in attempt.answered(answers):
+        try:
+            _take(attempt, answer)
+        except (ProtocolViolation, BadInput) as error:
+            attempt.without(Silence(answer.hospital, Absence.REJECTED, str(error)))
+
+
+def _take(attempt: OpenAttempt, answer: Answer) -> None:
+    """Add one hospital's update. Nothing of it is left anywhere when this raises."""
+    hospital, update, spec = answer.hospital, answer.body, attempt.spec
+    if not isinstance(update, Update):
+        raise ProtocolViolation(f"{hospital}: an update was due, something else came")
+    vector = vector_due(
+        answer.vector,
+        dtype=np.uint8,
+        lanes=packed_size(spec.lanes, spec.bits),
+        what=f"update of {hospital}",
+    )
+    seen = attempt.record.witness(hospital, update.checkpoint, attempt.identity_keys[hospital])
+    attempt.masked.take_upload(
+        hospital,
+        update.header,
+        bytes.fromhex(update.signature),
+        update.shares,
+        lambda: blocks_of(vector),
+        digest=digest_of(vector),
+        size_bytes=vector.nbytes,
+    )
+    if attempt.uploads is not None:
+        attempt.uploads.keep(spec, hospital, blocks_of(vector))
+    attempt.record.heads.answered(hospital)
+    attempt.record.received(spec, hospital, update.header, update.signature, seen)
+    attempt.state = attempt.state.with_answer(hospital)
