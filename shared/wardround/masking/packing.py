@@ -12,13 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from wardround.errors import ProtocolViolation
-from wardround.masking.keystream import WORD, MaskedLanes
+from wardround.masking.keystream import BLOCK_WORDS, WORD, MaskedLanes
 from wardround.masking.quantise import LANE, Lanes
 from wardround.masking.round_spec import LANE_BITS
 
 Packed = npt.NDArray[np.uint8]
 
-BLOCK_LANES: Final = 1 << 15  # 128 KiB of words, and all scratch beside them, stay in the L2 cache
 _GROUP: Final = 4  # lanes: the fewest that fill whole bytes and at least one 64-bit word
 _TWO: Final = np.dtype("<u8")  # two words, or lanes, at once
 _Twos = npt.NDArray[np.uint64]
@@ -43,8 +42,8 @@ def pack(words: MaskedLanes, bits: int) -> Packed:
     """
     packed = np.empty(packed_size(words.size, bits), dtype=np.uint8)
     packer = Packer(bits)
-    for start in range(0, words.size, BLOCK_LANES):
-        block = words[start : start + BLOCK_LANES]
+    for start in range(0, words.size, BLOCK_WORDS):
+        block = words[start : start + BLOCK_WORDS]
         first = packed_size(start, bits)
         packer.pack_into(block, packed[first : first + packed_size(block.size, bits)])
     return packed
@@ -117,11 +116,11 @@ class Packer:
 
     def __init__(self, bits: int) -> None:
         self._bits = _known(bits)
-        self._twos = np.empty(BLOCK_LANES // 2, dtype=_TWO)
-        self._scratch = np.empty(BLOCK_LANES // 2, dtype=_TWO)
+        self._twos = np.empty(BLOCK_WORDS // 2, dtype=_TWO)
+        self._scratch = np.empty(BLOCK_WORDS // 2, dtype=_TWO)
 
     def pack_into(self, words: MaskedLanes, packed: Packed) -> None:
-        """Pack at most BLOCK_LANES words into `packed`, which has exactly their packed size."""
+        """Pack at most BLOCK_WORDS words into `packed`, which has exactly their packed size."""
         if self._bits == 32:
             packed.view(WORD)[:] = words
             return
@@ -168,9 +167,9 @@ class Unpacker:
 
     def __init__(self, bits: int) -> None:
         self._bits = _known(bits)
-        size = packed_size(BLOCK_LANES, bits)
+        size = packed_size(BLOCK_WORDS, bits)
         self._memory = np.zeros(size + _TWO.itemsize, dtype=np.uint8)  # the last read goes beyond
-        self._twos = np.empty(BLOCK_LANES // 2, dtype=_TWO)
+        self._twos = np.empty(BLOCK_WORDS // 2, dtype=_TWO)
         self.staged: Packed = self._memory[:size]
 
     def add_to(self, total: MaskedLanes) -> None:
@@ -199,7 +198,7 @@ def _known(bits: int) -> int:
 def _lanes_from(total: MaskedLanes, packed_bytes: int, bits: int) -> MaskedLanes:
     """The next block of `total`, when so many packed bytes of it are done."""
     start = 8 * packed_bytes // bits
-    return total[start : start + BLOCK_LANES]
+    return total[start : start + BLOCK_WORDS]
 
 
 def _pieces(

@@ -7,18 +7,19 @@ import numpy as np
 import numpy.typing as npt
 
 from wardround.errors import BadInput, ProtocolViolation
+from wardround.masking.keystream import BLOCK_WORDS
 from wardround.masking.round_spec import LARGEST_SCALE, SMALLEST_SCALE
 
 Lanes = npt.NDArray[np.int32]
 
 LANE: Final = np.dtype("<i4")
-_BLOCK: Final = 1 << 15  # 256 KiB of float64 stay in the L2 cache
+_EXACT_IN_FLOAT32: Final = 1 << 24  # up to here every integer is a float32
 
 
 def quantise(values: npt.NDArray[np.floating[Any]], *, scale: float, limit: int) -> Lanes:
     """Multiply by `scale`, clip to +-`limit`, round half to even.
 
-    The product is computed in float64, where a power of two is exact. NaN or an infinity raises
+    `scale` is a power of two, so the product is exact. NaN or an infinity raises
     ProtocolViolation with their count: no lane stands for them.
 
     >>> quantise(np.array([0.25, -0.75, 9.0]), scale=2.0, limit=4).tolist()
@@ -29,24 +30,46 @@ def quantise(values: npt.NDArray[np.floating[Any]], *, scale: float, limit: int)
             f"update: {values.dtype} of shape {values.shape} came, a vector of floats was due"
         )
     lanes = np.empty(values.size, dtype=LANE)
-    buffer = np.empty(min(_BLOCK, values.size), dtype=np.float64)
+    quantiser = Quantiser(scale=scale, limit=limit)
     not_finite = 0
-    for start in range(0, values.size, _BLOCK):
-        block = values[start : start + _BLOCK]
-        not_finite += block.size - int(np.count_nonzero(np.isfinite(block)))
-        if not_finite:
-            continue  # nothing is returned; only the count goes on
-        scaled = buffer[: block.size]
-        with np.errstate(over="ignore"):  # an overflow is clipped like any large value
-            np.multiply(block, scale, out=scaled, dtype=np.float64)
-        np.clip(scaled, -limit, limit, out=scaled)
-        np.rint(scaled, out=scaled)
-        lanes[start : start + _BLOCK] = scaled
+    for start in range(0, values.size, BLOCK_WORDS):
+        stop = start + BLOCK_WORDS
+        not_finite += quantiser.fill(values[start:stop], lanes[start:stop])
     if not_finite:
         raise ProtocolViolation(
             f"update: {not_finite} of {values.size} values are NaN or infinite, none may be"
         )
     return lanes
+
+
+class Quantiser:
+    """`quantise` for block after block, with the same scratch memory."""
+
+    def __init__(self, *, scale: float, limit: int) -> None:
+        self._scale, self._limit = scale, limit
+        self._wide = np.empty(BLOCK_WORDS, dtype=np.float64)
+        self._narrow = self._wide.view(np.float32)
+
+    def fill(self, block: npt.NDArray[np.floating[Any]], lanes: Lanes) -> int:
+        """Fill `lanes` from at most BLOCK_WORDS values; return how many are NaN or infinite.
+
+        When some are, `lanes` means nothing. The product with a power of two is exact in float32
+        too, unless it is clipped or rounded to zero; only a limit that float32 does not have needs
+        float64.
+        """
+        low, high = float(block.min()), float(block.max())  # a NaN goes through both
+        if not (math.isfinite(low) and math.isfinite(high)):
+            return block.size - int(np.count_nonzero(np.isfinite(block)))
+        clips = max(-low, high) * self._scale > self._limit
+        wide = block.dtype.itemsize > 4 or (clips and self._limit > _EXACT_IN_FLOAT32)
+        scaled = (self._wide if wide else self._narrow)[: block.size]
+        with np.errstate(over="ignore", under="ignore"):  # clipped, or rounded to zero
+            np.multiply(block, self._scale, out=scaled, dtype=scaled.dtype, casting="same_kind")
+        if clips:
+            np.clip(scaled, -self._limit, self._limit, out=scaled)
+        np.rint(scaled, out=scaled)
+        lanes[:] = scaled
+        return 0
 
 
 def dequantise(total: Lanes, *, scale: float) -> npt.NDArray[np.float64]:

@@ -41,10 +41,10 @@ def split(secrets: Secrets, *, threshold: int, holders: int, randomness: Randomn
             f"shares: a threshold of {threshold} of {holders} holders came, "
             f"2 <= threshold <= holders <= {MOST_HOLDERS} was due"
         )
-    if secrets.dtype != np.uint8 or secrets.ndim != 2 or secrets.shape[1] != SECRET_BYTES:
+    if secrets.dtype != np.uint8 or secrets.shape != (max(1, len(secrets)), SECRET_BYTES):
         raise ProtocolViolation(
             f"shares: secrets of {secrets.dtype} and shape {secrets.shape} came, "
-            f"uint8 of shape (k, {SECRET_BYTES}) was due"
+            f"uint8 of shape (k, {SECRET_BYTES}) with k >= 1 was due"
         )
     coefficients = np.empty((threshold, len(secrets) * ELEMENTS), dtype=np.uint64)
     coefficients[0] = _to_elements(secrets).reshape(-1)
@@ -136,10 +136,11 @@ def _off_polynomial(points: Sequence[int], field: _Field, subset: list[int]) -> 
 
 
 def _check_shares(points: Sequence[int], shares: Shares, threshold: int) -> None:
-    if shares.dtype != np.uint32 or shares.ndim != 3 or shares.shape[2] != ELEMENTS:
+    kind = shares.dtype == np.uint32 and shares.ndim == 3
+    if not kind or shares.shape[1] < 1 or shares.shape[2] != ELEMENTS:
         raise ProtocolViolation(
             f"shares: {shares.dtype} of shape {shares.shape} came, "
-            f"uint32 of shape (m, k, {ELEMENTS}) was due"
+            f"uint32 of shape (m, k, {ELEMENTS}) with k >= 1 was due"
         )
     if len(points) != len(shares) or len(set(points)) != len(points):
         raise ProtocolViolation(
@@ -160,7 +161,7 @@ def _join(points: Sequence[int], field: _Field) -> tuple[Secrets, npt.NDArray[np
     elements = elements.reshape(-1, ELEMENTS)
     below = np.full(ELEMENTS, 1 << _ELEMENT_BITS, dtype=np.uint64)
     below[-1] = 1 << _TOP_BITS
-    return _from_elements(elements), (elements < below).all(axis=1)
+    return _from_elements(elements), np.all(elements < below, axis=1)
 
 
 def _to_elements(secrets: Secrets) -> _Field:
@@ -168,7 +169,8 @@ def _to_elements(secrets: Secrets) -> _Field:
     padded = np.zeros((len(secrets), ELEMENTS * _ELEMENT_BITS), dtype=np.uint64)
     padded[:, : bits.shape[1]] = bits
     places = np.uint64(1) << np.arange(_ELEMENT_BITS, dtype=np.uint64)
-    return (padded.reshape(-1, ELEMENTS, _ELEMENT_BITS) * places).sum(axis=2, dtype=np.uint64)
+    elements: _Field = padded.reshape(-1, ELEMENTS, _ELEMENT_BITS) @ places
+    return elements
 
 
 def _from_elements(elements: _Field) -> Secrets:
