@@ -95,7 +95,7 @@ class Admission:
     def open(
         self, question: Open, approved: ApprovedStudy, ledger: Ledger, evidence: StudyEvidence
     ) -> RunSession:
-        """Read the records and make a fresh run key. Raises StudyRefused when they do not fit."""
+        """Read the records. Raises StudyRefused when they do not fit."""
         keys = self.identity_keys(question, approved.study)
         with refusing(RefusalCode.DATA):
             records = load_records(approved)
@@ -107,7 +107,6 @@ class Admission:
             run=question.run,
             name=question.session,
             identity_keys=keys,
-            run_key=RunKey.generate(self.randomness),
             records=records,
             ledger=ledger,
             evidence=evidence,
@@ -117,7 +116,8 @@ class Admission:
     def join(
         self, session: RunSession, planned: float | None, seen: tuple[str, Json] | None
     ) -> Joined:
-        """Log that we joined and what we saw; answer with the signed run key."""
+        """Make a fresh run key, log that we joined and what we saw; answer with the signed key."""
+        session.secrets.run_key = RunKey.generate(self.randomness)
         joined = {
             "run": session.run,
             "session": session.name,
@@ -127,7 +127,7 @@ class Admission:
         session.evidence.append(("run-joined", joined), seen)
         key = sign_run_key(
             self.identity,
-            session.run_key,
+            session.secrets.run_key,
             run=session.run,
             session=session.name,
             hospital=self.hospital,

@@ -20,10 +20,9 @@ from wardround.study.manifest import Study
 from wardround_client.attacks.at_closing import FinalAttack
 from wardround_client.empirical.at_opening import noise_entry
 from wardround_client.home import HospitalHome
+from wardround_client.own_updates import OwnRecord, SumMembers, check_own_updates
 from wardround_client.refusal import refusing
 from wardround_client.session import RunSession
-
-_SUM_OPENED = {"statistics-closed", "round-closed", "evaluation-closed"}
 
 
 @dataclass(slots=True)
@@ -38,8 +37,8 @@ class Closer:
     def answer(self, session: RunSession, close: Close, model: Vector | None) -> Closed:
         """Countersign the coordinator's log. Raises StudyRefused when it is not what we saw.
 
-        Every head that was witnessed must lie in it, every sum that was opened with us in its
-        cohort must list our update, as we sent it, and `model` must be the one that it ends with.
+        Every head that was witnessed must lie in it, every sum in it must have our update or not
+        as we know it (`check_own_updates`), and `model` must be the one that it ends with.
         """
         with refusing(RefusalCode.HISTORY):
             seen = session.evidence.witness(close.checkpoint)
@@ -48,7 +47,8 @@ class Closer:
             )
             entries = _whole_log(close, checkpoint)
             session.evidence.check_history(entries)
-            self._check_own_updates(session, entries)
+            own = OwnRecord.of(self.hospital, session.evidence.log.entries())
+            check_own_updates(own, entries)
             if standardises(session.study):
                 session.standardise(_released(session.study, entries))
             if model is not None:
@@ -88,29 +88,6 @@ class Closer:
             "epsilon_budget": self.home.policy().epsilon_budget,
         }
 
-    def _check_own_updates(self, session: RunSession, entries: list[Entry]) -> None:
-        sent = {
-            entry.body["transcript"]: entry.body["update_digest"]
-            for entry in session.evidence.log.entries()
-            if entry.type == "release-sent"
-        }
-        listed, asked = set(), set()
-        for entry in entries:
-            transcript = entry.body.get("transcript")
-            if entry.type == "round-opened" and self.hospital in _cohort(entry):
-                asked.add(transcript)
-            if entry.type == "update-received" and entry.body.get("hospital") == self.hospital:
-                listed.add(transcript)
-                if transcript not in sent or _update_digest(entry) != sent[transcript]:
-                    raise ProtocolViolation(
-                        f"coordinator's log, entry {entry.seq}: not the update that we sent"
-                    )
-            ours = transcript in asked or transcript in sent
-            if entry.type in _SUM_OPENED and ours and transcript not in listed:
-                raise ProtocolViolation(
-                    f"coordinator's log, entry {entry.seq}: a sum without our update"
-                )
-
 
 def _whole_log(close: Close, checkpoint: Checkpoint) -> list[Entry]:
     entries = read_export(close.log.encode())
@@ -132,24 +109,16 @@ def _check_model(session: RunSession, entries: list[Entry], model: Vector) -> No
 
 def _released(study: Study, entries: list[Entry]) -> ReleasedStatistics:
     """The statistics that the log says were opened, in the last such round."""
-    cohorts = {e.body.get("transcript"): _cohort(e) for e in entries if e.type == "round-opened"}
-    opened = [entry.body for entry in entries if entry.type == "statistics-closed"]
+    sums, opened = SumMembers(), []
+    for entry in entries:
+        sums.see(entry)
+        if entry.type == "statistics-closed":
+            opened.append(entry.body)
     if not opened:
         raise ProtocolViolation("coordinator's log: no statistics were opened, the study uses them")
-    cohort = cohorts.get(opened[-1].get("transcript"), [])
-    value = {"hospitals": len(cohort), "sums": opened[-1].get("sums")}
+    members = sums.members(str(opened[-1].get("transcript"))) or []
+    value = {"hospitals": len(members), "sums": opened[-1].get("sums")}
     return ReleasedStatistics.from_json(value, statistics_layout(study))
-
-
-def _cohort(entry: Entry) -> list[str]:
-    spec = entry.body.get("spec")
-    cohort = spec.get("cohort") if isinstance(spec, dict) else None
-    return cohort if isinstance(cohort, list) else []
-
-
-def _update_digest(entry: Entry) -> object:
-    header = entry.body.get("header")
-    return header.get("update_digest") if isinstance(header, dict) else None
 
 
 def _epsilon_of_study(session: RunSession) -> float | None:

@@ -11,16 +11,30 @@ from wardround.identity import Identity
 from wardround.masking.round_spec import Purpose, RoundSpec
 from wardround.privacy.accounting import epsilon_spent
 from wardround.protocol.envelope import Vector
-from wardround.protocol.messages import Body, Close, Failed, Open, RefusalCode, Work
+from wardround.protocol.messages import (
+    Agree,
+    Body,
+    Close,
+    Failed,
+    Keys,
+    Open,
+    RefusalCode,
+    Reveal,
+    Survivors,
+    Work,
+)
 from wardround.randomness import Randomness, system_randomness
 from wardround.study.manifest import Mechanism, Study
 from wardround.times import AttemptTimes
 from wardround_client.admission import Admission, check_budget
+from wardround_client.agreeing import agree, finish
 from wardround_client.attacks.at_closing import FinalAttack
+from wardround_client.attempt_record import AttemptRecord
 from wardround_client.closing import Closer
 from wardround_client.home import HospitalHome
 from wardround_client.ledger import Ledger
 from wardround_client.local_view import held_out_loss, keep_final_model
+from wardround_client.opening_the_sum import SumOpener
 from wardround_client.refusal import StudyRefused, refusing
 from wardround_client.remaining import attempts_used, statistics_left
 from wardround_client.round import RoundWorker
@@ -125,6 +139,18 @@ class Hospital:
             return answered
         if isinstance(body, Close):
             return self._close(session, body, vector), None
+        return self._answer_without_vector(session, body), None
+
+    def _answer_without_vector(self, session: RunSession, body: Body) -> Body:
+        match body:
+            case Agree():
+                return agree(session, body, identity=self.identity, hospital=self.name)
+            case Keys():
+                return finish(session, body, hospital=self.name)
+            case Survivors():
+                return SumOpener(self.home).sign(session, body)
+            case Reveal():
+                return SumOpener(self.home).reveal(session, body)
         raise StudyRefused(RefusalCode.SPEC, f"a {type(body).__name__} is not for a hospital")
 
     def _open(self, question: Open) -> Body:
@@ -136,6 +162,7 @@ class Hospital:
         ledger = self._ledgers[dataset]
         planned = check_budget(self.home, approved, ledger)
         evidence = self._evidence_of(approved.study)
+        AttemptRecord(self.home, approved.study).refuse_if_restored(evidence.attempt)
         with refusing(RefusalCode.HISTORY):
             seen = evidence.witness(question.checkpoint)
         admission.audit(question, approved, evidence)
@@ -171,24 +198,35 @@ class Hospital:
         if isinstance(body, Close):
             return self.sessions.get(body.run)
         if isinstance(body, Work):
-            session = self.sessions.get(str(body.spec.get("run")))
-            if session is not None and session.name == body.spec.get("session"):
-                return session
-        return None
+            run, name = str(body.spec.get("run")), body.spec.get("session")
+        elif isinstance(body, Agree | Keys | Survivors | Reveal):
+            run, name = body.run, body.session
+        else:
+            return None
+        session = self.sessions.get(run)
+        return session if session is not None and session.name == name else None
 
     def _note_refusal(self, body: Body, refusal: StudyRefused) -> None:
         """Keep a refused round in the evidence log, and show it to the hospital's own people."""
         session = self._session_of(body)
-        if session is not None and isinstance(body, Work):
+        if session is not None:
             with suppress(ProtocolViolation):  # what is no RoundSpec has no transcript
-                transcript = RoundSpec.from_json(body.spec).transcript().hex()
-                entry = {"transcript": transcript, "code": refusal.code.value}
-                session.evidence.append(("round-refused", entry))
+                transcript = _transcript_of(body)
+                if transcript is not None:
+                    entry = {"transcript": transcript, "code": refusal.code.value}
+                    session.evidence.append(("round-refused", entry))
         self._show(state=f"refused: {refusal.code.value}", why=str(refusal))
         self._next_look_s = 0.0  # the next answered round says that all is well again
 
     def _show(self, **changes: object) -> None:
         self.home.show({"hospital": self.name, **changes})
+
+
+def _transcript_of(body: Body) -> str | None:
+    """Of the attempt that a message is about; None for any other message."""
+    if isinstance(body, Work):
+        return RoundSpec.from_json(body.spec).transcript().hex()
+    return body.transcript if isinstance(body, Survivors | Reveal) else None
 
 
 def _epsilon_after(session: RunSession, attempts: int) -> float | None:

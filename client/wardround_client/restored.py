@@ -1,12 +1,15 @@
-"""A ledger that knows less than the evidence logs was restored from an old copy, or removed.
+"""A file that knows less than the evidence logs was restored from an old copy, or removed.
 
-A file that is older than its mark is found by the ledger itself. File and mark restored together
-look whole: only what the hospital wrote elsewhere, at the time, tells.
+A ledger that is older than its mark is found by the ledger itself. File and mark restored together
+look whole: only what the hospital wrote elsewhere, at the time, tells. So it is with the record of
+the last attempt: an old one would let the hospital answer twice, or sign two sets of survivors.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
+from wardround.canonical import Json
 from wardround.errors import VerificationFailed
 from wardround.evidence.log import EvidenceLog
 from wardround.identity import Identity
@@ -41,3 +44,44 @@ def _reserved(logs: Path, actor: str, identity: Identity) -> Iterator[str]:
             for entry in log.entries():
                 if entry.type == "release-reserved":
                     yield str(entry.body["release"])
+
+
+@dataclass(slots=True)
+class LoggedAttempt:
+    """The last attempt that a study's evidence log knows of, and the survivors that were signed."""
+
+    transcript: str | None = None
+    survivors: tuple[str, ...] | None = None
+
+    def see(self, entries: Iterable[tuple[str, Json]]) -> None:
+        """Take up what was logged, in order."""
+        for kind, body in entries:
+            if kind == "release-reserved":
+                self.transcript, self.survivors = str(body["transcript"]), None
+            elif kind == "survivors-signed" and body["transcript"] == self.transcript:
+                self.survivors = tuple(body["survivors"])
+
+
+def refuse_a_restored_attempt(
+    *,
+    transcript: str | None,
+    after: str | None,
+    survivors: tuple[str, ...] | None,
+    logged: LoggedAttempt,
+    study: str,
+) -> None:
+    """The record of the last attempt must be of the last one logged, or of the one begun after it.
+
+    It is written before the log, so a crash may leave it one step ahead, and never behind. Raises
+    VerificationFailed.
+    """
+    if transcript == logged.transcript:
+        if logged.survivors is None or survivors == logged.survivors:
+            return
+    elif transcript is not None and after == logged.transcript:
+        return
+    raise VerificationFailed(
+        f"attempts of study {study}: the record of the last attempt and the evidence log do not "
+        "go together; one was restored from an old copy, or removed: put the newest back, what "
+        "was answered and signed cannot be forgotten"
+    )

@@ -14,13 +14,12 @@ import torch
 from torch import nn
 
 from wardround.canonical import Json
-from wardround.errors import RefusedByPolicy
 from wardround.evaluation.histograms import CountsMode, count_patients, patient_scores
 from wardround.evaluation.noise import gaussian_cells
 from wardround.identity import Identity
+from wardround.masking.hospital_round import HospitalRound, Upload
 from wardround.masking.quantise import Lanes
 from wardround.masking.round_spec import Purpose, RoundSpec
-from wardround.masking.update import mask
 from wardround.models.networks import binary_loss, build, load_parameters
 from wardround.privacy.engine import Engine, ExactEvaluation, GaussianEvaluation
 from wardround.privacy.mechanism import Mechanism
@@ -35,7 +34,8 @@ from wardround_client.admission import (
     budget_basis,
     check_budget,
 )
-from wardround_client.approval import is_approved
+from wardround_client.attempt_record import AttemptRecord
+from wardround_client.consent import refuse_without_consent
 from wardround_client.home import HospitalHome
 from wardround_client.ledger import ReservationId
 from wardround_client.ledger.releases import encode_mechanism
@@ -45,7 +45,6 @@ from wardround_client.plans import (
     step_sizes,
     training_plan,
 )
-from wardround_client.policy import check_study
 from wardround_client.refusal import StudyRefused, refusing
 from wardround_client.remaining import (
     attempts_used,
@@ -53,21 +52,24 @@ from wardround_client.remaining import (
     split_name,
     statistics_left,
 )
-from wardround_client.session import AttemptRecord, RunSession
+from wardround_client.session import RunSession
 from wardround_client.statistics import noised_statistics
 from wardround_client.training.distributed import one_step
 from wardround_client.training.local import train
 from wardround_client.training.plan import PatientRecords
-from wardround_client.training.stages import ClearUpdate, NoisedLanes, NoisedUpdate, lanes_of
+from wardround_client.training.stages import ClearUpdate, NoisedLanes, NoisedUpdate, to_mask
 
 Model = npt.NDArray[np.float32]
-Masked = npt.NDArray[np.uint32]
+Packed = npt.NDArray[np.uint8]
 
 
 class Computed(NamedTuple):
-    """What may be masked, what the engine did, and how long the training or scoring took."""
+    """What may be masked, what the engine did, and how long the training or scoring took.
 
-    lanes: Lanes
+    `values` are lanes, or floats that become lanes in the pass that masks them.
+    """
+
+    values: Lanes | Model
     engine: Engine
     seconds: float
 
@@ -84,47 +86,41 @@ class RoundWorker:
 
     def answer(
         self, session: RunSession, work: Work, vector: Model | None
-    ) -> tuple[Update, Masked]:
+    ) -> tuple[Update, Packed]:
         """One round. Raises StudyRefused before anything is spent."""
         started_s = time.perf_counter()
-        self._refuse_without_consent(session.study)
+        refuse_without_consent(self.home, session.study)
+        record = AttemptRecord(self.home, session.study)
+        record.refuse_if_restored(session.evidence.attempt)
+        pairs = session.secrets.agreed()
         spec, model = self._checked(session, work, vector)
-        with refusing(RefusalCode.DIRECTORY):
-            pairs = session.pairs(work.directory, self.hospital)
-        with refusing(RefusalCode.SPEC):
-            masks = pairs.round_masks(spec)
+        record.check(spec)
         with refusing(RefusalCode.HISTORY):
             seen = session.evidence.witness(work.checkpoint, work.consistency)
         self._refuse_beyond_plan(session, spec)
-        AttemptRecord(self.home, session.study).write(spec)
+        with refusing(RefusalCode.SPEC):
+            attempt = HospitalRound.begin(
+                spec,
+                pairs,
+                identity=self.identity,
+                hospital=self.hospital,
+                randomness=self.randomness,
+            )
+        record.begin(spec, session.evidence.attempt)
+        session.secrets.take_up(attempt)
         reservation = self._reserve(session, spec, seen)
-        lanes, engine, compute_s = self._compute(session, spec, model)
-        masked, signature = mask(lanes, spec, masks, identity=self.identity, hospital=self.hospital)
-        sent = {
-            "release": reservation,
-            "transcript": masked.header.transcript,
-            "update_digest": masked.header.update_digest,
-            "engine": engine.body(),
-        }
-        session.ledger.commit(reservation, engine)
-        session.evidence.append(("release-sent", sent))
+        values, engine, compute_s = self._compute(session, spec, model)
+        upload = attempt.upload(values)
+        _note_release(session, reservation, upload, engine)
         update = Update(
-            header=masked.header.to_json(),
-            signature=signature.hex(),
+            header=upload.header.to_json(),
+            signature=upload.signature.hex(),
             engine=engine.body(),
             checkpoint=session.evidence.log.checkpoint(),
+            shares=upload.shares,
         )
         self.times.note(spec, compute_s=compute_s, answer_s=time.perf_counter() - started_s)
-        return update, masked.values
-
-    def _refuse_without_consent(self, study: Study) -> None:
-        """Approval and policy are read anew each time: an officer can say no in mid-run."""
-        if not is_approved(self.home, study):
-            raise StudyRefused(RefusalCode.NOT_APPROVED, f"study {study.name}: not approved")
-        try:
-            check_study(self.home.policy(), study)
-        except RefusedByPolicy as error:
-            raise StudyRefused(RefusalCode.POLICY, str(error)) from error
+        return update, upload.packed
 
     def _checked(
         self, session: RunSession, work: Work, vector: Model | None
@@ -139,7 +135,6 @@ class RoundWorker:
                 session.standardise(released)
         if not np.isfinite(model).all():
             raise StudyRefused(RefusalCode.SPEC, "model: it has values that are not finite")
-        AttemptRecord(self.home, session.study).check(spec)
         return spec, model
 
     def _refuse_beyond_plan(self, session: RunSession, spec: RoundSpec) -> None:
@@ -201,8 +196,8 @@ class RoundWorker:
         if spec.purpose is Purpose.EVALUATE:
             lanes, engine = self._evaluate(session, spec, network)
             return Computed(lanes, engine, time.perf_counter() - started_s)
-        lanes, engine = self._train(session, spec, network)
-        return Computed(lanes, engine, time.perf_counter() - started_s)
+        values, engine = self._train(session, spec, network)
+        return Computed(values, engine, time.perf_counter() - started_s)
 
     def _statistics(self, session: RunSession, spec: RoundSpec) -> tuple[Lanes, Engine]:
         if session.records.rows is None:
@@ -217,7 +212,7 @@ class RoundWorker:
 
     def _train(
         self, session: RunSession, spec: RoundSpec, network: nn.Module
-    ) -> tuple[Lanes, Engine]:
+    ) -> tuple[Lanes | Model, Engine]:
         study, patients = session.study, session.records.train
         plan, sizes = training_plan(study, hospitals=len(spec.cohort)), step_sizes(study)
         update: NoisedUpdate | ClearUpdate | NoisedLanes
@@ -238,7 +233,7 @@ class RoundWorker:
             )
         if report.noise_probe is not None:
             session.noise_probes.append(report.noise_probe)
-        return lanes_of(update, scale=spec.scale, limit=spec.limit), report.engine
+        return to_mask(update), report.engine
 
     def _evaluate(
         self, session: RunSession, spec: RoundSpec, network: nn.Module
@@ -253,6 +248,20 @@ class RoundWorker:
         noised = counts.noised(gaussian_cells(layout.lanes, multiplier, self.randomness))
         lanes = np.clip(noised.to_lanes(), -spec.limit, spec.limit).astype(np.int32)
         return lanes, GaussianEvaluation(noise_multiplier=multiplier)
+
+
+def _note_release(
+    session: RunSession, reservation: ReservationId, upload: Upload, engine: Engine
+) -> None:
+    """Ledger and log know what leaves before it leaves."""
+    sent = {
+        "release": reservation,
+        "transcript": upload.header.transcript,
+        "update_digest": upload.header.update_digest,
+        "engine": engine.body(),
+    }
+    session.ledger.commit(reservation, engine)
+    session.evidence.append(("release-sent", sent))
 
 
 def _released(study: Study, work: Work) -> ReleasedStatistics | None:

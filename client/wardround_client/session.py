@@ -2,22 +2,18 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from wardround.canonical import Json, canonical_bytes
-from wardround.durable import write_durably
 from wardround.errors import ProtocolViolation
-from wardround.masking.directory import Directory
+from wardround.masking.agreement import Agreement
+from wardround.masking.hospital_round import HospitalRound
 from wardround.masking.pairs import PairSecrets
-from wardround.masking.round_spec import Purpose, RoundSpec
 from wardround.masking.run_key import RunKey
-from wardround.protocol.messages import RefusalCode
+from wardround.protocol.messages import Keys, RefusalCode
 from wardround.protocol.specs import statistics_noise_lanes
 from wardround.statistics.released import ReleasedStatistics
 from wardround.statistics.scaling import standardisations
-from wardround.study.manifest import Mechanism, Study
+from wardround.study.manifest import Study
 from wardround_client.approval import ApprovedStudy
-from wardround_client.home import HospitalHome, read_state
 from wardround_client.ledger import Ledger
 from wardround_client.records import StudyRecords, standardised
 from wardround_client.refusal import StudyRefused
@@ -26,40 +22,68 @@ from wardround_client.witness import StudyEvidence
 
 
 @dataclass(slots=True)
+class SessionSecrets:
+    """The key of one session, what was agreed with it, and the present attempt's keys.
+
+    They die with the process. `keys` is the message that `pairs` were made with; from then on the
+    run key is gone, since past masks could be derived from it anew.
+    """
+
+    run_key: RunKey | None = field(default=None, repr=False)
+    agreement: Agreement | None = field(default=None, repr=False)
+    keys: Keys | None = field(default=None, repr=False)
+    pairs: PairSecrets | None = field(default=None, repr=False)
+    attempt: HospitalRound | None = field(default=None, repr=False)
+
+    def agreed(self) -> PairSecrets:
+        """The roots that we share with each peer. Raises StudyRefused before `keys` came."""
+        if self.pairs is None:
+            raise StudyRefused(RefusalCode.DIRECTORY, "no keys were agreed in this session")
+        return self.pairs
+
+    def take_up(self, attempt: HospitalRound) -> None:
+        """Begin an attempt: what the one before it still had is forgotten."""
+        if self.attempt is not None:
+            self.attempt.forget()
+        self.attempt = attempt
+
+    def present(self, transcript: str) -> HospitalRound:
+        """The attempt that we uploaded for last. Raises StudyRefused for any other."""
+        if self.attempt is None or self.attempt.transcript != transcript:
+            raise StudyRefused(
+                RefusalCode.SURVIVORS, f"survivors: {transcript} is not our present attempt"
+            )
+        return self.attempt
+
+    def forget(self) -> None:
+        """Drop everything that masks come from."""
+        if self.attempt is not None:
+            self.attempt.forget()
+        if self.pairs is not None:
+            self.pairs.forget()
+        self.run_key = self.agreement = self.attempt = None
+
+
+@dataclass(slots=True)
 class RunSession:
-    """One run at this hospital. Run key and pair secrets die with the process."""
+    """One run at this hospital."""
 
     approved: ApprovedStudy
     run: str
     name: str
     identity_keys: Mapping[str, bytes]
-    run_key: RunKey = field(repr=False)
     records: StudyRecords = field(repr=False)
     ledger: Ledger = field(repr=False)
     evidence: StudyEvidence = field(repr=False)
     budget_basis: tuple[str, int]
+    secrets: SessionSecrets = field(default_factory=SessionSecrets, repr=False)
     released: ReleasedStatistics | None = field(default=None, repr=False)
     noise_probes: list[NoiseProbe] = field(default_factory=list, repr=False)
-    _pairs: PairSecrets | None = field(default=None, repr=False)
 
     @property
     def study(self) -> Study:
         """The approved study."""
         return self.approved.study
-
-    def pairs(self, directory: tuple[Json, ...], own: str) -> PairSecrets:
-        """Agree with everybody in the directory, once; another directory later is refused.
-
-        Two directories under one session would be two sets of masks for one run key.
-        """
-        checked = Directory.from_json(
-            list(directory), run=self.run, session=self.name, identity_keys=self.identity_keys
-        )
-        if self._pairs is None:
-            self._pairs = PairSecrets.agree(self.run_key, checked, own)
-        elif self._pairs.directory.digest != checked.digest:
-            raise ProtocolViolation("directory: a second one came for the same session")
-        return self._pairs
 
     def standardise(self, released: ReleasedStatistics) -> None:
         """Scale the features by what was released, once; other sums later are refused.
@@ -77,55 +101,4 @@ class RunSession:
 
     def close(self) -> None:
         """Forget the secrets of this session."""
-        if self._pairs is not None:
-            self._pairs.forget()
-
-
-@dataclass(frozen=True, slots=True)
-class AttemptRecord:
-    """The last attempt of a study that this hospital answered, in any run, kept durably.
-
-    It is written before anything leaves, so a hospital that crashed never answers an attempt
-    twice, and a second run of a study never starts again from its first model.
-    """
-
-    home: HospitalHome
-    study: Study
-
-    def check(self, spec: RoundSpec) -> None:
-        """Refuse what is not newer than the last one. Raises StudyRefused.
-
-        Where the sum opens what is not noised, a second attempt is refused as well: the
-        difference of two sums over different cohorts would be one hospital's (decision 0003).
-        """
-        state = read_state(self._file)
-        if state is None:
-            return
-        came, last = (_place(spec), spec.attempt), (state["round"], state["attempt"])
-        where = f"round {spec.round}, attempt {spec.attempt}"
-        if came <= last:
-            answered = f"{where}: round {last[0]}, attempt {last[1]} was answered"
-            raise StudyRefused(RefusalCode.REPLAY, answered)
-        if _place(spec) == last[0] and not self._noised(spec.purpose):
-            raise StudyRefused(RefusalCode.SECOND_ATTEMPT, f"{where}: no noise covers a second one")
-
-    def write(self, spec: RoundSpec) -> None:
-        """Remember this attempt; it is on disk when this returns."""
-        content = canonical_bytes({"round": _place(spec), "attempt": spec.attempt})
-        write_durably(self._file, content)
-
-    @property
-    def _file(self) -> Path:
-        return self.home.attempt_file(self.study.digest)
-
-    def _noised(self, purpose: Purpose) -> bool:
-        if purpose is Purpose.EVALUATE:
-            return self.study.evaluation.counts == "noised"
-        if purpose is Purpose.STATISTICS:
-            return True
-        return self.study.privacy.mechanism is not Mechanism.NONE
-
-
-def _place(spec: RoundSpec) -> int:
-    """Where a round stands in the study: statistics come before training round 0."""
-    return -1 if spec.purpose is Purpose.STATISTICS else spec.round
+        self.secrets.forget()

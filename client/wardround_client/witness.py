@@ -11,19 +11,27 @@ from wardround.evidence.entry import Entry
 from wardround.evidence.log import EvidenceLog
 from wardround.evidence.witness import Witness
 from wardround.protocol.messages import Proof
+from wardround_client.restored import LoggedAttempt
 
 
 @dataclass(slots=True)
 class StudyEvidence:
-    """The two belong together: what was seen counts once it is in the own log."""
+    """The two belong together: what was seen counts once it is in the own log.
+
+    `attempt` is the last one that the own log knows of.
+    """
 
     log: EvidenceLog = field(repr=False)
     coordinator: Witness
+    attempt: LoggedAttempt = field(default_factory=LoggedAttempt)
 
     @classmethod
     def of(cls, log: EvidenceLog, *, coordinator_key: bytes) -> Self:
         """Take up what this log has witnessed before, also before a restart."""
-        return cls(log, Witness.of(log.entries(), actor=COORDINATOR, key=coordinator_key))
+        entries = log.entries()
+        evidence = cls(log, Witness.of(entries, actor=COORDINATOR, key=coordinator_key))
+        evidence.attempt.see((entry.type, entry.body) for entry in entries)
+        return evidence
 
     @property
     def coordinator_key(self) -> bytes:
@@ -54,3 +62,4 @@ class StudyEvidence:
         if due:
             self.log.append_many(due, time=datetime.now(UTC))
         self.coordinator.logged(due)
+        self.attempt.see(due)

@@ -70,7 +70,7 @@ def share(lanes, noise_multiplier):
         ),
         most_change=64.0,
         hospitals=HOSPITALS,
-        colluders=COLLUDERS,
+        honest=HOSPITALS - COLLUDERS,
         lanes=lanes,
     )
 

@@ -13,8 +13,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from flwr.app import RecordDict
+from tests.support.ward_files import DATASET_TOML, POLICY_TOML, write_patients
 
 from wardround.canonical import Json, canonical_bytes, parse_canonical
 from wardround.evidence.log import EvidenceLog
@@ -24,7 +24,18 @@ from wardround.masking.round_spec import RoundSpec
 from wardround.masking.run_key import SignedRunKey
 from wardround.models.networks import build, parameters_of
 from wardround.protocol.envelope import Vector, seal, unseal
-from wardround.protocol.messages import Body, Close, Joined, Open, Proof, Work
+from wardround.protocol.messages import (
+    Agree,
+    Agreed,
+    Body,
+    Close,
+    Joined,
+    Keyed,
+    Keys,
+    Open,
+    Proof,
+    Work,
+)
 from wardround.protocol.specs import attempt_spec
 from wardround.study.files import checked, sign_study
 from wardround.study.manifest import Study
@@ -40,7 +51,6 @@ from wardround_server.rounds.record import RunRecord
 NAMES = ("harbour", "lakeside", "northside")
 RUN = "ab" * 16
 LANES = 4096
-PATIENTS = 40
 
 STUDY_TOML = """
 schema = "wardround.study/1"
@@ -88,35 +98,6 @@ minimum_hospitals = 2
 [evaluation]
 registered = 2026-01-01
 bins = 10
-"""
-
-DATASET_TOML = """
-schema = "wardround.dataset/1"
-hospital = "{name}"
-dataset = "fever-{name}"
-title = "Forty patients"
-path = "patients.csv"
-[patient]
-source = "id"
-[label]
-source = "fever"
-positive_when = ">0"
-[[columns]]
-column = "age"
-source = "age"
-unit = "a"
-[[columns]]
-column = "male"
-source = "male"
-"""
-
-POLICY_TOML = """
-epsilon_budget = {budget}
-delta_max = 1e-3
-mechanisms = ["local", "distributed", "none"]
-minimum_hospitals = 2
-allow_exact_evaluation = true
-empirical_audit = false
 """
 
 
@@ -184,17 +165,6 @@ class MemoryHospital:
     def log_entries(self, study: Study) -> list[tuple[str, Json]]:
         with self.home.log(study.digest) as log:
             return [(entry.type, entry.body) for entry in log.entries()]
-
-
-def write_patients(path: Path, seed: int) -> None:
-    """A table that the contract takes: older men have more fevers."""
-    random = np.random.default_rng(seed)
-    lines = ["id,age,male,fever"]
-    for number in range(PATIENTS):
-        age, male = random.integers(1, 99), random.integers(0, 2)
-        fever = int(random.random() < (age / 200 + 0.3 * male))
-        lines.append(f"p{number},{age},{male},{fever}")
-    path.write_text("\n".join(lines))
 
 
 def enrol(home: CoordinatorHome, name: str, directory: Path) -> HospitalHome:
@@ -317,6 +287,7 @@ class Talk:
     log: EvidenceLog
     session: str = "cd" * 16
     directory: Directory | None = None
+    encapsulations: dict[str, tuple[Json, ...]] = field(default_factory=dict)
 
     @property
     def record(self) -> RunRecord:
@@ -338,6 +309,10 @@ class Talk:
         return Open(**fields | changes)
 
     def open(self, session: str | None = None) -> "Talk":
+        """Everybody joins and agrees on keys: rounds can begin."""
+        return self.join(session).agree()
+
+    def join(self, session: str | None = None) -> "Talk":
         """Everybody joins; the directory is what they sent."""
         self.session = session or self.session
         if not self.log.size:
@@ -351,6 +326,32 @@ class Talk:
             entries, run=RUN, session=self.session, identity_keys=self.ward.identity_keys
         )
         return self
+
+    def agree(self) -> "Talk":
+        """Everybody checks the directory, and gets the secrets of the others."""
+        for name, hospital in self.ward.hospitals.items():
+            agreed, _ = hospital.ask(self.agree_message())
+            assert isinstance(agreed, Agreed), agreed
+            self.encapsulations[name] = agreed.encapsulations
+        for name, hospital in self.ward.hospitals.items():
+            keyed, _ = hospital.ask(self.keys_message(name))
+            assert keyed == Keyed(hospital=name), keyed
+        return self
+
+    def agree_message(self, **changes: Any) -> Agree:
+        assert self.directory is not None
+        fields = {"run": RUN, "session": self.session, "directory": self.directory.to_json()}
+        return Agree(**fields | changes)
+
+    def keys_message(self, name: str, **changes: Any) -> Keys:
+        """The secrets that the others have for `name`."""
+        due = [one for sent in self.encapsulations.values() for one in sent]
+        fields = {
+            "run": RUN,
+            "session": self.session,
+            "encapsulations": [one for one in due if one["recipient"] == name],
+        }
+        return Keys(**fields | changes)
 
     def spec(self, number: int = 0, attempt: int = 1, **changes: Any) -> RoundSpec:
         assert self.directory is not None
@@ -366,10 +367,8 @@ class Talk:
         return attempt_spec(self.study, round_number=number, **common)
 
     def work(self, spec: RoundSpec | Json, **changes: Any) -> Work:
-        assert self.directory is not None
         fields = {
             "spec": spec if isinstance(spec, dict) else spec.to_json(),
-            "directory": tuple(self.directory.to_json()),
             "checkpoint": self.log.checkpoint(),
             "consistency": proofs_of(self.log),
         }

@@ -168,7 +168,8 @@ STEP = StepScale(learning_rate=0.5, clip_norm_l2=2.0, expected_batch=64.0)
 
 def share(hospitals=5, colluders=1, noise_multiplier=1.3, **changes):
     fields = {"most_change": 64.0, "lanes": 1000} | changes
-    return noise_share(noise_multiplier, STEP, hospitals=hospitals, colluders=colluders, **fields)
+    honest = hospitals - colluders
+    return noise_share(noise_multiplier, STEP, hospitals=hospitals, honest=honest, **fields)
 
 
 def test_a_share_is_what_the_honest_hospitals_owe_and_leaves_room_for_its_tail():

@@ -10,6 +10,7 @@ from tests.support.hospitals import study_json
 
 from wardround.errors import BadInput, ProtocolViolation
 from wardround.masking.quantise import choose_scale, dequantise, largest_limit, quantise
+from wardround.masking.round_spec import Profile
 from wardround.privacy.noise_shares import noise_tail
 from wardround.protocol.specs import (
     attempt_spec,
@@ -140,12 +141,15 @@ def test_the_model_digest_is_over_little_endian_float32():
 
 
 DIFFERENT = {
-    "study_digest": "9" * 64,
-    "model_digest": "9" * 64,
-    "lanes": 4,
-    "scale": 2.0,
-    "limit": 9,
-    "minimum": 3,
+    "profile": {"profile": Profile.ONE_TRIP},
+    "study_digest": {"study_digest": "9" * 64},
+    "partition": {"partition": (COHORT, ("z",))},
+    "model_digest": {"model_digest": "9" * 64},
+    "lanes": {"lanes": 4},
+    "bits": {"bits": 24, "limit": 9},
+    "scale": {"scale": 2.0},
+    "limit": {"limit": 9},
+    "minimum": {"minimum": 3},
 }
 
 
@@ -156,7 +160,47 @@ def test_a_field_that_the_study_says_otherwise_is_named(purpose, name):
     assert made.purpose == purpose
     check_spec(made, study(), MODEL)
     with pytest.raises(ProtocolViolation, match=f"round spec: {name} is not what the study says"):
-        check_spec(replace(made, **{name: DIFFERENT[name]}), study(), MODEL)
+        check_spec(replace(made, **DIFFERENT[name]), study(), MODEL)
+
+
+FOUR = ("a", "b", "c", "d")
+
+
+def of_four(**changes):
+    roster = [{"name": name, "fingerprint": str(n) * 64} for n, name in enumerate(FOUR)]
+    return checked(Study, study_json(roster=roster, **changes), what="study")
+
+
+def test_two_thirds_and_one_more_must_answer_and_with_one_trip_everybody():
+    shared = {"privacy__mechanism": "distributed"}
+    for changes, threshold, honest in (
+        (shared, 3, 2),
+        (shared | {"masking__profile": "one-trip"}, 4, 3),
+    ):
+        four = of_four(**changes)
+        spec = attempt_spec(four, round_number=0, **COMMON | {"cohort": FOUR})
+        assert (spec.threshold, training_share(four, 4, 3).honest) == (threshold, honest)
+        check_spec(spec, four, MODEL)
+    four = of_four()
+    spec = attempt_spec(four, round_number=0, **COMMON | {"cohort": FOUR})
+    with pytest.raises(ProtocolViolation, match="threshold is not what the study says"):
+        check_spec(replace(spec, threshold=4), four, MODEL)
+
+
+def test_only_the_updates_of_a_noised_sum_take_one_trip_and_narrow_lanes():
+    one = distributed(masking__profile="one-trip", masking__bits=24, training__expected_batch=2.0)
+    training = attempt_spec(one, round_number=0, **COMMON)
+    assert (training.profile, training.bits) == (Profile.ONE_TRIP, 24)
+    assert training.limit == largest_limit(3, 24)
+    evaluation = attempt_spec(one, round_number=2, **COMMON)
+    assert (evaluation.profile, evaluation.bits) == (Profile.DOUBLE_MASK, 32)
+    assert evaluation.limit == largest_limit(3)
+
+
+@pytest.mark.parametrize("mechanism", ["local", "none"])
+def test_one_trip_without_noise_in_the_sum_is_no_study(mechanism):
+    with pytest.raises(BadInput, match="one-trip with mechanism"):
+        study(masking__profile="one-trip", privacy__mechanism=mechanism)
 
 
 def test_a_round_that_the_study_does_not_have_is_refused():

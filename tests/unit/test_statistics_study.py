@@ -30,6 +30,7 @@ from wardround.statistics.released import ReleasedStatistics
 from wardround.statistics.scaling import LEAST_SPREAD, standardisations
 from wardround.study.files import checked
 from wardround.study.manifest import Study, StudyPlan
+from wardround_client.attempt_record import AttemptRecord
 from wardround_client.cli.review import in_words
 from wardround_client.ledger import Purpose as Charged
 from wardround_client.ledger import Release
@@ -37,7 +38,7 @@ from wardround_client.ledger.budget import check_fits, epsilon_of
 from wardround_client.plans import planned_release
 from wardround_client.policy import DEFAULT_POLICY, Policy, check_study
 from wardround_client.remaining import evaluation_left, statistics_left, training_left
-from wardround_client.session import AttemptRecord
+from wardround_client.restored import LoggedAttempt
 
 DELTA = 1e-4
 
@@ -245,13 +246,13 @@ def test_statistics_come_before_the_first_round_in_what_a_hospital_remembers(tmp
     record = AttemptRecord(Home(tmp_path), one)
     spec = statistics_spec(one, **COMMON)
     record.check(spec)
-    record.write(spec)
+    record.begin(spec, LoggedAttempt())
     with pytest.raises(Exception, match="was answered"):
         record.check(spec)
     record.check(replace(spec, attempt=2))
     training = attempt_spec(one, round_number=0, **COMMON)
     record.check(training)
-    record.write(training)
+    record.begin(training, LoggedAttempt())
     with pytest.raises(Exception, match="was answered"):
         record.check(replace(spec, attempt=2))
 

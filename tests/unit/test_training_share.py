@@ -35,6 +35,7 @@ from wardround_client.training.stages import (
     add_share,
     lanes_of,
     noised,
+    to_mask,
 )
 
 
@@ -44,7 +45,7 @@ def share_of(lanes=41, noise_multiplier=1.2):
         StepScale(learning_rate=0.1, clip_norm_l2=0.5, expected_batch=5.0),
         most_change=64.0,
         hospitals=4,
-        colluders=1,
+        honest=3,
         lanes=lanes,
     )
 
@@ -153,14 +154,16 @@ def test_a_sum_that_nobody_clipped_has_no_lanes():
 
 
 def test_only_stages_that_may_leave_have_a_way_to_the_lanes_that_are_masked():
-    takes = typing.get_type_hints(lanes_of)["update"]
-    assert set(typing.get_args(takes)) == {NoisedUpdate, ClearUpdate, NoisedLanes}
+    for way in (to_mask, lanes_of):
+        takes = typing.get_type_hints(way)["update"]
+        assert set(typing.get_args(takes)) == {NoisedUpdate, ClearUpdate, NoisedLanes}
 
 
 def test_lanes_of_an_update_are_its_quantised_values_and_of_a_share_its_own():
     shared, _ = stepped()
-    assert lanes_of(shared, scale=SCALE, limit=LIMIT) is shared.values
+    assert lanes_of(shared, scale=SCALE, limit=LIMIT) is to_mask(shared) is shared.values
     update, _ = trained()
+    assert to_mask(update) is update.values
     lanes = lanes_of(update, scale=SCALE, limit=LIMIT)
     assert lanes.tolist() == np.rint(update.values.astype(float) * SCALE).astype(int).tolist()
 

@@ -11,11 +11,10 @@ from typing import Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from wardround.identity import Identity
-from wardround.masking.pairs import RoundMasks
+from wardround.masking.masked_pass import mask_packed
+from wardround.masking.packing import sign_extended, unpack
 from wardround.masking.quantise import Lanes
-from wardround.masking.round_spec import RoundSpec
-from wardround.masking.update import mask
+from wardround.masking.round_spec import Profile, RoundSpec
 from wardround.models.networks import binary_loss, build, parameters_of
 from wardround.protocol.specs import attempt_spec
 from wardround.randomness import Randomness
@@ -46,7 +45,6 @@ class Sender:
     study: Study
     hospital: str
     randomness: Randomness = field(repr=False)
-    identity: Identity = field(default_factory=Identity.generate, repr=False)
 
     def messages(self, patients: PatientRecords) -> Iterator[Message]:
         """The stages of one update. "noised" is there only when the study adds noise.
@@ -59,10 +57,7 @@ class Sender:
         lanes, opened = self._lanes(patients, spec)
         if self.study.privacy.mechanism != "none":
             yield Message("noised", _real(opened, spec))
-        words, _ = mask(
-            lanes, spec, self._masks(spec), identity=self.identity, hospital=self.hospital
-        )
-        yield Message("masked", _real(words.values.view(np.int32), spec))
+        yield Message("masked", _real(self._masked(lanes, spec), spec))
 
     def _raw(self, patients: PatientRecords) -> Vector:
         plan = replace(
@@ -126,16 +121,23 @@ class Sender:
             model=parameters_of(build(self.study)).numpy(),
         )
 
-    def _masks(self, spec: RoundSpec) -> RoundMasks:
-        """Fresh keys, as honest hospitals agree on: those before us in the alphabet subtract."""
+    def _masked(self, lanes: Lanes, spec: RoundSpec) -> Lanes:
+        """What the coordinator sees, under fresh keys as honest hospitals have them.
+
+        Those before us in the alphabet subtract; with double masks one more is our own.
+        """
         before = sum(name < self.hospital for name in spec.cohort)
         after = len(spec.cohort) - before - 1
-        return RoundMasks(
-            transcript=spec.transcript(),
-            hospital=self.hospital,
-            add=tuple(self.randomness(_KEY_BYTES) for _ in range(after)),
-            subtract=tuple(self.randomness(_KEY_BYTES) for _ in range(before)),
+        own = int(spec.profile is Profile.DOUBLE_MASK)
+        packed, _ = mask_packed(
+            lanes,
+            scale=None,
+            limit=spec.limit,
+            add=[self.randomness(_KEY_BYTES) for _ in range(after + own)],
+            subtract=[self.randomness(_KEY_BYTES) for _ in range(before)],
+            bits=spec.bits,
         )
+        return sign_extended(unpack(packed, spec.bits, spec.lanes), spec.bits)
 
 
 def _real(lanes: npt.NDArray[np.integer], spec: RoundSpec) -> Vector:

@@ -4,7 +4,7 @@ Mechanisms local and none: ClippedSum -> NoisedSum is one step; a RawUpdate is w
 the parameters and may not leave. `noised` makes a NoisedUpdate of it when every step behind it was
 noised; `without_noise` makes a ClearUpdate, which a hospital's policy must have allowed.
 Mechanism distributed: ClippedSum -> ClippedLanes -> NoisedLanes, which may leave in a masked sum.
-`lanes_of` takes what may leave, and nothing else type-checks there.
+`to_mask` takes what may leave, and nothing else type-checks there.
 """
 
 import math
@@ -180,10 +180,18 @@ def without_noise(raw: RawUpdate) -> ClearUpdate:
     return ClearUpdate(_sealed(raw.values))
 
 
+def to_mask(update: NoisedUpdate | ClearUpdate | NoisedLanes) -> Vector | Lanes:
+    """What is masked: the values of an update that may leave. No earlier stage has a way here.
+
+    Floats are rounded to lanes in the pass that masks them, lanes are masked as they are.
+    """
+    return update.values
+
+
 def lanes_of(
     update: NoisedUpdate | ClearUpdate | NoisedLanes, *, scale: float, limit: int
 ) -> Lanes:
-    """What is masked: the lanes of an update that may leave. No earlier stage has a way here."""
+    """The lanes that the masks hide, of an update that may leave."""
     if isinstance(update, NoisedLanes):
         return update.values
     return quantise(update.values, scale=scale, limit=limit)
