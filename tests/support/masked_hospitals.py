@@ -1,18 +1,21 @@
 """Hospitals in memory that make real run keys, masks and signatures from seeded randomness."""
 
+import functools
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 import numpy as np
 from tests.support.identities import identity_of
 
 from wardround.identity import Identity
+from wardround.masking.agreement import Agreement
 from wardround.masking.directory import Directory
+from wardround.masking.hospital_round import HospitalRound, Upload
 from wardround.masking.pairs import PairSecrets
-from wardround.masking.quantise import Lanes
-from wardround.masking.round_spec import Purpose, RoundSpec
+from wardround.masking.quantise import Lanes, largest_limit
+from wardround.masking.round_spec import Profile, Purpose, RoundSpec, threshold_of
 from wardround.masking.run_key import RunKey, SignedRunKey, sign_run_key
-from wardround.masking.update import MaskedUpdate, mask
 from wardround.randomness import Randomness
 
 RUN = "11" * 16
@@ -33,22 +36,28 @@ def seeded(seed: str) -> Randomness:
 
 @dataclass(frozen=True, kw_only=True)
 class MaskedHospital:
-    """One hospital that has joined a run."""
+    """One hospital that has joined a run and shares a root with every peer."""
 
     name: str
     identity: Identity
     run_key: RunKey
     entry: SignedRunKey
     secrets: PairSecrets
+    randomness: Randomness
 
-    def answer(self, lanes: Lanes, spec: RoundSpec) -> tuple[MaskedUpdate, bytes]:
-        return mask(
-            lanes,
+    def begin(self, spec: RoundSpec) -> HospitalRound:
+        """Its part in one attempt."""
+        return HospitalRound.begin(
             spec,
-            self.secrets.round_masks(spec),
+            self.secrets,
             identity=self.identity,
             hospital=self.name,
+            randomness=self.randomness,
         )
+
+    def answer(self, lanes: Lanes, spec: RoundSpec) -> Upload:
+        """Only its upload, for who needs no more of the attempt."""
+        return self.begin(spec).upload(lanes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,26 +67,45 @@ class MaskedFleet:
     hospitals: tuple[MaskedHospital, ...]
     directory: Directory
 
-    @property
+    @functools.cached_property
     def identity_keys(self) -> dict[str, bytes]:
         return {each.name: each.identity.public_key for each in self.hospitals}
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        return self.directory.names
+
+    def __getitem__(self, name: str) -> MaskedHospital:
+        return next(each for each in self.hospitals if each.name == name)
+
+    def renewed(self) -> "MaskedFleet":
+        """The same roots at the place where they are now, as if nothing had been given out."""
+        return replace(self, hospitals=tuple(_renewed(each) for each in self.hospitals))
+
     def spec(self, lanes: int, /, **changes: object) -> RoundSpec:
-        names = list(self.directory.names)
+        """A spec for all, double masks; the threshold and limit fit the cohort and bits given."""
+        cohort = changes.get("cohort", list(self.names))
+        many = len(cohort) if isinstance(cohort, list) else 0
+        bits, minimum = changes.get("bits", 32), changes.get("minimum", 2)
+        profile = changes.get("profile", "double-mask")
         fields: dict[str, object] = {
             "purpose": Purpose.TRAIN.value,
+            "profile": profile,
             "run": self.directory.run,
             "session": self.directory.session,
             "study_digest": "33" * 32,
             "round": 1,
             "attempt": 1,
-            "cohort": names,
+            "cohort": cohort,
+            "partition": [cohort],
+            "threshold": threshold_of(Profile(profile), many, minimum),
             "directory_digest": self.directory.digest,
             "model_digest": "44" * 32,
             "lanes": lanes,
+            "bits": bits,
             "scale": 1024.0,
-            "limit": (2**30 - 1) // len(names),
-            "minimum": 2,
+            "limit": largest_limit(max(many, 1), bits if bits in (20, 24, 32) else 32),
+            "minimum": minimum,
         }
         return RoundSpec.from_json(fields | changes)
 
@@ -85,22 +113,22 @@ class MaskedFleet:
 def fleet(
     count: int, *, run: str = RUN, session: str = SESSION, seed: str = "fleet"
 ) -> MaskedFleet:
-    """Enrol `count` hospitals named h000, h001, ..."""
+    """Enrol `count` hospitals named h000, h001, ..., and let every pair agree."""
     names = [f"h{number:03d}" for number in range(count)]
-    identities = {name: identity_of(seeded(f"{seed}/identity/{name}")(32)) for name in names}
-    run_keys = {name: RunKey.generate(seeded(f"{seed}/{run}/{session}/{name}")) for name in names}
+    identities = {name: _identity(f"{seed}/identity/{name}") for name in names}
+    run_keys = {name: _run_key(f"{seed}/{run}/{session}/{name}") for name in names}
     entries = {
         name: sign_run_key(
             identities[name], run_keys[name], run=run, session=session, hospital=name
         )
         for name in names
     }
+    identity_keys = {name: identity.public_key for name, identity in identities.items()}
     directory = Directory.checked(
-        entries.values(),
-        run=run,
-        session=session,
-        identity_keys={name: identity.public_key for name, identity in identities.items()},
+        entries.values(), run=run, session=session, identity_keys=identity_keys
     )
+    agreements = {name: Agreement(run_keys[name], directory, name, identity_keys) for name in names}
+    secrets = agree(agreements, identities)
     return MaskedFleet(
         directory=directory,
         hospitals=tuple(
@@ -109,13 +137,51 @@ def fleet(
                 identity=identities[name],
                 run_key=run_keys[name],
                 entry=entries[name],
-                secrets=PairSecrets.agree(run_keys[name], directory, name),
+                secrets=secrets[name],
+                randomness=seeded(f"{seed}/{run}/{session}/{name}/rounds"),
             )
             for name in names
         ),
     )
 
 
+def agree(
+    agreements: dict[str, Agreement], identities: dict[str, Identity]
+) -> dict[str, PairSecrets]:
+    """Carry every encapsulation to its recipient."""
+    sent = [
+        one
+        for name, agreement in agreements.items()
+        for one in agreement.encapsulations(identities[name])
+    ]
+    return {
+        name: agreement.finish([one for one in sent if one.recipient == name])
+        for name, agreement in agreements.items()
+    }
+
+
 def constant_lanes(lanes: int, value: int = 7) -> Lanes:
     """The least random update there is."""
     return np.full(lanes, value, dtype=np.int32)
+
+
+def plain_sum(vectors: Iterable[Lanes]) -> list[int]:
+    """The sum in Python's whole numbers."""
+    return [sum(lane) for lane in zip(*(vector.tolist() for vector in vectors), strict=True)]
+
+
+def _renewed(hospital: MaskedHospital) -> MaskedHospital:
+    old = hospital.secrets
+    secrets = PairSecrets(old.hospital, old.directory, dict(old._roots), old.place)
+    return replace(hospital, secrets=secrets)
+
+
+# Keys from a seed are the same each time, so they are made once.
+@functools.cache
+def _identity(seed: str) -> Identity:
+    return identity_of(seeded(seed)(32))
+
+
+@functools.cache
+def _run_key(seed: str) -> RunKey:
+    return RunKey.generate(seeded(seed))

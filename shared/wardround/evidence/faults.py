@@ -21,6 +21,7 @@ class LogReason(StrEnum):
     HEAD_DIFFERS = "head-differs"
     ROOT_DIFFERS = "root-differs"
     NOT_CONSISTENT = "not-consistent"
+    NOT_INCLUDED = "not-included"
     UNREADABLE = "unreadable"
     SECOND_WRITER = "second-writer"
 

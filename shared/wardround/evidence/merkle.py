@@ -1,4 +1,4 @@
-"""The Merkle tree of RFC 6962: roots, and proofs that a log only grew.
+"""The Merkle tree of RFC 6962: roots, and proofs that a log only grew or that it has an entry.
 
 Leaves are hashed with 0x00 in front and nodes with 0x01, so that a node never passes for a leaf.
 Functions take the leaves' bytes; `CompactRange` keeps the root of a growing log in O(log n) memory.
@@ -109,6 +109,55 @@ def verify_consistency(
         raise _inconsistent(f"the proof does not lead to the root of the {new_size} entries")
 
 
+def inclusion_proof(leaves: Sequence[bytes], index: int) -> list[bytes]:
+    """Hashes that show that leaf number `index` is one of `leaves` (RFC 6962, 2.1.1).
+
+    Empty for a tree of one. Raises BadInput when there is no such leaf.
+    """
+    if not 0 <= index < len(leaves):
+        raise BadInput(f"inclusion proof: entry {index} of a tree of {len(leaves)}")
+    return inclusion_proofs(leaves)[index]
+
+
+def inclusion_proofs(leaves: Sequence[bytes]) -> list[list[bytes]]:
+    """The `inclusion_proof` of every leaf, in one walk over the tree; none for an empty one."""
+    return _paths([leaf_hash(leaf) for leaf in leaves])[1] if leaves else []
+
+
+def verify_inclusion(
+    leaf: bytes, index: int, size: int, proof: Sequence[bytes], tree_root: bytes
+) -> None:
+    """Check an inclusion proof (RFC 9162, 2.1.3.2). Raises LogFault (not-included)."""
+    if not 0 <= index < size:
+        raise _not_included(f"entry {index} of a tree of {size}")
+    if len(proof) > MAX_PROOF_HASHES or any(len(item) != HASH_BYTES for item in proof):
+        raise _not_included("the proof is not a short list of 32-byte hashes")
+    node, last, hashed = index, size - 1, leaf_hash(leaf)
+    for item in proof:
+        if last == 0:
+            raise _not_included("the proof is too long")
+        if node & 1 or node == last:
+            hashed = node_hash(item, hashed)
+            while node and not node & 1:
+                node, last = node >> 1, last >> 1
+        else:
+            hashed = node_hash(hashed, item)
+        node, last = node >> 1, last >> 1
+    if last or hashed != tree_root:
+        raise _not_included(f"the proof does not lead from entry {index} to the root of {size}")
+
+
+def _paths(hashes: Sequence[bytes]) -> tuple[bytes, list[list[bytes]]]:
+    """A subtree's root, and the way up to it from each of its leaves."""
+    if len(hashes) == 1:
+        return hashes[0], [[]]
+    split = 1 << ((len(hashes) - 1).bit_length() - 1)
+    left, left_paths = _paths(hashes[:split])
+    right, right_paths = _paths(hashes[split:])
+    paths = [[*path, right] for path in left_paths] + [[*path, left] for path in right_paths]
+    return node_hash(left, right), paths
+
+
 def _roots_of_path(old_size: int, new_size: int, path: Sequence[bytes]) -> tuple[bytes, bytes]:
     node, last = old_size - 1, new_size - 1
     while node & 1:
@@ -157,6 +206,10 @@ def _root_of_hashes(hashes: Sequence[bytes]) -> bytes:
         return hashes[0]
     split = 1 << ((len(hashes) - 1).bit_length() - 1)
     return node_hash(_root_of_hashes(hashes[:split]), _root_of_hashes(hashes[split:]))
+
+
+def _not_included(message: str) -> LogFault:
+    return LogFault(LogReason.NOT_INCLUDED, message)
 
 
 def _inconsistent(message: str) -> LogFault:

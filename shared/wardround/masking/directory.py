@@ -92,7 +92,7 @@ def _no_repetition(entries: tuple[SignedRunKey, ...]) -> None:
     twice = [name for name, count in names.items() if count > 1]
     if twice:
         raise ProtocolViolation(f"directory: {', '.join(twice)} is listed twice")
-    keys = Counter(entry.public_key for entry in entries)
-    sharing = [entry.hospital for entry in entries if keys[entry.public_key] > 1]
+    keys = Counter(key for entry in entries for key in (entry.public_key, entry.kem_key))
+    sharing = [e.hospital for e in entries if keys[e.public_key] > 1 or keys[e.kem_key] > 1]
     if sharing:
         raise ProtocolViolation(f"directory: {', '.join(sharing)} share one run key")

@@ -1,84 +1,84 @@
-"""The secrets that each pair of hospitals shares, and the masks that come from them."""
+"""The secrets that each pair of hospitals shares, and what a round takes from them.
 
+A root for each peer moves on with the run, and never back: what one has in its hands later opens
+no mask of an earlier round (forward secrecy).
+"""
+
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Final
 
 from wardround.errors import ProtocolViolation
 from wardround.masking.derivation import expand_key, extract_key
 from wardround.masking.directory import Directory
 from wardround.masking.round_spec import RoundSpec
-from wardround.masking.run_key import RunKey
 
-Keys = tuple[bytes, ...]
+Keys = dict[str, bytes]
+
+MOST_PLACES_AHEAD: Final = 100_000  # each costs a hash for every peer
+
+
+def pair_root(shared: bytes, *, pair: tuple[str, str], ciphertext: bytes, salt: bytes) -> bytes:
+    """The root of a pair at place 0, 32 bytes.
+
+    `shared` is X25519's secret, then that of ML-KEM; `pair` has the smaller name first; `salt` is
+    the directory's digest. (PROTOCOL 3)
+    """
+    context = b"\0".join((*(name.encode("ascii") for name in pair), sha256(ciphertext).digest()))
+    return extract_key(shared, salt=salt, purpose=b"pair", context=context)
 
 
 @dataclass(slots=True, eq=False)
-class RoundMasks:
-    """One hospital's mask keys for one transcript: 32 bytes for each peer, to be used once."""
+class RoundSecrets:
+    """What one hospital shares with each peer for one transcript: 32 bytes each, to be used once.
+
+    `pair_keys` make the masks; `share_out` close this hospital's shares for a peer, `share_in`
+    open that peer's shares for this hospital.
+    """
 
     transcript: bytes
     hospital: str
-    add: Keys = field(repr=False)
-    subtract: Keys = field(repr=False)
-    spent: bool = False
+    pair_keys: Keys = field(repr=False)
+    share_out: Keys = field(repr=False)
+    share_in: Keys = field(repr=False)
 
-    def take(self) -> tuple[Keys, Keys]:
-        """Return (add, subtract) and forget both. A second time raises ProtocolViolation.
-
-        Two vectors under one mask would show their difference.
-        """
-        if self.spent:
-            raise ProtocolViolation(
-                f"masks of {self.hospital} for transcript {self.transcript.hex()}: used already"
-            )
-        keys = self.add, self.subtract
-        self.add, self.subtract, self.spent = (), (), True
-        return keys
+    def forget(self) -> None:
+        """Drop every key."""
+        self.pair_keys, self.share_out, self.share_in = {}, {}, {}
 
 
 @dataclass(slots=True, eq=False)
 class PairSecrets:
-    """One root key for each peer of a run, held in memory only.
+    """One root key for each peer of a session, held in memory only; `Agreement` makes it.
 
-    Gives out masks at most once for each transcript. Python cannot wipe memory: `forget` drops
-    the references, and the process' end does the rest.
+    Gives out secrets at most once for each transcript and for no place before the last one asked
+    for. Python cannot wipe memory: references are dropped, and the process' end does the rest.
     """
 
     hospital: str
     directory: Directory
-    _roots: dict[str, bytes] = field(repr=False)
+    _roots: Keys = field(repr=False)
+    _place: int = 0
     _given: set[bytes] = field(default_factory=set, repr=False)
 
     @classmethod
-    def agree(cls, run_key: RunKey, directory: Directory, own: str) -> "PairSecrets":
-        """Agree with every peer of `directory` (PROTOCOL 3).
+    def of(cls, hospital: str, directory: Directory, roots: Mapping[str, bytes]) -> "PairSecrets":
+        """Start at place 0 with the `pair_root` of each peer."""
+        return cls(hospital, directory, dict(roots))
 
-        Raises ProtocolViolation when our own key is missing or replaced, or when a peer's key is
-        of low order.
-        """
-        keys = {entry.hospital: entry.public_key for entry in directory.entries}
-        if own not in keys:
-            raise ProtocolViolation(f"directory: the run key of {own}, our own, is missing")
-        if keys.pop(own) != run_key.public_key:
-            raise ProtocolViolation(
-                f"directory: the run key of {own}, our own, is not the one we made"
-            )
-        salt = bytes.fromhex(directory.digest)
-        roots = {
-            peer: extract_key(
-                run_key.agree(public_key, peer=peer),
-                salt=salt,
-                purpose=b"pair",
-                context="\0".join(sorted((own, peer))).encode("ascii"),
-            )
-            for peer, public_key in keys.items()
-        }
-        return cls(own, directory, roots)
+    @property
+    def place(self) -> int:
+        """The place in the run that the roots have reached; earlier ones are forgotten."""
+        return self._place
 
-    def round_masks(self, spec: RoundSpec) -> RoundMasks:
-        """Derive the masks of `spec`: of a pair, the smaller name adds, the other subtracts.
+    def round_secrets(self, spec: RoundSpec) -> RoundSecrets:
+        """Derive the secrets of `spec` and forget what derives those of an earlier place.
 
-        Refuses a spec of another run, session or directory, a cohort without us or with a
-        stranger, and a spec that it gave masks for before.
+        Check the spec against the study before: the way to a place that the study does not have
+        is walked as well. Raises ProtocolViolation for a spec of another run, session or directory,
+        a cohort without us or with a stranger, a place that is earlier or more than 100,000 ahead,
+        and a spec it gave secrets for before.
         """
         self._check(spec)
         transcript = spec.transcript()
@@ -86,22 +86,38 @@ class PairSecrets:
             raise ProtocolViolation(
                 f"round {spec.round}, attempt {spec.attempt}: masks were given out already"
             )
+        self._advance(spec.place)
         self._given.add(transcript)
         peers = [name for name in spec.cohort if name != self.hospital]
-        keys = {
-            peer: expand_key(self._roots[peer], purpose=b"mask", context=transcript)
-            for peer in peers
-        }
-        return RoundMasks(
+        return RoundSecrets(
             transcript=transcript,
             hospital=self.hospital,
-            add=tuple(keys[peer] for peer in peers if self.hospital < peer),
-            subtract=tuple(keys[peer] for peer in peers if peer < self.hospital),
+            pair_keys={
+                peer: expand_key(self._roots[peer], purpose=b"mask", context=transcript)
+                for peer in peers
+            },
+            share_out={
+                peer: self._share_key(peer, self.hospital, peer, transcript) for peer in peers
+            },
+            share_in={
+                peer: self._share_key(peer, peer, self.hospital, transcript) for peer in peers
+            },
         )
 
     def forget(self) -> None:
-        """Drop the roots: no mask can be derived any more."""
+        """Drop the roots: no secret can be derived any more."""
         self._roots.clear()
+
+    def _advance(self, place: int) -> None:
+        while self._place < place:
+            for peer, root in self._roots.items():
+                self._roots[peer] = expand_key(root, purpose=b"ratchet", context=b"")
+            self._place += 1
+            self._given.clear()  # their place is refused from now on
+
+    def _share_key(self, peer: str, sender: str, recipient: str, transcript: bytes) -> bytes:
+        context = f"{sender}\0{recipient}\0".encode("ascii") + transcript
+        return expand_key(self._roots[peer], purpose=b"share", context=context)
 
     def _check(self, spec: RoundSpec) -> None:
         where = f"round {spec.round}, attempt {spec.attempt}"
@@ -119,3 +135,12 @@ class PairSecrets:
         strangers = sorted(set(spec.cohort) - set(self.directory.names))
         if strangers:
             raise ProtocolViolation(f"{where}: {', '.join(strangers)} is not in the directory")
+        if spec.place < self._place:
+            raise ProtocolViolation(
+                f"{where}: its secrets are forgotten, place {self._place} of the run was reached"
+            )
+        if spec.place > self._place + MOST_PLACES_AHEAD:
+            raise ProtocolViolation(
+                f"{where}: place {spec.place} is more than {MOST_PLACES_AHEAD} ahead of "
+                f"{self._place}"
+            )

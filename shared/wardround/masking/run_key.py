@@ -1,8 +1,13 @@
-"""A hospital's key for one run, and the identity signature that makes it believable."""
+"""A hospital's keys for one run, and the identity signature that makes them believable.
+
+Two kinds, for a secret that needs both to be broken: X25519 today, ML-KEM-768 for whoever stores
+the traffic until X25519 falls.
+"""
 
 from dataclasses import dataclass, field
 from typing import Final
 
+from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey, MLKEM768PublicKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
 from wardround.canonical import Json, canonical_bytes
@@ -13,31 +18,43 @@ from wardround.randomness import Randomness
 
 RUN_KEY_PURPOSE: Final = b"run-key"
 RUN_KEY_BYTES: Final = 32
+KEM_KEY_BYTES: Final = 1184
+KEM_SEED_BYTES: Final = 64
+CIPHERTEXT_BYTES: Final = 1088
 _FIELD_PRIME: Final = 2**255 - 19
 
 
 @dataclass(frozen=True, slots=True)
 class RunKey:
-    """An X25519 private key (RFC 7748) that lives in memory, for one run, and is never stored.
+    """X25519 (RFC 7748) and ML-KEM-768 (FIPS 203) private keys, in memory, for one run.
 
-    That it dies with the process is what keeps a restarted hospital from masking two different
-    updates with one mask (PROTOCOL 3).
+    They are never stored. That they die with the process is what keeps a restarted hospital from
+    masking two different updates with one mask (PROTOCOL 3).
     """
 
     key: X25519PrivateKey = field(repr=False)
+    secret_kem_key: MLKEM768PrivateKey = field(repr=False)
 
     @classmethod
     def generate(cls, randomness: Randomness) -> "RunKey":
-        """Make a fresh key from 32 bytes of `randomness`."""
-        return cls(X25519PrivateKey.from_private_bytes(randomness(RUN_KEY_BYTES)))
+        """Make fresh keys from 32 and then 64 bytes (d || z of FIPS 203, 7.1) of `randomness`."""
+        return cls(
+            X25519PrivateKey.from_private_bytes(randomness(RUN_KEY_BYTES)),
+            MLKEM768PrivateKey.from_seed_bytes(randomness(KEM_SEED_BYTES)),
+        )
 
     @property
     def public_key(self) -> bytes:
-        """The raw 32-byte public key."""
+        """The raw 32-byte X25519 public key."""
         return self.key.public_key().public_bytes_raw()
 
+    @property
+    def kem_key(self) -> bytes:
+        """The raw 1184-byte ML-KEM-768 encapsulation key."""
+        return self.secret_kem_key.public_key().public_bytes_raw()
+
     def agree(self, peer_public_key: bytes, *, peer: str) -> bytes:
-        """Return the 32 bytes shared with `peer`.
+        """Return the 32 bytes shared with `peer` by X25519.
 
         A low-order key, with which the shared value would be zero whatever our key is, raises
         ProtocolViolation (RFC 7748 section 6.1).
@@ -49,34 +66,55 @@ class RunKey:
                 f"run key of {peer}: a low-order point came, which agrees on no secret"
             ) from error
 
+    def decapsulate(self, ciphertext: bytes, *, peer: str) -> bytes:
+        """Return the 32 bytes that `peer` put under our ML-KEM key.
+
+        A ciphertext that was changed gives another secret, not an error (FIPS 203, 6.3); only a
+        wrong length raises ProtocolViolation.
+        """
+        try:
+            return self.secret_kem_key.decapsulate(ciphertext)
+        except ValueError as error:
+            raise ProtocolViolation(
+                f"encapsulation of {peer}: {len(ciphertext)} bytes of ciphertext came, "
+                f"{CIPHERTEXT_BYTES} were due"
+            ) from error
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignedRunKey:
-    """A run key's public half, signed by its hospital's identity for this run and session."""
+    """Both public run keys, signed by their hospital's identity for this run and session."""
 
     hospital: str
     run: str
     session: str
     public_key: bytes
-    signature: bytes
+    kem_key: bytes = field(repr=False)
+    signature: bytes = field(repr=False)
 
     def __post_init__(self) -> None:
         require_hospital(self.hospital, what="run key: hospital")
         what = f"run key of {self.hospital}"
         require_hex(self.run, what=f"{what}: run", size_bytes=16)
         require_hex(self.session, what=f"{what}: session", size_bytes=16)
-        if len(self.public_key) != RUN_KEY_BYTES or len(self.signature) != SIGNATURE_BYTES:
-            raise ProtocolViolation(
-                f"{what}: {len(self.public_key)} + {len(self.signature)} bytes of key and "
-                f"signature came, {RUN_KEY_BYTES} + {SIGNATURE_BYTES} were due"
-            )
+        for name, came, due in (
+            ("public_key", len(self.public_key), RUN_KEY_BYTES),
+            ("kem_key", len(self.kem_key), KEM_KEY_BYTES),
+            ("signature", len(self.signature), SIGNATURE_BYTES),
+        ):
+            if came != due:
+                raise ProtocolViolation(f"{what}: {came} bytes of {name} came, {due} were due")
         if int.from_bytes(self.public_key, "little") >= _FIELD_PRIME:
             # RFC 7748 reads 2^255 - 19 + u and u as one key: with one spelling a copy is seen.
             raise ProtocolViolation(f"{what}: not a reduced X25519 coordinate")
+        try:
+            MLKEM768PublicKey.from_public_bytes(self.kem_key)
+        except ValueError as error:  # FIPS 203, 7.2: a coefficient is not reduced
+            raise ProtocolViolation(f"{what}: not an ML-KEM-768 key") from error
 
     def signed_bytes(self) -> bytes:
         """What the identity signs: canonical JSON of all fields but the signature."""
-        return _signed_bytes(self.hospital, self.run, self.session, self.public_key)
+        return _signed_bytes(self.hospital, self.run, self.session, self.public_key, self.kem_key)
 
     def check(self, identity_key: bytes) -> None:
         """Raise BadSignature unless the pinned `identity_key` signed this run key."""
@@ -94,6 +132,7 @@ class SignedRunKey:
             "run": self.run,
             "session": self.session,
             "public_key": self.public_key.hex(),
+            "kem_key": self.kem_key.hex(),
             "signature": self.signature.hex(),
         }
 
@@ -103,30 +142,46 @@ class SignedRunKey:
 
         The signature is not yet checked: that is `check`, and `Directory` calls it.
         """
-        names = ("hospital", "run", "session", "public_key", "signature")
+        names = ("hospital", "run", "session", "public_key", "kem_key", "signature")
         fields = exact_fields(value, names, what="run key")
-        key = require_hex(fields["public_key"], what="run key: public_key", size_bytes=32)
-        signature = require_hex(fields["signature"], what="run key: signature", size_bytes=64)
-        return cls(
-            **fields | {"public_key": bytes.fromhex(key), "signature": bytes.fromhex(signature)}
-        )
+        parts = {
+            name: bytes.fromhex(
+                require_hex(fields[name], what=f"run key: {name}", size_bytes=size_bytes)
+            )
+            for name, size_bytes in (
+                ("public_key", RUN_KEY_BYTES),
+                ("kem_key", KEM_KEY_BYTES),
+                ("signature", SIGNATURE_BYTES),
+            )
+        }
+        return cls(**fields | parts)
 
 
 def sign_run_key(
     identity: Identity, run_key: RunKey, *, run: str, session: str, hospital: str
 ) -> SignedRunKey:
-    """Sign the public half of `run_key` for this run and session, and for nothing else."""
-    message = _signed_bytes(hospital, run, session, run_key.public_key)
+    """Sign the public halves of `run_key` for this run and session, and for nothing else."""
+    public_key, kem_key = run_key.public_key, run_key.kem_key
+    message = _signed_bytes(hospital, run, session, public_key, kem_key)
     return SignedRunKey(
         hospital=hospital,
         run=run,
         session=session,
-        public_key=run_key.public_key,
+        public_key=public_key,
+        kem_key=kem_key,
         signature=identity.sign(RUN_KEY_PURPOSE, message),
     )
 
 
-def _signed_bytes(hospital: str, run: str, session: str, public_key: bytes) -> bytes:
+def _signed_bytes(
+    hospital: str, run: str, session: str, public_key: bytes, kem_key: bytes
+) -> bytes:
     return canonical_bytes(
-        {"hospital": hospital, "run": run, "session": session, "public_key": public_key.hex()}
+        {
+            "hospital": hospital,
+            "run": run,
+            "session": session,
+            "public_key": public_key.hex(),
+            "kem_key": kem_key.hex(),
+        }
     )
