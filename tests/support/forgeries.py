@@ -13,13 +13,12 @@ from tests.support.federation_evidence import (
     study_of,
 )
 
-from wardround.audit.bundle import LogExport, RunEvidence, bundle_bytes, evidence_of
+from wardround.audit.bundle import RunEvidence, bundle_bytes, evidence_of
 from wardround.audit.container import pack, unpack
 from wardround.audit.derive import derive_report
 from wardround.audit.verdicts import Failure, Verdicts
 from wardround.canonical import Json, canonical_bytes
 from wardround.errors import WardroundError
-from wardround.evidence.checkpoint import checkpoint_of, sign_checkpoint
 from wardround.evidence.entry import Entry
 from wardround.masking.round_spec import RoundSpec
 from wardround.study.files import sign_study
@@ -30,9 +29,19 @@ Change = Callable[[Json], None]
 
 @lru_cache(maxsize=4)
 def honest(lost: bool = False) -> Federation:
-    gone = {VICTIM: (1, "deadline")} if lost else None
+    """Everybody to the end; or one lost, one vanished, one suspected, and a void attempt."""
     few = {"evaluation": {"bins": 10}}
-    return federation(rounds=2, lost=gone, changes=few, audited=not lost, witnessed=True)
+    if not lost:
+        return federation(rounds=2, changes=few, audited=True, witnessed=True)
+    return federation(
+        rounds=2,
+        lost={VICTIM: (1, "deadline")},
+        vanished={"zurich": (0, "revealed")},
+        suspected={"coimbra": (0, "its share of the keys of zurich does not fit")},
+        void=(0,),
+        changes=few,
+        witnessed=True,
+    )
 
 
 @lru_cache(maxsize=2)
@@ -104,6 +113,8 @@ def respecified(fed: Federation, nth: int, **fields: object) -> None:
     """Open the nth attempt under another spec, in all logs."""
     seq = of_type(fed.coordinator, "round-opened", nth)
     body = fed.coordinator.entries[seq].body
+    if "cohort" in fields:
+        fields = {"partition": [fields["cohort"]], **fields}
     spec = RoundSpec.from_json({**body["spec"], **fields})
     rewritten(fed.coordinator, "round-opened", set_to(spec=spec.to_json()), nth)
     everywhere(fed, body["transcript"], spec.transcript().hex())
@@ -195,39 +206,9 @@ def swapped_logs(fed: Federation) -> bytes:
     return sealed(replace(parts, hospitals=logs))
 
 
-def other_checkpoint(change: Callable[[Federation], str]) -> Callable[[Federation], bytes]:
-    def forge(fed: Federation) -> bytes:
-        parts = fed.parts()
-        forged = LogExport(entries=parts.hospitals[VICTIM].entries, checkpoint=change(fed))
-        return sealed(replace(parts, hospitals={**parts.hospitals, VICTIM: forged}))
-
-    return forge
-
-
-def wrong_root(fed: Federation) -> str:
-    party = fed.hospitals[VICTIM]
-    honest_one = checkpoint_of(party.entries, actor=VICTIM)
-    return sign_checkpoint(party.identity, replace(honest_one, root=bytes(32)))
-
-
-def old_checkpoint(fed: Federation) -> str:
-    party = fed.hospitals[VICTIM]
-    return sign_checkpoint(party.identity, checkpoint_of(party.entries[:6], actor=VICTIM))
-
-
-def checkpoint_of_another_key(fed: Federation) -> str:
-    entries = fed.hospitals[VICTIM].entries
-    return sign_checkpoint(new_identity("thief"), checkpoint_of(entries, actor=VICTIM))
-
-
 def rolled_back(fed: Federation) -> None:
     party = fed.hospitals[VICTIM]
     party.entries = party.entries[:6]
-
-
-def study_of_another_key(fed: Federation) -> bytes:
-    parts = fed.parts()
-    return sealed(replace(parts, signed_study=sign_study(fed.study, new_identity("thief"))))
 
 
 def weaker_study(fed: Federation) -> bytes:
@@ -235,18 +216,6 @@ def weaker_study(fed: Federation) -> bytes:
     parts = fed.parts()
     signed = sign_study(study, fed.coordinator.identity)
     return sealed(replace(parts, signed_study=signed))
-
-
-def other_hospital_key(fed: Federation) -> bytes:
-    parts = fed.parts()
-    keys = {**parts.hospital_keys, VICTIM: new_identity("thief").public_key}
-    return sealed(replace(parts, hospital_keys=keys))
-
-
-def hospital_left_out_of_keys(fed: Federation) -> bytes:
-    parts = fed.parts()
-    keys = {name: key for name, key in parts.hospital_keys.items() if name != VICTIM}
-    return sealed(replace(parts, hospital_keys=keys))
 
 
 def dropped_silently(fed: Federation) -> bytes:
@@ -266,10 +235,6 @@ def under_report(report: Json) -> None:
     report["guarantee"]["epsilon"]["value"] = 0.5
 
 
-def better_auroc(report: Json) -> None:
-    report["evaluation"]["metrics"]["auroc"]["value"] = 0.9999
-
-
 def hide_absence(report: Json) -> None:
     report["participation"]["planned"] = ["bergen", "coimbra", "zurich"]
 
@@ -282,12 +247,6 @@ def report_signed_by_another(fed: Federation) -> bytes:
     content = unpack(sealed(fed.parts()))
     thief = unpack(bundle_bytes(fed.parts(), honest_report(), identity=new_identity("thief")))
     return pack({**content, "statement.dsse.json": thief["statement.dsse.json"]})
-
-
-def late_approval(fed: Federation) -> None:
-    party = fed.hospitals[VICTIM]
-    first, *rest = party.entries
-    party.rewrite([*rest, first])
 
 
 def split_view(fed: Federation) -> None:
@@ -303,24 +262,6 @@ def swapped_signature(fed: Federation) -> None:
     second = of_type(fed.coordinator, "update-received", 1)
     other = fed.coordinator.entries[second].body["signature"]
     rewritten(fed.coordinator, "update-received", set_to(signature=other))
-
-
-def other_run_key(fed: Federation) -> None:
-    seq = of_type(fed.coordinator, "hospital-joined", 1)
-    key = fed.coordinator.entries[seq].body["run_key"]
-    rewritten(fed.coordinator, "hospital-joined", set_to(run_key={**key, "session": "ef" * 16}), 1)
-
-
-def other_directory(fed: Federation) -> None:
-    respecified(fed, 0, directory_digest="7" * 64)
-
-
-def fewer_in_the_minimum(fed: Federation) -> None:
-    respecified(fed, 0, minimum=2)
-
-
-def skipped_round(fed: Federation) -> None:
-    respecified(fed, 0, round=1)
 
 
 def unknown_model(fed: Federation) -> None:
@@ -340,19 +281,6 @@ def counts_and_digest(fed: Federation) -> None:
         "evaluation-closed",
         lambda b: b.update(counts=[c + (i == 9) for i, c in enumerate(body["counts"])]),
     )
-
-
-def countersigned_for_another_run(fed: Federation) -> bytes:
-    parts = fed.parts()
-    signed = dict(parts.countersignatures)
-    signed[VICTIM] = replace(signed[VICTIM], signature=signed["bergen"].signature)
-    return sealed(replace(parts, countersignatures=signed))
-
-
-def not_countersigned(fed: Federation) -> bytes:
-    parts = fed.parts()
-    signed = {n: s for n, s in parts.countersignatures.items() if n != VICTIM}
-    return sealed(replace(parts, countersignatures=signed))
 
 
 def one_more_round(fed: Federation) -> None:
@@ -393,7 +321,3 @@ def second_run(fed: Federation) -> None:
 
 def absence_unnamed(fed: Federation) -> None:
     without(fed.coordinator, "hospital-missed")
-
-
-def dropped_a_round(fed: Federation) -> None:
-    without(fed.coordinator, "round-closed", 1)

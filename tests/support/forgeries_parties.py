@@ -36,7 +36,22 @@ from tests.support.forgeries import (
     update_left_out,
     weaker_study,
 )
+from tests.support.forgeries_survivors import (
+    few_signatures,
+    few_who_answered,
+    foreign_signature,
+    narrower_lanes,
+    one_signature_less,
+    one_trip_instead,
+    opened_without_one,
+    second_opening,
+    second_set,
+    signed_attempt_again,
+)
 
+from wardround.audit.evidence import hospital_place
+
+HIS = hospital_place(VICTIM)
 FORGERIES = (
     Forgery("edit", log_bytes(VICTIM, on_lines(edit_middle)), "intact", "chain-broken"),
     Forgery("edit-last", log_bytes(VICTIM, on_lines(edit_last)), "intact", "head-differs"),
@@ -73,6 +88,16 @@ FORGERIES = (
         "update-hidden",
         place="hospitals/bergen",
     ),
+    Forgery("second-set", acting(second_set), "complete", "signed-two-sets", place=HIS),
+    Forgery("one-trip-instead", acting(one_trip_instead), "complete", "entry-contradicts"),
+    Forgery("narrower-lanes", acting(narrower_lanes), "complete", "spec-differs"),
+    Forgery("few-signatures", acting(few_signatures), "complete", "below-threshold"),
+    Forgery("few-who-answered", acting(few_who_answered), "complete", "below-threshold"),
+    Forgery("unsigned", acting(one_signature_less), "complete", "absence-unnamed"),
+    Forgery("foreign-signature", acting(foreign_signature), "complete", "survivors-differ"),
+    Forgery("opened-without-one", acting(opened_without_one), "complete", "survivors-differ"),
+    Forgery("second-opening", second_opening, "complete", "second-attempt"),
+    Forgery("second-attempt", signed_attempt_again, "complete", "second-attempt"),
     Forgery("hidden-attempt", acting(hidden_attempt), "complete", "attempt-hidden"),
     Forgery("answered-twice", acting(answered_twice), "complete", "answered-twice"),
     Forgery("second-run", acting(second_run), "complete", "other-run"),

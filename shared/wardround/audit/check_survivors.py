@@ -127,6 +127,10 @@ def _agreed_rightly(attempt: Attempt, record: Record[SurvivorsAgreed]) -> Iterat
     for name in sorted(signers - set(survivors)):
         reason = f"{name} signed, and is not among the survivors"
         yield fail(code="survivors-differ", reason=reason)
+    for name, record_of in sorted(attempt.vanished.items()):
+        if name in signers and record_of.body.stage == "signed":
+            reason = f"it holds the signature of {name}, and says that {name} did not sign"
+            yield fail(code="survivors-differ", reason=reason)
     for name in sorted(set(survivors) - signers - set(attempt.vanished)):
         reason = f"{name} did not sign the survivors, and nothing says that it vanished"
         yield fail(code="absence-unnamed", reason=reason)
