@@ -1,5 +1,6 @@
 """A hospital of the second implementation: PROTOCOL.md sections 3 and 5, plain and slow."""
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,9 +25,11 @@ from tests.support.plain_primitives import (
     x25519_public,
 )
 from tests.support.plain_sharing import (
+    SHARE_BYTES,
     check_inclusion,
     inclusion_path,
     pack,
+    shares_in,
     split,
     tree_root,
 )
@@ -340,10 +343,12 @@ class PlainRound:
         if share["commitment"] != pair_commitment(self.transcript, self.pair_key(sender)):
             raise PlainFault(f"{sender} committed to another key than ours")
         key = share_key(self.hospital.roots[sender], sender, own, self.transcript)
-        try:
-            self.opened[sender] = from_words(gcm_open(key, sealed, self.transcript))
-        except PlainFault:
-            self.opened.pop(sender, None)  # noted as unreadable when it is asked for
+        self.opened.pop(sender, None)  # unreadable until it is read: noted when it is asked for
+        with contextlib.suppress(PlainFault):
+            bundle = gcm_open(key, sealed, self.transcript)
+            if len(bundle) == SHARE_BYTES * len(self.spec["cohort"]):
+                shares_in(bundle)
+                self.opened[sender] = from_words(bundle)
 
     def _shares_of(self, vanished: str, dropped: list[str]) -> list[str]:
         others = [name for name in self.spec["cohort"] if name != vanished]

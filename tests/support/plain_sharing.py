@@ -80,6 +80,14 @@ def read_share(content: bytes) -> list[int]:
     return words
 
 
+def shares_in(bundle: bytes) -> list[list[int]]:
+    """The shares of an opened bundle, nine words each."""
+    return [
+        read_share(bundle[start : start + SHARE_BYTES])
+        for start in range(0, len(bundle), SHARE_BYTES)
+    ]
+
+
 def leaf_hash(leaf: bytes) -> bytes:
     return sha256(b"\0" + leaf)
 

@@ -26,14 +26,11 @@ from tests.support.plain_hospital import (
     share_key,
 )
 from tests.support.plain_primitives import (
-    from_words,
     keystream_bytes,
     sha256,
-    words_bytes,
     x25519,
     x25519_public,
 )
-from tests.support.plain_sharing import SHARE_BYTES
 
 Json = dict[str, Any]
 
@@ -260,15 +257,6 @@ def good_vectors() -> Json:
     found: Json = {"about": ABOUT, "run": RUN, "session": SESSION, "hospitals": parts}
     found |= {"directory": directory, "directory_digest": digest}
     return found | {"encapsulations": sent, "pairs": pairs, "rounds": rounds}
-
-
-def shares_in(bundle: bytes) -> list[list[int]]:
-    """The shares of an opened bundle, nine words each."""
-    return [from_words(bundle[i : i + SHARE_BYTES]) for i in range(0, len(bundle), SHARE_BYTES)]
-
-
-def share_hex(words: list[int]) -> str:
-    return words_bytes(words).hex()
 
 
 if __name__ == "__main__":

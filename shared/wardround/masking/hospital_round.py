@@ -28,7 +28,7 @@ from wardround.masking.packing import Packed
 from wardround.masking.pairs import PairSecrets, RoundSecrets
 from wardround.masking.round_spec import Profile, RoundSpec
 from wardround.masking.sealing import open_sealed, seal
-from wardround.masking.shamir import ELEMENTS, SECRET_BYTES, Shares, split
+from wardround.masking.shamir import ELEMENTS, PRIME, SECRET_BYTES, Shares, split
 from wardround.masking.survivors import SecondSurvivorSet, SurvivorSet, SurvivorsRefused
 from wardround.masking.update import UPDATE_PURPOSE, UpdateHeader
 from wardround.protocol.messages import Reveal, Revealed, SealedShare, Survivors
@@ -339,15 +339,24 @@ class HospitalRound:
                 raise SurvivorsRefused(
                     f"survivors: {sender} has signed for another key of our pair", hospital=sender
                 )
-            try:
-                bundle = open_sealed(
-                    sealed, key=secrets.share_in[sender], transcript=secrets.transcript
-                )
-            except ProtocolViolation:
-                continue  # `reveal` says that it could not be read
-            if len(bundle) == 4 * ELEMENTS * len(self.spec.cohort):
-                bundles[sender] = np.frombuffer(bundle, dtype="<u4").reshape(-1, ELEMENTS)
+            opened = self._opened(sealed, secrets.share_in[sender])
+            if opened is not None:
+                bundles[sender] = opened
         return bundles
+
+    def _opened(self, sealed: bytes, key: bytes) -> Shares | None:
+        """The shares of a bundle, shape (cohort, 9); None when `reveal` has to call it unreadable.
+
+        A word that is no share is its dealer's fault: passed on, it would put the blame on us.
+        """
+        try:
+            bundle = open_sealed(sealed, key=key, transcript=bytes.fromhex(self.transcript))
+        except ProtocolViolation:
+            return None
+        if len(bundle) != 4 * ELEMENTS * len(self.spec.cohort):
+            return None
+        words = np.frombuffer(bundle, dtype="<u4").reshape(-1, ELEMENTS)
+        return words if words.max() < PRIME else None
 
     def _check_reveal(self, body: Reveal, identity_keys: Mapping[str, bytes]) -> None:
         signed, due = self._signed, self.spec.threshold
