@@ -58,6 +58,11 @@ class OpenAttempt:
             self.record.vanished(self.spec, silence, self.state.stage)
         self.state = self.state.without(silence.hospital, silence.reason)
 
+    def disputed(self, hospital: str, *named: str) -> None:
+        """Of `hospital` and each of those named one is at fault: see `Attempt.lost`."""
+        for other in named:
+            self.state = self.state.disputed(hospital, other)
+
     def missing(self) -> str:
         """Who is lost and why, for a sentence."""
         lost = sorted(self.state.absent.items())
@@ -68,8 +73,8 @@ class OpenAttempt:
             # Another process of this hospital answers; the one that joined the session is gone.
             return Silence(hospital, Absence.DISCONNECTED, refusal.code.value)
         named = refusal.hospital
-        if named in self.spec.cohort and named != hospital:
-            self.state = self.state.disputed(hospital, named)
-            reason = f"{hospital} says that its keys are not those that {named} signed for"
+        if named is not None and named in self.spec.cohort and named != hospital:
+            self.disputed(hospital, named)
+            reason = f"{hospital} says that {named} has signed for another key of their pair"
             self.record.share_rejected(self.spec, named, reason)
         return Silence(hospital, Absence.REFUSED, refusal.code.value)

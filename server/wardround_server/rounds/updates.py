@@ -6,6 +6,7 @@ Each masked vector is added as it comes and forgotten: one vector of memory, wha
 import numpy as np
 
 from wardround.errors import BadInput, ProtocolViolation
+from wardround.masking.coordinator_round import KeysDisputed
 from wardround.masking.packing import packed_size
 from wardround.masking.round_spec import Purpose
 from wardround.protocol.envelope import Vector, vector_due
@@ -35,6 +36,9 @@ def take_updates(attempt: OpenAttempt, work: Work, model: Vector, *, deadline_s:
     for answer in attempt.answered(answers):
         try:
             _take(attempt, answer)
+        except KeysDisputed as error:
+            attempt.disputed(answer.hospital, *error.peers)
+            attempt.without(Silence(answer.hospital, Absence.REJECTED, str(error)))
         except (ProtocolViolation, BadInput) as error:
             attempt.without(Silence(answer.hospital, Absence.REJECTED, str(error)))
 

@@ -42,6 +42,17 @@ class Stage(Enum):
     VOID = "void"
 
 
+class KeysDisputed(ProtocolViolation):
+    """An upload and others before it commit to different keys of their pairs.
+
+    One of each two is wrong, and nobody else can tell which; `peers` are the others.
+    """
+
+    def __init__(self, message: str, *, peers: tuple[str, ...]) -> None:
+        super().__init__(message)
+        self.peers = peers
+
+
 class CoordinatorRound:
     """One attempt, from the first upload to the opened sum.
 
@@ -256,12 +267,17 @@ class CoordinatorRound:
             raise ProtocolViolation(f"{what}: its sealed shares are not {due} bytes each")
         if pairs_root(share_leaves(upload.shares)) != upload.header.pairs_root:
             raise ProtocolViolation(f"{what}: its shares are not those of its header's pairs_root")
-        for peer, other in self._uploads.items():
-            # Their masks would not cancel: one hospital less opens, both together never do.
-            if upload.shares[peer].commitment != other.shares[hospital].commitment:
-                raise ProtocolViolation(
-                    f"{what}: it has committed to another key of the pair with {peer} than {peer}"
-                )
+        # Their masks would not cancel: one hospital less opens, both together never do.
+        disputed = tuple(
+            peer
+            for peer, other in self._uploads.items()
+            if upload.shares[peer].commitment != other.shares[hospital].commitment
+        )
+        if disputed:
+            raise KeysDisputed(
+                f"{what}: it has committed to another key of the pair than {', '.join(disputed)}",
+                peers=disputed,
+            )
 
     def _survivor_messages(self) -> dict[str, Survivors]:
         headers = {
