@@ -70,6 +70,7 @@ class CoordinatorRound:
         self._transcript = spec.transcript().hex()
         self._accumulator = Accumulator(lanes=spec.lanes, bits=spec.bits)
         self._uploads: dict[str, AcceptedUpload] = {}
+        self._set = SurvivorSet(self._transcript, ())
         self._signatures: dict[str, bytes] = {}
         self._reveals = Reveals(spec, {})
         self._asked: tuple[str, ...] = ()
@@ -142,6 +143,7 @@ class CoordinatorRound:
             self.stage = Stage.READY
             return {}
         self.stage = Stage.SIGNATURES
+        self._set = SurvivorSet(self._transcript, self.survivors)
         self._reveals = Reveals(self.spec, self._uploads)
         return self._survivor_messages()
 
@@ -152,8 +154,7 @@ class CoordinatorRound:
         if hospital not in self._uploads:
             raise ProtocolViolation(f"{what}: it is no survivor")
         with self._blaming(hospital):
-            survivors = SurvivorSet(self._transcript, self.survivors)
-            survivors.check(hospital, signature, self._identity_keys[hospital])
+            self._set.check(hospital, signature, self._identity_keys[hospital])
         self._signatures[hospital] = signature
 
     def close_signatures(self) -> dict[str, Reveal]:

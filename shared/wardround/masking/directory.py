@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import InitVar, dataclass
+from dataclasses import InitVar, dataclass, field
 
 from wardround.canonical import Json
 from wardround.errors import ProtocolViolation
@@ -17,13 +17,15 @@ class Directory:
 
     A Directory that exists has been checked: the constructor verifies every signature against the
     identity keys that this party pinned, so a coordinator cannot put a key of its own into it
-    (PROTOCOL 3).
+    (PROTOCOL 3). `digest` is SHA-256 over the frame "directory" and the canonical JSON, in hex: the
+    salt of all roots.
     """
 
     entries: tuple[SignedRunKey, ...]
     run: str
     session: str
     identity_keys: InitVar[Mapping[str, bytes]]
+    digest: str = field(init=False)
 
     def __post_init__(self, identity_keys: Mapping[str, bytes]) -> None:
         object.__setattr__(self, "entries", tuple(sorted(self.entries, key=lambda e: e.hospital)))
@@ -45,6 +47,7 @@ class Directory:
                         f"this is {name} {due}"
                     )
             entry.check(identity_keys[entry.hospital])
+        object.__setattr__(self, "digest", hash_json(b"directory", self.to_json()).hex())
 
     @classmethod
     def checked(
@@ -80,11 +83,6 @@ class Directory:
     def names(self) -> tuple[str, ...]:
         """The hospitals, sorted."""
         return tuple(entry.hospital for entry in self.entries)
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 over the frame "directory" and the canonical JSON, in hex: the salt of roots."""
-        return hash_json(b"directory", self.to_json()).hex()
 
 
 def _no_repetition(entries: tuple[SignedRunKey, ...]) -> None:

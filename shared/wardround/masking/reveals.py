@@ -19,6 +19,8 @@ from wardround.protocol.messages import Revealed, SealedShare
 
 Pair = tuple[str, str]  # (survivor, dropped)
 
+_NO_KEYS = "no threshold of shares gives its keys: dealt wrongly by it, or changed by their holders"
+
 
 @dataclass(frozen=True, slots=True)
 class AcceptedUpload:
@@ -150,7 +152,7 @@ class Reveals:
         try:
             secrets, wrong = join_checked(list(points), shares, threshold=due, accept=accept)
         except ProtocolViolation as error:
-            faults.setdefault(vanished, "no threshold of the shares that it dealt gives its keys")
+            faults.setdefault(vanished, _NO_KEYS)
             raise QuorumMissed(f"{what}: {error}") from error
         for point in wrong:
             faults.setdefault(
