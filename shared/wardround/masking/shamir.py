@@ -81,58 +81,92 @@ def join_checked(
 
     `accept(index, secret)` says whether this is the secret number `index`: its commitment does.
     What the first points do not give is looked for among other subsets of the points, at most
-    5,000: for e = 1, 2, ... each that leaves out e runs of (m - threshold) // e points, so that
-    any e wrong ones are left out together. A point is wrong when its share is not on the
-    polynomial of an accepted secret; whether its holder or the dealer is at fault, no third party
+    5,000. Wrong points are the fewest that are not on one polynomial with an accepted secret. When
+    two sets are equally small nobody is named: of two that deal in wrong shares together each
+    could name somebody honest. Whether a point's holder or the dealer is at fault, no third party
     can tell. Raises ProtocolViolation as `join` does, and when a secret is not found.
     """
     _check_shares(points, shares, threshold)
-    field = _field(shares)
+    field, spare = _field(shares), len(points) - threshold
     secrets = np.zeros((shares.shape[1], SECRET_BYTES), dtype=np.uint8)
-    sought = list(range(len(secrets)))
-    wrong: set[int] = set()
-    for subset in islice(_subsets(len(points), threshold), _MOST_SUBSETS):
-        joined, fits = _join([points[place] for place in subset], field[subset][:, sought])
-        found = [
-            (index, row)
-            for row, index in enumerate(sought)
+    found: dict[int, set[frozenset[int]]] = {index: set() for index in range(len(secrets))}
+    open_ones = list(found)
+    for left_out, subset in islice(_subsets(len(points), threshold), _MOST_SUBSETS):
+        open_ones = [index for index in open_ones if not _settled(found[index], left_out, spare)]
+        if not open_ones:
+            break
+        joined, fits = _join([points[place] for place in subset], field[subset][:, open_ones])
+        good = [
+            row
+            for row, index in enumerate(open_ones)
             if fits[row] and accept(index, joined[row].tobytes())
         ]
-        for index, row in found:
-            secrets[index] = joined[row]
-        if found:
-            accepted = [index for index, _ in found]
-            wrong |= _off_polynomial(points, field[:, accepted], subset)
-            sought = [index for index in sought if index not in accepted]
-        if not sought:
-            return secrets, tuple(point for point in points if point in wrong)
-    raise ProtocolViolation(
-        f"shares: no {threshold} of {len(points)} give {len(sought)} of {len(secrets)} secrets: "
-        "too many are wrong"
-    )
+        accepted = [open_ones[row] for row in good]
+        secrets[accepted] = joined[good]
+        for index, wrong in zip(
+            accepted, _off_polynomials(points, field[:, accepted], subset), strict=True
+        ):
+            found[index].add(wrong)
+    lost = sum(not sets for sets in found.values())
+    if lost:
+        raise ProtocolViolation(
+            f"shares: no {threshold} of {len(points)} give {lost} of {len(secrets)} secrets: "
+            "too many are wrong"
+        )
+    settled = [found[index] for index in set(found) - set(open_ones)]
+    named = frozenset[int]().union(*map(_only_smallest, settled))
+    return secrets, tuple(point for point in points if point in named)
 
 
-def _subsets(size: int, threshold: int) -> Iterator[list[int]]:
-    """Subsets of `threshold` places: first the first, then so that e wrong ones are left out."""
-    yield list(range(threshold))
+def _subsets(size: int, threshold: int) -> Iterator[tuple[int, list[int]]]:
+    """How many wrong places are looked for, and the subset of `threshold` places to try.
+
+    For each number every choice of so many places is left out once at least: the places are cut
+    into runs, and every choice of so many runs is left out.
+    """
+    yield 0, list(range(threshold))
     spare = size - threshold
     for wrong in range(1, spare + 1):
         run = spare // wrong
         runs = [range(start, min(start + run, size)) for start in range(0, size, run)]
         for left_out in combinations(runs, wrong):
             gone = {place for places in left_out for place in places}
-            yield [place for place in range(size) if place not in gone][:threshold]
+            yield wrong, [place for place in range(size) if place not in gone][:threshold]
+    yield spare + 1, list(range(threshold))  # all was tried
 
 
-def _off_polynomial(points: Sequence[int], field: _Field, subset: list[int]) -> set[int]:
-    """The points whose shares, shape (m, k, 9), are not on the polynomials through `subset`."""
+def _settled(sets: set[frozenset[int]], left_out: int, spare: int) -> bool:
+    """Whether no set of wrong points can be as small as the smallest, or all so small were tried.
+
+    Two polynomials with one secret meet at no more than threshold - 2 points, so another one's
+    set has at least spare + 2 points less those of this one.
+    """
+    return any(len(wrong) < left_out or 2 * len(wrong) < spare + 2 for wrong in sets)
+
+
+def _only_smallest(sets: set[frozenset[int]]) -> frozenset[int]:
+    least = min(map(len, sets))
+    smallest = [wrong for wrong in sets if len(wrong) == least]
+    return smallest[0] if len(smallest) == 1 else frozenset()
+
+
+def _off_polynomials(
+    points: Sequence[int], field: _Field, subset: list[int]
+) -> list[frozenset[int]]:
+    """Of each secret the points whose shares are not on its polynomials through `subset`.
+
+    `field` has shape (m, k, 9); the answer has k sets.
+    """
     others = sorted(set(range(len(points))) - set(subset))
-    if not others:
-        return set()
+    if not others or not field.size:
+        return [frozenset()] * field.shape[1]
     weights = _lagrange([points[place] for place in subset], [points[place] for place in others])
-    values = field.reshape(len(points), -1)
-    differs = (_product(weights, values[subset]) != values[others]).any(axis=1)
-    return {points[place] for place, off in zip(others, differs, strict=True) if off}
+    due = _product(weights, field[subset].reshape(len(subset), -1))
+    differs = np.any(due.reshape(len(others), -1, ELEMENTS) != field[others], axis=2)
+    return [
+        frozenset(points[place] for place, off in zip(others, column, strict=True) if off)
+        for column in differs.T
+    ]
 
 
 def _check_shares(points: Sequence[int], shares: Shares, threshold: int) -> None:
