@@ -7,8 +7,8 @@ from tests.support.masked_hospitals import RUN, SESSION, MaskedFleet, fleet, see
 
 from wardround.errors import BadSignature, ProtocolViolation
 from wardround.identity import Identity
+from wardround.masking.agreement import Agreement
 from wardround.masking.directory import Directory
-from wardround.masking.pairs import PairSecrets
 from wardround.masking.run_key import RunKey, SignedRunKey, sign_run_key
 
 LANES = 6
@@ -32,6 +32,14 @@ def test_a_key_that_the_coordinator_substituted_is_refused(three: MaskedFleet) -
     attacker = RunKey.generate(seeded("attacker"))
     entries = list(three.directory.entries)
     entries[1] = dataclasses.replace(entries[1], public_key=attacker.public_key)
+    with pytest.raises(BadSignature, match="run key of h001: not signed by the identity key"):
+        directory_of(entries, three)
+
+
+def test_an_ml_kem_key_that_the_coordinator_substituted_is_refused(three: MaskedFleet) -> None:
+    attacker = RunKey.generate(seeded("attacker"))
+    entries = list(three.directory.entries)
+    entries[1] = dataclasses.replace(entries[1], kem_key=attacker.kem_key)
     with pytest.raises(BadSignature, match="run key of h001: not signed by the identity key"):
         directory_of(entries, three)
 
@@ -69,11 +77,14 @@ def test_a_hospital_listed_twice_is_refused(three: MaskedFleet) -> None:
 
 def test_a_run_key_copied_from_another_hospital_is_refused(three: MaskedFleet) -> None:
     first, second = three.hospitals[:2]
-    copied = sign_run_key(
-        second.identity, first.run_key, run=RUN, session=SESSION, hospital=second.name
-    )
-    with pytest.raises(ProtocolViolation, match="h000, h001 share one run key"):
-        directory_of([first.entry, copied, three.hospitals[2].entry], three)
+    mixed = RunKey(first.run_key.key, second.run_key.secret_kem_key)
+    other = RunKey(second.run_key.key, first.run_key.secret_kem_key)
+    for run_key in (first.run_key, mixed, other):
+        copied = sign_run_key(
+            second.identity, run_key, run=RUN, session=SESSION, hospital=second.name
+        )
+        with pytest.raises(ProtocolViolation, match="h000, h001 share one run key"):
+            directory_of([first.entry, copied, three.hospitals[2].entry], three)
 
 
 @pytest.mark.parametrize(("field", "value"), [("run", "aa" * 16), ("session", "bb" * 16)])
@@ -136,12 +147,19 @@ def test_a_directory_without_our_own_key_is_refused(three: MaskedFleet) -> None:
     own = three.hospitals[0]
     without = directory_of(list(three.directory.entries[1:]), three)
     with pytest.raises(ProtocolViolation, match="run key of h000, our own, is missing"):
-        PairSecrets.agree(own.run_key, without, own.name)
+        Agreement(own.run_key, without, own.name, three.identity_keys)
 
 
 def test_a_directory_with_an_older_key_of_ours_is_refused(three: MaskedFleet) -> None:
     with pytest.raises(ProtocolViolation, match="our own, is not the one we made"):
-        PairSecrets.agree(RunKey.generate(seeded("newer")), three.directory, "h000")
+        Agreement(RunKey.generate(seeded("newer")), three.directory, "h000", three.identity_keys)
+
+
+def test_a_directory_with_another_ml_kem_key_of_ours_is_refused(three: MaskedFleet) -> None:
+    own = three.hospitals[0].run_key
+    mixed = RunKey(own.key, RunKey.generate(seeded("newer")).secret_kem_key)
+    with pytest.raises(ProtocolViolation, match="our own, is not the one we made"):
+        Agreement(mixed, three.directory, "h000", three.identity_keys)
 
 
 # RFC 7748 section 7 and Bernstein's list: points whose order divides 8, reduced spellings.
@@ -169,7 +187,7 @@ def test_a_low_order_key_is_refused_though_its_hospital_signed_it(
     )
     directory = directory_of([three.directory.entries[0], entry], three)
     with pytest.raises(ProtocolViolation, match="run key of h001: a low-order point came"):
-        PairSecrets.agree(three.hospitals[0].run_key, directory, "h000")
+        Agreement(three.hospitals[0].run_key, directory, "h000", three.identity_keys)
 
 
 def test_a_second_spelling_of_a_key_is_refused(three: MaskedFleet) -> None:
@@ -180,12 +198,37 @@ def test_a_second_spelling_of_a_key_is_refused(three: MaskedFleet) -> None:
             )
 
 
+def test_an_ml_kem_key_that_is_not_reduced_is_refused_though_its_hospital_signed_it(
+    three: MaskedFleet,
+) -> None:
+    entry = three.directory.entries[1]
+    bad = b"\xff" * 3 + entry.kem_key[3:]  # two coefficients of 4095, q is 3329 (FIPS 203, 7.2)
+    with pytest.raises(ProtocolViolation, match="run key of h001: not an ML-KEM-768 key"):
+        dataclasses.replace(entry, kem_key=bad)
+
+
+@pytest.mark.parametrize(
+    ("name", "size"), [("public_key", 31), ("kem_key", 1183), ("kem_key", 1568), ("signature", 63)]
+)
+def test_a_run_key_of_another_length_is_refused(three: MaskedFleet, name: str, size: int) -> None:
+    entry = three.directory.entries[0]
+    with pytest.raises(ProtocolViolation, match=f"run key of h000: {size} bytes of {name} came"):
+        dataclasses.replace(entry, **{name: bytes(size)})
+    value = entry.to_json() | {name: bytes(size).hex()}
+    with pytest.raises(ProtocolViolation, match=f"run key: {name}: .* lower-case hex digits due"):
+        SignedRunKey.from_json(value)
+
+
 def test_secrets_are_silent(three: MaskedFleet) -> None:
     own = three.hospitals[0]
-    masks = own.secrets.round_masks(three.spec(LANES))
-    for secret in (own.run_key, own.secrets, masks, own.identity):
+    secrets = own.secrets.round_secrets(three.spec(LANES))
+    keys = [own.run_key.secret_kem_key.private_bytes_raw(), *own.secrets._roots.values()]
+    for given in (secrets.pair_keys, secrets.share_out, secrets.share_in):
+        keys += given.values()
+    assert len(keys) == 1 + 2 + 3 * 2
+    for secret in (own.run_key, own.secrets, secrets, own.identity):
         text = repr(secret)
         assert "private" not in text.lower()
-        for key in (*masks.add, *masks.subtract, *own.secrets._roots.values()):
+        for key in keys:
             assert key.hex() not in text
             assert repr(key) not in text

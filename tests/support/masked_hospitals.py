@@ -4,6 +4,7 @@ import functools
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from tests.support.identities import identity_of
@@ -86,11 +87,13 @@ class MaskedFleet:
         """A spec for all, double masks; the threshold and limit fit the cohort and bits given."""
         cohort = changes.get("cohort", list(self.names))
         many = len(cohort) if isinstance(cohort, list) else 0
-        bits, minimum = changes.get("bits", 32), changes.get("minimum", 2)
-        profile = changes.get("profile", "double-mask")
+        # What is no profile, bits or minimum at all is for the spec to refuse, not for us.
+        profile = Profile(_one_of(changes, "profile", ["double-mask", "one-trip"]))
+        bits = _one_of(changes, "bits", [32, 20, 24])
+        minimum = changes.get("minimum", 2)
         fields: dict[str, object] = {
             "purpose": Purpose.TRAIN.value,
-            "profile": profile,
+            "profile": profile.value,
             "run": self.directory.run,
             "session": self.directory.session,
             "study_digest": "33" * 32,
@@ -98,13 +101,13 @@ class MaskedFleet:
             "attempt": 1,
             "cohort": cohort,
             "partition": [cohort],
-            "threshold": threshold_of(Profile(profile), many, minimum),
+            "threshold": threshold_of(profile, many, minimum),
             "directory_digest": self.directory.digest,
             "model_digest": "44" * 32,
             "lanes": lanes,
             "bits": bits,
             "scale": 1024.0,
-            "limit": largest_limit(max(many, 1), bits if bits in (20, 24, 32) else 32),
+            "limit": largest_limit(max(many, 1), bits),
             "minimum": minimum,
         }
         return RoundSpec.from_json(fields | changes)
@@ -168,6 +171,11 @@ def constant_lanes(lanes: int, value: int = 7) -> Lanes:
 def plain_sum(vectors: Iterable[Lanes]) -> list[int]:
     """The sum in Python's whole numbers."""
     return [sum(lane) for lane in zip(*(vector.tolist() for vector in vectors), strict=True)]
+
+
+def _one_of(changes: dict[str, object], name: str, allowed: list[Any]) -> Any:
+    value = changes.get(name)
+    return value if type(value) is type(allowed[0]) and value in allowed else allowed[0]
 
 
 def _renewed(hospital: MaskedHospital) -> MaskedHospital:

@@ -84,11 +84,11 @@ class HospitalRound:
 
         Raises ProtocolViolation as `PairSecrets.round_secrets` does: a second time, for instance.
         """
-        secrets = pairs.round_secrets(spec)
-        if secrets.hospital != hospital:
+        if pairs.hospital != hospital:
             raise ProtocolViolation(
-                f"round {spec.round}: the pair secrets are {secrets.hospital}'s, not {hospital}'s"
+                f"round {spec.round}: the pair secrets are {pairs.hospital}'s, not {hospital}'s"
             )
+        secrets = pairs.round_secrets(spec)
         self_key = b"" if spec.profile is Profile.ONE_TRIP else randomness(SECRET_BYTES)
         return cls(spec, secrets, self_key, identity, randomness)
 
