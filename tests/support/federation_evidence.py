@@ -45,6 +45,7 @@ __all__ = ["NAMES", "Federation", "Party", "federation", "new_identity", "study_
 RUN, SESSION = "ab" * 16, "cd" * 16
 START = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
 PARAMETERS = 31
+STATISTICS = -1
 BUDGET = 10.0
 
 
@@ -132,6 +133,7 @@ def federation(
 ) -> Federation:
     """Run it all. `lost` = {hospital: (round from which it does not answer, reason)}.
 
+    Round STATISTICS is before the first, the evaluation's after the last.
     `vanished` = {hospital: (round, stage)}: its update is in the sum, and it is gone from that
     stage on, for this round only. `suspected` = {hospital: (round, what did not fit)}. Of the
     rounds in `void` the first attempt has one signature too few. `audited`: the hospitals audited
@@ -151,11 +153,11 @@ def federation(
     _open(fed)
     cohort, model = study.names(), digest_of("model")
     if study.statistics is not None:
-        _count(fed, cohort, model)
+        cohort = _count(fed, cohort, model)
     for number in range(study.rounds.count):
         cohort, model = _round(fed, number, cohort, model)
     if study.rounds.count:
-        _evaluate(fed, cohort, model)
+        cohort = _evaluate(fed, cohort, model)
     _close(fed, cohort, model)
     return fed
 
@@ -208,15 +210,9 @@ def _open(fed: Federation) -> None:
 def _round(
     fed: Federation, number: int, cohort: tuple[str, ...], model: str
 ) -> tuple[tuple[str, ...], str]:
-    absent = fed.absent
-    gone = {name: why for name, (at, why) in absent.lost.items() if at == number}
-    tried = Absences(
-        gone=gone,
-        vanished={name: stage for name, (at, stage) in absent.vanished.items() if at == number},
-        suspected={name: why for name, (at, why) in absent.suspected.items() if at == number},
-    )
-    attempt, found = 1, None
-    if number in absent.void:
+    tried = _absences(fed, number)
+    gone, attempt, found = tried.gone, 1, None
+    if number in fed.absent.void:
         spec = spec_of(fed, Purpose.TRAIN, number, 1, cohort, model)
         silent = dict.fromkeys(cohort[spec.threshold - 1 :], UNSIGNED)
         assert logged_attempt(fed, spec, Absences(vanished=silent)) is None
@@ -235,6 +231,14 @@ def _round(
     }
     fed.coordinator.append("round-closed", body, at=fed.tick())
     return cohort, after
+
+
+def _absences(fed: Federation, number: int) -> Absences:
+    def at(named: Mapping[str, tuple[int, str]]) -> dict[str, str]:
+        return {name: what for name, (when, what) in named.items() if when == number}
+
+    absent = fed.absent
+    return Absences(at(absent.lost), at(absent.vanished), at(absent.suspected))
 
 
 def spec_of(
@@ -276,17 +280,21 @@ def _lanes_of(study: Study, purpose: Purpose) -> int:
     return PARAMETERS if purpose is Purpose.TRAIN else evaluation_layout(study).lanes
 
 
-def _count(fed: Federation, cohort: tuple[str, ...], model: str) -> None:
-    _open_counts(fed, spec_of(fed, Purpose.STATISTICS, 0, 1, cohort, model), "sums")
+def _count(fed: Federation, cohort: tuple[str, ...], model: str) -> tuple[str, ...]:
+    spec = spec_of(fed, Purpose.STATISTICS, 0, 1, cohort, model)
+    return _open_counts(fed, spec, "sums", _absences(fed, STATISTICS))
 
 
-def _evaluate(fed: Federation, cohort: tuple[str, ...], model: str) -> None:
+def _evaluate(fed: Federation, cohort: tuple[str, ...], model: str) -> tuple[str, ...]:
     number = fed.study.rounds.count
-    _open_counts(fed, spec_of(fed, Purpose.EVALUATE, number, 1, cohort, model), "counts")
+    spec = spec_of(fed, Purpose.EVALUATE, number, 1, cohort, model)
+    return _open_counts(fed, spec, "counts", _absences(fed, number))
 
 
-def _open_counts(fed: Federation, spec: RoundSpec, name: str) -> None:
-    found = logged_attempt(fed, spec, Absences())
+def _open_counts(
+    fed: Federation, spec: RoundSpec, name: str, absences: Absences
+) -> tuple[str, ...]:
+    found = logged_attempt(fed, spec, absences)
     assert found is not None
     body = {
         "transcript": spec.transcript().hex(),
@@ -295,6 +303,7 @@ def _open_counts(fed: Federation, spec: RoundSpec, name: str) -> None:
     }
     kind = "statistics-closed" if spec.purpose is Purpose.STATISTICS else "evaluation-closed"
     fed.coordinator.append(kind, body, at=fed.tick())
+    return tuple(name for name in spec.cohort if name not in absences.gone)
 
 
 def _close(fed: Federation, cohort: tuple[str, ...], model: str) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from tests.support.federation_evidence import Federation, federation
+from tests.support.federation_evidence import NAMES, Federation, federation
 from tests.support.forgeries import engine, only, sealed
 
 from wardround.audit.bundle import evidence_of
@@ -25,8 +25,9 @@ CHANGES = {
 
 @pytest.fixture(scope="module")
 def shared() -> Federation:
-    """Four hospitals, one of them lost in the second round: cohorts of four and of three."""
-    return federation(rounds=2, changes=CHANGES, lost={"leiden": (1, "disconnected")})
+    """Six hospitals, one of them lost in the second round: two cohorts of six, one of five."""
+    lost = {"leiden": (1, "disconnected")}
+    return federation(names=(*NAMES, "oslo", "porto"), changes=CHANGES, lost=lost)
 
 
 def report(fed: Federation) -> Report:
@@ -64,7 +65,7 @@ def test_a_run_with_noise_in_the_sum_verifies(shared: Federation):
 def test_every_attempt_is_charged_what_the_honest_shares_in_it_came_to(shared: Federation):
     guarantee = report(shared).guarantee
     bergen = next(entry for entry in guarantee.hospitals if entry.hospital == "bergen")
-    assert bergen.releases.value == 4  # two rounds, a void attempt, and the evaluation
+    assert bergen.releases.value == 4  # three rounds and the evaluation
     spent = epsilon_spent(shared.releases["bergen"], delta=1e-4)
     assert bergen.epsilon.value == rounded_up(spent)
     noise = shared.study.noise_multiplier()
@@ -122,18 +123,19 @@ def test_a_share_calibrated_to_more_honest_hospitals_than_the_cohort_has_fails(
     failures = verdicts(fed).recomputed.failures
     weaker = [failure.reason for failure in failures if failure.code == "engine-weaker"]
     assert len(weaker) == 3
-    assert "counts on 4 honest hospitals, a cohort of 4 with 1 colluders has 3" in weaker[0]
-    assert "counts on 3 honest hospitals, a cohort of 3 with 1 colluders has 2" in weaker[-1]
+    first, last = weaker[0], weaker[-1]
+    assert "counts on 5 honest hospitals, 5 of a cohort of 6 with 1 colluders have 4" in first
+    assert "counts on 4 honest hospitals, 4 of a cohort of 5 with 1 colluders have 3" in last
 
 
 def test_noise_for_the_whole_roster_is_too_little_when_a_hospital_was_lost(shared: Federation):
-    due = training_share(shared.study, 4, 31)
+    due = training_share(shared.study, 6, 31)
     fed = with_engines(
         shared, lambda done: {**done, "honest": due.honest, "share_variance": due.variance}
     )
     found = hazard(report(fed), "noise-share")
     assert found.status is Status.FAIL
-    assert len(found.evidence) == 1  # the attempt with three hospitals
+    assert len(found.evidence) == 1  # the attempt that asked five hospitals
 
 
 def test_a_sensitivity_below_what_the_constants_give_fails(shared: Federation):

@@ -74,7 +74,8 @@ def test_officers_budgets_and_accounts_are_gone_and_what_both_sides_tell_is_ther
         assert secret not in everything, secret
     assert "report.json" not in content
     shown = {json.loads(line).get("type") for line in lines()}
-    assert shown == {None, "run-joined", "release-sent", "checkpoint-witnessed"}
+    told = {"run-joined", "release-sent", "survivors-signed", "checkpoint-witnessed"}
+    assert shown == {None, *told}
     assert all(json.loads(line).get("type") for line in lines(COORDINATOR))
 
 

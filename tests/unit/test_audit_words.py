@@ -31,6 +31,25 @@ KINDS: dict[str, Json] = {
     "only-statistics": {"statistics": {"epsilon": 1.0}, "rounds": {"count": 0, "quorum": 3}},
     "lost": {},
     "audited": {},
+    "dropped": {},
+    "one-trip": {
+        "privacy": {"mechanism": "distributed"},
+        "training": {"local_steps": 1},
+        "masking": {"profile": "one-trip", "minimum_hospitals": 3},
+    },
+}
+DROPPED: Json = {
+    "vanished": {"zurich": (0, "signed"), "bergen": (1, "revealed")},
+    "suspected": {
+        "coimbra": (
+            0,
+            "its share of the keys of zurich does not fit: dealt wrongly by zurich "
+            "or changed by it",
+        ),
+        "leiden": (0, "bergen says that leiden has signed for another key of their pair"),
+        "bergen": (0, "reveal of bergen: its mask key is not the one it committed to"),
+    },
+    "void": (1,),
 }
 USED = re.compile(r"""\bt(?:\.plain|\.word)?\(\s*"((?:[^"\\]|\\.)*)\"""")
 # What is the same in both languages, or is quoted: names, digests, units and terms of the field.
@@ -59,7 +78,8 @@ SHARED = {
 def report(kind: str) -> bytes:
     lost = {"leiden": (1, "deadline")} if kind == "lost" else None
     study = study_of(rounds=2, changes=KINDS[kind])
-    fed = federation(study=study, lost=lost, audited=kind == "audited")
+    dropped = DROPPED if kind == "dropped" else {}
+    fed = federation(study=study, lost=lost, audited=kind == "audited", **dropped)
     return canonical_bytes(derive_report(evidence_of(fed.parts(without=frozenset(lost or ())))))
 
 

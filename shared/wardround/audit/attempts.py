@@ -247,8 +247,8 @@ def _vanish(attempt: Attempt, record: Record[HospitalVanished]) -> None:
 
 def _suspect(attempt: Attempt, record: Record[ShareRejected]) -> None:
     name = record.body.hospital
-    if name not in attempt.received:
-        raise EntryFault(record.log, record.seq, f"a share of {name}, and no update of it had come")
+    if name not in attempt.spec.cohort:
+        raise EntryFault(record.log, record.seq, f"{name} is not in the cohort of this attempt")
     attempt.suspected.append(record)
 
 
