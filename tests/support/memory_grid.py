@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 from flwr.app import Message, Metadata, RecordDict
 from tests.support.hospitals import Ward
@@ -36,20 +37,32 @@ def _unbent(name: str, question: RecordDict, answer: RecordDict) -> RecordDict:
     return answer
 
 
+@dataclass(frozen=True)
+class Late:
+    """An answer that comes so many seconds after its question; its hospital is there all along."""
+
+    content: RecordDict
+    after_s: float
+
+
 class MemoryGrid:
     """The coordinator's grid over hospitals in this process; `gone` and `reply` bend it.
 
-    `reply(name, question, answer)` may change what a hospital's process sends, or return None: then
-    nothing comes before the deadline.
+    `reply(name, question, answer)` may change what a hospital's process sends, make it `Late`, or
+    return None: then its connection is lost and nothing comes.
     """
 
-    def __init__(self, ward: Ward, reply: Callable[..., RecordDict | None] | None = None) -> None:
+    def __init__(
+        self, ward: Ward, reply: Callable[..., RecordDict | Late | None] | None = None
+    ) -> None:
         self.ward = ward
         self.gone: set[str] = set()
         self._reply = reply or _unbent
         self._nodes = {name: 100 + place for place, name in enumerate(sorted(ward.hospitals))}
         self._waiting: dict[str, Message] = {}
         self._silent: set[str] = set()
+        self._late: dict[str, tuple[float, Message]] = {}
+        self.came_too_late: list[str] = []
         self._number = 0
         self.sent: list[tuple[str, str, RecordDict]] = []
         self.received: list[tuple[str, RecordDict]] = []
@@ -83,6 +96,9 @@ class MemoryGrid:
         answer = self._reply(name, message.content, answered)
         if answer is None:
             self._silent.add(number)
+        elif isinstance(answer, Late):
+            arrives_s = time.monotonic() + answer.after_s
+            self._late[number] = (arrives_s, _reply_to(message, answer.content))
         else:
             self.received.append((name, answer))
             self._waiting[number] = _reply_to(message, answer)
@@ -90,6 +106,8 @@ class MemoryGrid:
 
     def pull_messages(self, ids: Iterable[str]) -> Iterator[Message]:
         for number in ids:
+            if number in self._late and self._late[number][0] <= time.monotonic():
+                yield self._late.pop(number)[1]
             if number in self._waiting:
                 yield self._waiting.pop(number)
 
@@ -99,6 +117,9 @@ class MemoryGrid:
     def withdraw(self, ids: Sequence[str]) -> None:
         for number in ids:
             self._waiting.pop(number, None)
+            if self._late.pop(number, None):
+                self.came_too_late.append(number)
 
     def wait(self, timeout_s: float) -> None:
-        """Nothing happens between two messages."""
+        """Nothing happens between two messages but what is late."""
+        time.sleep(min(timeout_s, 0.01))
