@@ -224,6 +224,11 @@ class Ward:
     def make(cls, folder: Path, names: Sequence[str] = NAMES) -> "Ward":
         """Copied from one that has enrolled before: keys are made once for each set of names."""
         shutil.copytree(_enrolled(tuple(names)).name, folder, dirs_exist_ok=True)
+        return cls.of(folder, names)
+
+    @classmethod
+    def of(cls, folder: Path, names: Sequence[str] = NAMES) -> "Ward":
+        """The one that lies in this folder, as other processes left it."""
         hospitals = {
             name: MemoryHospital(
                 name, HospitalHome(folder / name), folder / f"{name}.toml", folder / f"{name}-data"
