@@ -13,7 +13,7 @@ from tests.support.plain_hospital import Randomness
 
 from wardround.canonical import canonical_bytes, parse_canonical
 from wardround.identity import Identity
-from wardround.masking.agreement import Agreement, Encapsulation
+from wardround.masking.agreement import Agreement, Encapsulate, Encapsulation, encapsulate_768
 from wardround.masking.coordinator_round import CoordinatorRound
 from wardround.masking.directory import Directory
 from wardround.masking.hospital_round import HospitalRound
@@ -42,9 +42,12 @@ class RealHospital:
     randomness: Randomness
     agreement: Agreement | None = None
     pairs: PairSecrets | None = None
+    encapsulate: Encapsulate = encapsulate_768
 
     @classmethod
-    def of(cls, part: Json, identity_keys: dict[str, bytes], randomness: Randomness) -> Any:
+    def of(
+        cls, part: Json, identity_keys: dict[str, bytes], randomness: Randomness
+    ) -> "RealHospital":
         secrets = iter([bytes.fromhex(part["run_private"]), bytes.fromhex(part["kem_seed"])])
         run_keys = RunKey.generate(lambda size: next(secrets)[:size])
         identity = identity_of(bytes.fromhex(part["identity_private"]))
@@ -62,7 +65,7 @@ class RealHospital:
             travelled(directory), run=run, session=session, identity_keys=self.identity_keys
         )
         self.agreement = Agreement(self.run_keys, read, self.name, self.identity_keys)
-        sent = self.agreement.encapsulations(self.identity)
+        sent = self.agreement.encapsulations(self.identity, self.encapsulate)
         return [travelled(each.to_json()) for each in sent]
 
     def keys(self, encapsulations: list[Json]) -> None:

@@ -303,19 +303,16 @@ class PlainRound:
     def _shares(self) -> Json:
         """A bundle for each peer: the share of our own secret, then of our key with each peer."""
         secrets = [self.secret, *(self.pair_key(peer) for peer in self.peers)]
-        dealt = [
-            split(
-                secret,
-                threshold=self.spec["threshold"],
-                holders=len(self.spec["cohort"]),
-                randomness=self.hospital.randomness,
-            )
-            for secret in secrets
-        ]
+        dealt = split(
+            secrets,
+            threshold=self.spec["threshold"],
+            holders=len(self.spec["cohort"]),
+            randomness=self.hospital.randomness,
+        )
         shares: Json = {}
         for peer in self.peers:
             holder = self.spec["cohort"].index(peer)
-            bundle = b"".join(words_bytes(of_secret[holder]) for of_secret in dealt)
+            bundle = b"".join(words_bytes(share) for share in dealt[holder])
             root = self.hospital.roots[peer]
             key = share_key(root, self.hospital.name, peer, self.transcript)
             shares[peer] = {

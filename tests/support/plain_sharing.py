@@ -39,17 +39,24 @@ def drawn_element(randomness: Callable[[int], bytes]) -> int:
 
 
 def split(
-    secret: bytes, *, threshold: int, holders: int, randomness: Callable[[int], bytes]
-) -> list[list[int]]:
-    """One share (9 words) for each of the points 1 to `holders` (Shamir 1979)."""
-    polynomials = [
-        [element] + [drawn_element(randomness) for _ in range(threshold - 1)]
-        for element in elements(secret)
-    ]
-    return [
-        [sum(c * pow(x, power, FIELD) for power, c in enumerate(p)) % FIELD for p in polynomials]
-        for x in range(1, holders + 1)
-    ]
+    secrets: list[bytes], *, threshold: int, holders: int, randomness: Callable[[int], bytes]
+) -> list[list[list[int]]]:
+    """For each of the points 1 to `holders`, a share (9 words) of each secret (Shamir 1979).
+
+    Drawn are all coefficients of the first power, then of the second, and so on: an implementation
+    that draws in this order from the same stream of bytes deals the same shares.
+    """
+    constants = [element for secret in secrets for element in elements(secret)]
+    powers = [[drawn_element(randomness) for _ in constants] for _ in range(threshold - 1)]
+    polynomials = list(zip(constants, *powers, strict=True))
+    dealt = []
+    for x in range(1, holders + 1):
+        values = [
+            sum(c * pow(x, power, FIELD) for power, c in enumerate(polynomial)) % FIELD
+            for polynomial in polynomials
+        ]
+        dealt.append([values[i : i + ELEMENTS] for i in range(0, len(values), ELEMENTS)])
+    return dealt
 
 
 def join(shares: dict[int, list[int]], threshold: int) -> bytes:

@@ -52,13 +52,15 @@ ROUNDS = (
 
 
 def drawn(seed: str) -> Callable[[int], bytes]:
-    """Bytes that depend on the seed and the number of the draw."""
-    count = 0
+    """A stream of bytes that depends on the seed alone, however much is drawn at a time."""
+    stream, place = hashlib.shake_256(f"wardround vectors/{seed}".encode()).digest(1 << 16), 0
 
     def randomness(size: int) -> bytes:
-        nonlocal count
-        count += 1
-        return hashlib.shake_256(f"wardround vectors/{seed}/{count}".encode()).digest(size)
+        nonlocal place
+        place += size
+        if place > len(stream):
+            raise ValueError("the stream has ended")
+        return stream[place - size : place]
 
     return randomness
 
