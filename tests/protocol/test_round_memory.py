@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from tests.support.hospitals import LANES, NAMES, RUN, Ward
 from tests.support.memory_grid import MemoryGrid
-from tests.support.memory_runs import Federation, in_round, unsigned, when
+from tests.support.memory_runs import Federation, PlainLanes, asks, in_round, unsigned, when
 
 from wardround.errors import QuorumMissed, Refused, RefusedByBudget
 from wardround.evaluation.histograms import EvaluationCounts
@@ -14,9 +14,8 @@ from wardround.masking.quantise import dequantise
 from wardround.masking.round_spec import RoundSpec
 from wardround.optimisers import OptimiserState, step
 from wardround.protocol.envelope import seal, unseal
-from wardround.protocol.messages import Closed, Failed, Open
+from wardround.protocol.messages import Closed, Failed, Open, Reveal, Work
 from wardround.protocol.specs import evaluation_layout
-from wardround_client import round as hospital_round
 from wardround_server.rounds.checkpoints import read_checkpoint
 
 HARBOUR, LAKESIDE, NORTHSIDE = NAMES
@@ -40,29 +39,24 @@ def ward(tmp_path):
 
 def test_the_sum_is_the_plain_sum_of_the_updates_and_the_model_takes_that_step(ward, monkeypatch):
     """The masks cancel: what is opened is what the hospitals quantised, and nothing else is."""
-    plain = []
-    real = hospital_round.lanes_of
-
-    def seen(update, *, scale, limit):
-        plain.append((scale, real(update, scale=scale, limit=limit)))
-        return plain[-1][1]
-
-    monkeypatch.setattr(hospital_round, "lanes_of", seen)
+    plain = PlainLanes(monkeypatch)
     federation = Federation(ward, rounds__count=1)
     model, _ = federation.run().train_and_evaluate()
-    assert len(plain) == 3
-    total = sum(lanes.astype(np.int64) for _, lanes in plain)
-    mean = dequantise(total.astype(np.int32), scale=plain[0][0]) / 3
+    assert plain.check(federation) == 2
+    (closed,) = federation.entries("round-closed")
+    lanes = plain.lanes[closed["transcript"]]
+    spec = federation.entries("round-opened")[0]["spec"]
+    total = plain.sum_over(closed["transcript"], NAMES)
+    mean = dequantise(total, scale=float(spec["scale"])) / 3
     start = np.zeros(3, np.float32)
     due = step(start, mean.astype(np.float32), federation.study.training.server, OptimiserState())
     np.testing.assert_array_equal(model, due)
     assert np.abs(model).max() > 0
     sent = [unseal(c, lanes=LANES)[1] for _, c in federation.grid.received]
-    words = [vector for vector in sent if vector is not None and vector.size == 3]
-    assert not any(
-        (vector.view(np.int32) == lanes).any()
-        for vector, (_, lanes) in zip(words, plain, strict=True)
-    )
+    words = [vector.view("<u4") for vector in sent if vector is not None and vector.size == 12]
+    assert len(words) == len(lanes) == 3
+    for vector, values in zip(words, lanes.values(), strict=True):
+        assert not (vector.view(np.int32) == values).any()
 
 
 def test_a_whole_run_ends_with_counts_of_all_held_out_patients_and_three_signatures(ward):
@@ -113,9 +107,9 @@ def test_a_hospital_that_comes_back_is_taken_in_under_a_new_session(ward):
     ("spoil", "says"),
     [
         (lambda _: seal(Failed(error="ValueError")), "ValueError"),
-        (lambda content: _vector(content, np.zeros(2, np.uint32)), "of shape"),
+        (lambda content: _vector(content, np.zeros(11, np.uint8)), "of shape"),
         (lambda content: _vector(content, np.full(3, np.nan, np.float32)), "float32"),
-        (lambda content: _vector(content, np.zeros(3, np.uint32)), "update_digest"),
+        (lambda content: _vector(content, np.zeros(12, np.uint8)), "update_digest"),
         (unsigned, "not signed"),
         (lambda content: seal(_open_of(content)), "an update was due"),
     ],
@@ -144,19 +138,13 @@ def test_a_hospital_that_refuses_in_mid_run_is_not_asked_again_and_the_run_goes_
     federation.run().train_and_evaluate()
     (refused,) = federation.entries("hospital-refused")
     assert refused == {"hospital": NORTHSIDE, "code": "study-not-approved"}
-    cohorts = [len(body["spec"]["cohort"]) for body in federation.entries("round-opened")]
-    assert cohorts == [3, 3, 2, 2, 2]
+    # It had answered and does not sign: of three, all are due.
+    assert [len(cohort) for cohort in federation.cohorts()] == [3, 2, 2, 2, 2]
 
 
 def test_spare_attempts_run_out_and_the_message_names_who_is_missing(ward):
     federation = Federation(ward, when(in_round(0), lambda _: None), rounds__spare_attempts=0)
     with pytest.raises(QuorumMissed, match=rf"missing {NORTHSIDE} \(disconnected\).*no spare"):
-        federation.run().train_and_evaluate()
-
-
-def test_without_noise_a_lost_hospital_ends_the_run_by_name(ward):
-    federation = Federation(ward, when(in_round(0), lambda _: None), privacy__mechanism="none")
-    with pytest.raises(QuorumMissed, match=f"{NORTHSIDE} is missing, and without noise"):
         federation.run().train_and_evaluate()
 
 
@@ -196,9 +184,9 @@ def test_one_hospital_that_opens_wrongly_does_not_stop_the_others(ward, answer):
 
     federation = Federation(ward, when(lambda body: isinstance(body, Open), spoil), rounds__count=1)
     federation.run().train_and_evaluate()
-    assert federation.entries("round-opened")[0]["spec"]["cohort"] == [HARBOUR, LAKESIDE]
-    opened = [body for _, kind, body in federation.grid.sent if kind == "query"]
-    assert len(opened) == 3
+    assert federation.cohorts()[0] == [HARBOUR, LAKESIDE]
+    asked = [unseal(content, lanes=LANES)[0] for _, _, content in federation.grid.sent]
+    assert sum(isinstance(body, Open) for body in asked) == 3
 
 
 @pytest.mark.parametrize("part", ["log", "checkpoint", "countersignature"])
@@ -264,17 +252,21 @@ def test_a_hospital_restarted_between_reserve_and_send_is_charged_and_not_asked_
 
 
 class _Dying:
-    """A process that joins and then dies while it trains."""
+    """A process that shares keys with the others and then dies while it trains."""
 
     def __init__(self, hospital):
         self._hospital = hospital
+        self._drawn = 0
 
     def answer(self, body, vector):
-        answered = self._hospital.answer(body, vector)
-        self._hospital.randomness = self._dies
-        return answered
+        if isinstance(body, Work):
+            self._hospital.randomness = self._dies
+        return self._hospital.answer(body, vector)
 
     def _dies(self, count):
+        self._drawn += 1
+        if self._drawn == 1:  # the key of its mask; then it is charged, and draws its sample
+            return bytes(count)
         raise KeyboardInterrupt
 
     def close(self):
@@ -295,7 +287,8 @@ def test_a_model_is_kept_when_too_few_hospitals_are_left_to_evaluate_it(ward):
         federation.grid.gone.add(NORTHSIDE)
         return answer
 
-    federation = Federation(ward, when(in_round(1), leave_after), rounds__count=2, rounds__quorum=3)
+    last = when(asks(Reveal, attempt=2), leave_after)
+    federation = Federation(ward, last, rounds__count=2, rounds__quorum=3)
     model, session = federation.run().train_and_evaluate()
     assert len(federation.entries("round-closed")) == 2
     assert federation.entries("evaluation-closed") == []
