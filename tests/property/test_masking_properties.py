@@ -11,15 +11,17 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from tests.support.masked_attempts import MaskedAttempt, as_update, give
 from tests.support.masked_hospitals import MaskedFleet, fleet
 
 from wardround.canonical import canonical_bytes, parse_canonical
 from wardround.errors import ProtocolViolation
-from wardround.masking.accumulator import Accumulator
+from wardround.masking.coordinator_round import CoordinatorRound
 from wardround.masking.keystream import CHUNK_WORDS, add_keystream, subtract_keystream
 from wardround.masking.quantise import choose_scale, dequantise, largest_limit, quantise
 from wardround.masking.round_spec import RoundSpec
-from wardround.masking.update import check_update
+from wardround.masking.survivors import SurvivorsRefused
+from wardround.protocol.messages import Survivors
 
 ROUND = itertools.count(1)
 cached_fleet = functools.cache(fleet)
@@ -31,60 +33,81 @@ def cohort_lanes(limit: int, hospitals: int) -> st.SearchStrategy[np.ndarray[Any
     )
 
 
-@pytest.mark.parametrize("hospitals", [2, 3, 5, 10, 32])
-@settings(max_examples=12, deadline=None)
+@pytest.mark.parametrize("bits", [20, 24, 32])
+@pytest.mark.parametrize("hospitals", [2, 3, 5, 10])
+@settings(max_examples=6, deadline=None)
 @given(data=st.data())
-def test_masks_cancel_to_the_exact_sum(hospitals: int, data: st.DataObject) -> None:
+def test_masks_come_off_to_the_exact_sum_of_the_survivors(
+    hospitals: int, bits: int, data: st.DataObject
+) -> None:
     federation = cached_fleet(hospitals)
-    limit = largest_limit(hospitals)
+    limit = largest_limit(hospitals, bits)
     vectors = data.draw(cohort_lanes(limit, hospitals))
-    spec = federation.spec(vectors.shape[1], round=next(ROUND), limit=limit)
-    accumulator = Accumulator(spec)
-    for each, lanes in zip(federation.hospitals, vectors, strict=True):
-        accumulator.add(each.name, each.answer(lanes, spec)[0])
-    assert np.array_equal(accumulator.sum(), vectors.astype(np.int64).sum(axis=0))
+    spec = federation.spec(vectors.shape[1], round=next(ROUND), limit=limit, bits=bits)
+    attempt = MaskedAttempt(federation, spec, dict(zip(spec.cohort, vectors, strict=True)))
+    going = data.draw(st.permutations(spec.cohort))[: hospitals - spec.threshold]
+    stages = data.draw(st.lists(st.integers(0, 2), min_size=len(going), max_size=len(going)))
+    gone = [[name for name, at in zip(going, stages, strict=True) if at == n] for n in range(3)]
+    got = attempt.run(dropped=gone[0], unsigned=gone[1], silent=gone[2])
+    assert got == attempt.plain()
+    assert attempt.coordinator.survivors == tuple(n for n in spec.cohort if n not in gone[0])
 
 
-@pytest.mark.parametrize("hospitals", [2, 3, 5, 10, 32])
-@pytest.mark.parametrize("sign", [-1, 1])
-def test_the_largest_allowed_values_do_not_overflow(hospitals: int, sign: int) -> None:
-    federation = cached_fleet(hospitals)
-    limit = (2**31 - 1) // hospitals
-    spec = federation.spec(3, round=next(ROUND), limit=limit)
-    accumulator = Accumulator(spec)
-    for each in federation.hospitals:
-        accumulator.add(each.name, each.answer(np.full(3, sign * limit, np.int32), spec)[0])
-    assert accumulator.sum().tolist() == [sign * limit * hospitals] * 3
-
-
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(data=st.data())
-def test_masks_cancel_for_any_cohort_within_the_directory(data: st.DataObject) -> None:
+def test_masks_of_one_trip_cancel_to_the_exact_sum(data: st.DataObject) -> None:
     federation = cached_fleet(5)
-    members = data.draw(st.sets(st.sampled_from(federation.hospitals), min_size=2))
-    spec = federation.spec(5, round=next(ROUND), cohort=sorted(each.name for each in members))
-    accumulator = Accumulator(spec)
-    for each in members:
-        accumulator.add(each.name, each.answer(np.arange(5, dtype=np.int32), spec)[0])
-    assert accumulator.sum().tolist() == [len(members) * lane for lane in range(5)]
+    bits = data.draw(st.sampled_from([20, 24, 32]))
+    members = data.draw(st.sets(st.sampled_from(federation.names), min_size=2).map(sorted))
+    spec = federation.spec(7, round=next(ROUND), cohort=members, bits=bits, profile="one-trip")
+    attempt = MaskedAttempt(federation, spec)
+    attempt.upload(*data.draw(st.permutations(members)))
+    assert attempt.coordinator.close_uploads() == {}
+    assert attempt.coordinator.open().tolist() == attempt.plain(members)
+
+
+@pytest.mark.parametrize("bits", [20, 24, 32])
+@pytest.mark.parametrize("hospitals", [2, 3, 5, 10])
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_the_largest_allowed_values_do_not_overflow(hospitals: int, sign: int, bits: int) -> None:
+    federation = cached_fleet(hospitals)
+    limit = (2 ** (bits - 1) - 1) // hospitals
+    spec = federation.spec(3, round=next(ROUND), limit=limit, bits=bits)
+    most = np.full(3, sign * limit, np.int32)
+    attempt = MaskedAttempt(federation, spec, dict.fromkeys(spec.cohort, most))
+    assert attempt.run() == [sign * limit * hospitals] * 3
 
 
 @settings(max_examples=40, deadline=None)
 @given(lane=st.integers(0, 8), bit=st.integers(0, 31))
 def test_any_flipped_bit_of_a_masked_update_is_refused(lane: int, bit: int) -> None:
     federation = cached_fleet(2)
-    sender = federation.hospitals[0]
     spec = federation.spec(9, round=next(ROUND))
-    update, signature = sender.answer(np.arange(9, dtype=np.int32), spec)
-    update.values[lane] ^= np.uint32(1 << bit)
+    upload = federation.hospitals[0].answer(np.arange(9, dtype=np.int32), spec)
+    upload.packed.view(np.uint32)[lane] ^= np.uint32(1 << bit)
+    coordinator = CoordinatorRound(spec, federation.identity_keys)
     with pytest.raises(ProtocolViolation, match="update of h000: its header says update_digest"):
-        check_update(
-            update.values,
-            update.header.to_json(),
-            signature,
-            spec=spec,
-            identity_key=sender.identity.public_key,
-            hospital=sender.name,
+        give(coordinator, "h000", as_update(upload), upload.packed.tobytes())
+    assert coordinator.survivors == ()
+
+
+@settings(max_examples=30, deadline=None)
+@given(data=st.data())
+def test_any_flipped_bit_of_a_sealed_share_is_refused(data: st.DataObject) -> None:
+    federation = cached_fleet(3)
+    attempt = MaskedAttempt(federation, federation.spec(2, round=next(ROUND)))
+    attempt.upload(*federation.names)
+    attempt.close_uploads()
+    asked = attempt.survivors["h001"].model_dump(mode="json")
+    share = asked["shares"]["h002"]
+    part = data.draw(st.sampled_from(["commitment", "sealed", "proof"]))
+    value = share[part] if part != "proof" else share[part][0]
+    flipped = int(value, 16) ^ (1 << data.draw(st.integers(0, 4 * len(value) - 1)))
+    text = f"{flipped:0{len(value)}x}"
+    share[part] = text if part != "proof" else [text]
+    with pytest.raises(SurvivorsRefused, match="the shares of h002 are not those that it signed"):
+        attempt.rounds["h001"].check_survivors(
+            Survivors.model_validate(asked), federation.identity_keys
         )
 
 
@@ -126,7 +149,9 @@ def spec_changes(federation: MaskedFleet) -> st.SearchStrategy[dict[str, object]
             "model_digest": digests,
             "lanes": st.integers(1, 2**28),
             "scale": st.integers(-60, 52).map(lambda power: 2.0**power),
-            "limit": st.integers(1, (2**31 - 1) // len(names)),
+            "limit": st.integers(1, (2**19 - 1) // len(names)),
+            "bits": st.sampled_from([20, 24, 32]),
+            "profile": st.sampled_from(["double-mask", "one-trip"]),
         },
     )
 

@@ -1,20 +1,20 @@
 """What is masked, accepted and added; and what is refused by its name."""
 
 from collections.abc import Callable
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
 import pytest
-from tests.support.masked_hospitals import RUN, SESSION, MaskedFleet, constant_lanes, fleet
+from tests.support.masked_attempts import MaskedAttempt
+from tests.support.masked_hospitals import MaskedFleet, constant_lanes, fleet
 
 from wardround.errors import BadInput, BadSignature, ProtocolViolation, QuorumMissed, WardroundError
-from wardround.masking.accumulator import Accumulator
-from wardround.masking.directory import Directory
-from wardround.masking.keystream import Keystream, open_keystream, self_test
+from wardround.masking.coordinator_round import CoordinatorRound, KeysDisputed
+from wardround.masking.hospital_round import Upload
+from wardround.masking.keystream import ENGINES, Keystream, open_keystream, self_test
 from wardround.masking.quantise import choose_scale, counts_to_lanes, largest_limit, quantise
 from wardround.masking.round_spec import RoundSpec
-from wardround.masking.run_key import SignedRunKey
-from wardround.masking.update import MaskedUpdate, check_update, mask
 
 LANES = 6
 
@@ -24,48 +24,48 @@ def three() -> MaskedFleet:
     return fleet(3)
 
 
-def directory_of(entries: list[SignedRunKey], federation: MaskedFleet) -> Directory:
-    return Directory.checked(
-        entries, run=RUN, session=SESSION, identity_keys=federation.identity_keys
-    )
-
-
 # --- what may be masked -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("lanes", "reason"),
+    ("values", "reason"),
     [
-        (np.zeros(LANES, np.int64), r"int64 of shape \(6,\) came, int32 of shape \(6,\) was due"),
-        (np.zeros(LANES, np.float32), "float32"),
-        (np.zeros(LANES + 1, np.int32), r"shape \(7,\) came"),
+        (np.zeros(LANES, np.int64), "int64"),
+        (np.zeros(LANES, np.uint32), "uint32"),
+        (np.zeros(LANES, np.complex64), "complex64"),
+        (np.zeros(LANES + 1, np.int32), r"shape \(7,\) came, shape \(6,\) was due"),
         (np.zeros((LANES, 1), np.int32), r"shape \(6, 1\) came"),
         (np.full(LANES, -101, np.int32), "6 of 6 lanes are beyond the limit 100"),
         (np.full(LANES, -(2**31), np.int32), "6 of 6 lanes are beyond the limit 100"),
+        (np.full(LANES, np.nan, np.float32), "6 of 6 values are NaN or infinite"),
     ],
 )
-def test_lanes_that_are_not_what_the_spec_says_are_not_masked(
-    three: MaskedFleet, lanes: Any, reason: str
+def test_values_that_are_not_what_the_spec_says_are_not_masked_and_use_up_no_mask(
+    three: MaskedFleet, values: Any, reason: str
 ) -> None:
-    own, spec = three.hospitals[0], three.spec(LANES, limit=100)
-    masks = own.secrets.round_masks(spec)
-    with pytest.raises(ProtocolViolation, match=f"update of h000: .*{reason}"):
-        mask(lanes, spec, masks, identity=own.identity, hospital=own.name)
-    assert not masks.spent
+    spec = three.spec(LANES, limit=100)
+    own = three.hospitals[0].begin(spec)
+    with pytest.raises(ProtocolViolation, match=f"update.*: .*{reason}"):
+        own.upload(values)
+    assert own.upload(constant_lanes(LANES)).header.hospital == "h000"
 
 
-def test_masks_of_another_attempt_or_hospital_are_refused(three: MaskedFleet) -> None:
-    own, other = three.hospitals[:2]
-    spec, later = three.spec(LANES), three.spec(LANES, attempt=2)
-    for masks in (own.secrets.round_masks(later), other.secrets.round_masks(spec)):
-        with pytest.raises(ProtocolViolation, match="update of h000: the masks are h00"):
-            mask(constant_lanes(LANES), spec, masks, identity=own.identity, hospital=own.name)
-
-
-def test_masking_leaves_the_lanes_as_they_were(three: MaskedFleet) -> None:
-    lanes = constant_lanes(LANES)
+def test_masking_leaves_the_values_as_they_were(three: MaskedFleet) -> None:
+    lanes, values = constant_lanes(LANES), np.full(LANES, 0.5, np.float32)
     three.hospitals[0].answer(lanes, three.spec(LANES))
+    three.hospitals[0].answer(values, three.spec(LANES, attempt=2))
     assert lanes.tolist() == [7] * LANES
+    assert values.tolist() == [0.5] * LANES
+
+
+@pytest.mark.parametrize("bits", [20, 24, 32])
+def test_floats_are_scaled_by_the_spec_on_their_way(three: MaskedFleet, bits: int) -> None:
+    spec = three.spec(4, bits=bits, scale=1024.0)
+    values = np.array([0.5, -0.25, 1e9, 1 / 3], np.float32)
+    attempt = MaskedAttempt(three, spec, dict.fromkeys(three.names, values))
+    lanes = quantise(values, scale=1024.0, limit=spec.limit)
+    assert lanes.tolist() == [512, -256, spec.limit, 341]
+    assert attempt.run() == [3 * lane for lane in lanes.tolist()]
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -113,32 +113,60 @@ def test_a_bound_or_a_cohort_without_a_scale_is_refused() -> None:
 
 # --- what the coordinator accepts ---------------------------------------------------------------
 
-Change = Callable[[MaskedFleet, RoundSpec, dict[str, Any]], None]
+Sent = dict[str, Any]
+Change = Callable[[MaskedFleet, RoundSpec, Sent], None]
 
 
-def replayed(federation: MaskedFleet, _: RoundSpec, sent: dict[str, Any]) -> None:
-    earlier, signature = federation.hospitals[0].answer(
-        constant_lanes(LANES), federation.spec(LANES, round=0)
-    )
-    sent |= {
-        "values": earlier.values,
-        "header_json": earlier.header.to_json(),
-        "signature": signature,
+def sent_by(upload: Upload) -> Sent:
+    packed = upload.packed.tobytes()
+    return {
+        "hospital": upload.header.hospital,
+        "header_json": upload.header.to_json(),
+        "signature": upload.signature,
+        "shares": upload.shares,
+        "blocks": lambda: [packed[:5], packed[5:]],
+        "digest": sha256(packed).hexdigest(),
+        "size_bytes": len(packed),
     }
 
 
-def replayed_vector(federation: MaskedFleet, spec: RoundSpec, sent: dict[str, Any]) -> None:
+def replayed(federation: MaskedFleet, _: RoundSpec, sent: Sent) -> None:
+    earlier = federation.renewed().hospitals[0]
+    sent |= sent_by(earlier.answer(constant_lanes(LANES), federation.spec(LANES, attempt=7)))
+
+
+def replayed_vector(federation: MaskedFleet, spec: RoundSpec, sent: Sent) -> None:
     replayed(federation, spec, sent)
     sent["header_json"]["transcript"] = spec.transcript().hex()
 
 
-def other_senders(federation: MaskedFleet, spec: RoundSpec, sent: dict[str, Any]) -> None:
-    update, signature = federation.hospitals[1].answer(constant_lanes(LANES), spec)
-    sent |= {
-        "values": update.values,
-        "header_json": update.header.to_json(),
-        "signature": signature,
-    }
+def another_senders(federation: MaskedFleet, spec: RoundSpec, sent: Sent) -> None:
+    other = federation.hospitals[1].answer(constant_lanes(LANES), spec)
+    sent |= sent_by(other) | {"hospital": "h000"}
+
+
+def another_vector(_federation: MaskedFleet, _spec: RoundSpec, sent: Sent) -> None:
+    packed = bytes(4 * LANES)
+    sent |= {"blocks": lambda: [packed], "digest": sha256(packed).hexdigest()}
+
+
+def other_shares(_federation: MaskedFleet, _spec: RoundSpec, sent: Sent) -> None:
+    one, other = sent["shares"].values()
+    sent["shares"] = dict(zip(sent["shares"], (other, one), strict=True))
+
+
+def without_a_peer(_federation: MaskedFleet, _spec: RoundSpec, sent: Sent) -> None:
+    sent["shares"] = {"h001": sent["shares"]["h001"]}
+
+
+def with_itself(_federation: MaskedFleet, _spec: RoundSpec, sent: Sent) -> None:
+    sent["shares"] = sent["shares"] | {"h000": sent["shares"]["h001"]}
+
+
+def shorter_shares(_federation: MaskedFleet, _spec: RoundSpec, sent: Sent) -> None:
+    share = sent["shares"]["h001"]
+    short = share.model_copy(update={"sealed": share.sealed[:-2]})
+    sent["shares"] = sent["shares"] | {"h001": short}
 
 
 def setting(name: str, value: Any) -> Change:
@@ -150,105 +178,137 @@ def setting(name: str, value: Any) -> Change:
     [
         (replayed, ProtocolViolation, "its header says transcript"),
         (replayed_vector, BadSignature, "its header is not signed by the identity key"),
-        (other_senders, ProtocolViolation, "its header says hospital h001, h000 was due"),
+        (another_senders, ProtocolViolation, "its header says hospital h001, h000 was due"),
         (setting("signature", bytes(64)), BadSignature, "is not signed"),
         (setting("signature", b""), BadSignature, "is not signed"),
-        (setting("hospital", "sybil"), ProtocolViolation, "it is not in the cohort of round 1"),
-        (setting("values", np.zeros(LANES, np.int32)), ProtocolViolation, "int32 of shape"),
-        (setting("values", np.full(LANES, np.nan, np.float32)), ProtocolViolation, "float32"),
-        (setting("values", np.zeros(LANES, ">u4")), ProtocolViolation, ">u4 of shape"),
-        (setting("values", np.zeros(LANES - 1, np.uint32)), ProtocolViolation, r"shape \(5,\)"),
-        (setting("values", np.zeros((1, LANES), np.uint32)), ProtocolViolation, r"\(1, 6\)"),
-        (setting("values", np.zeros(LANES, np.uint32)), ProtocolViolation, "update_digest"),
+        (another_vector, ProtocolViolation, "its header says update_digest"),
+        (setting("shares", None), ProtocolViolation, "its shares are not for its peers"),
+        (without_a_peer, ProtocolViolation, "its shares are not for its peers"),
+        (with_itself, ProtocolViolation, "its shares are not for its peers"),
+        (other_shares, ProtocolViolation, "not those of its header's pairs_root"),
+        (shorter_shares, ProtocolViolation, "its sealed shares are not 124 bytes each"),
+        (setting("size_bytes", 4 * LANES - 1), ProtocolViolation, "23 bytes came, 24 were due"),
     ],
 )
-def test_an_update_that_is_not_the_hospitals_for_this_spec_is_refused_by_name(
+def test_an_update_that_is_not_the_hospitals_for_this_spec_is_refused_and_it_is_named(
     three: MaskedFleet, change: Change, error: type[WardroundError], reason: str
 ) -> None:
-    own, spec = three.hospitals[0], three.spec(LANES)
-    update, signature = own.answer(constant_lanes(LANES), spec)
-    sent: dict[str, Any] = {
-        "values": update.values,
-        "header_json": update.header.to_json(),
-        "signature": signature,
-        "hospital": own.name,
-    }
-    key = own.identity.public_key
-    assert check_update(**sent, spec=spec, identity_key=key).header == update.header
-    change(three, spec, sent)
-    with pytest.raises(error, match=f"^update of {sent['hospital']}: .*{reason}"):
-        check_update(**sent, spec=spec, identity_key=key)
-
-
-def test_a_header_with_a_field_more_is_refused(three: MaskedFleet) -> None:
-    own, spec = three.hospitals[0], three.spec(LANES)
-    update, signature = own.answer(constant_lanes(LANES), spec)
-    with pytest.raises(ProtocolViolation, match="update header: unknown loss"):
-        check_update(
-            update.values,
-            update.header.to_json() | {"loss": 0.3},
-            signature,
-            spec=spec,
-            identity_key=own.identity.public_key,
-            hospital=own.name,
-        )
-
-
-# --- the accumulator ----------------------------------------------------------------------------
-
-
-def test_a_missing_hospital_leaves_no_sum_and_is_named(three: MaskedFleet) -> None:
     spec = three.spec(LANES)
-    accumulator = Accumulator(spec)
-    for each in three.hospitals[:2]:
-        accumulator.add(each.name, each.answer(constant_lanes(LANES), spec)[0])
-    assert accumulator.missing == ("h002",)
+    attempt = MaskedAttempt(three, spec)
+    coordinator = attempt.coordinator
+    attempt.rounds["h000"] = three.hospitals[0].begin(spec)
+    right = sent_by(attempt.rounds["h000"].upload(attempt.lanes["h000"]))
+    wrong = dict(right)
+    change(three.renewed(), spec, wrong)
+    with pytest.raises(error, match=reason):
+        coordinator.take_upload(**wrong)
+    assert reason.rsplit(maxsplit=1)[-1] in coordinator.faults["h000"]
+    # What was refused has changed nothing: the right one is taken, and the sum is right.
+    coordinator.take_upload(**right)
+    attempt.upload("h001", "h002")
+    attempt.close_uploads()
+    attempt.sign(*three.names)
+    attempt.close_signatures()
+    attempt.reveal(*three.names)
+    assert not attempt.ask_again()
+    assert coordinator.open().tolist() == attempt.plain()
+
+
+def test_a_header_with_a_field_more_or_less_is_refused(three: MaskedFleet) -> None:
+    coordinator = CoordinatorRound(three.spec(LANES), three.identity_keys)
+    right = sent_by(three.hospitals[0].answer(constant_lanes(LANES), coordinator.spec))
+    header = right["header_json"]
+    with pytest.raises(ProtocolViolation, match="update header: unknown loss"):
+        coordinator.take_upload(**right | {"header_json": header | {"loss": 0.3}})
+    without = {name: value for name, value in header.items() if name != "pairs_root"}
+    with pytest.raises(ProtocolViolation, match="update header: missing pairs_root"):
+        coordinator.take_upload(**right | {"header_json": without})
+    with pytest.raises(ProtocolViolation, match="self_commitment and pairs_root come together"):
+        coordinator.take_upload(**right | {"header_json": header | {"pairs_root": None}})
+
+
+def test_a_header_of_the_other_profile_is_refused(three: MaskedFleet) -> None:
+    own = three.hospitals[0]
+    for profile, other in (("one-trip", "double-mask"), ("double-mask", "one-trip")):
+        coordinator = CoordinatorRound(three.spec(LANES, profile=profile), three.identity_keys)
+        upload = own.answer(constant_lanes(LANES), three.spec(LANES, profile=other))
+        header = upload.header.to_json() | {"transcript": coordinator.spec.transcript().hex()}
+        with pytest.raises(ProtocolViolation, match=f"the round's profile is {profile}"):
+            coordinator.take_upload(**sent_by(upload) | {"header_json": header})
+
+
+def test_shares_with_a_one_trip_update_are_refused(three: MaskedFleet) -> None:
+    coordinator = CoordinatorRound(three.spec(LANES, profile="one-trip"), three.identity_keys)
+    right = sent_by(three.hospitals[0].answer(constant_lanes(LANES), coordinator.spec))
+    assert right["shares"] is None
+    with pytest.raises(ProtocolViolation, match="shares came, none were due with one trip"):
+        coordinator.take_upload(**right | {"shares": {}})
+
+
+def test_a_second_update_of_a_hospital_is_refused_and_no_fault(three: MaskedFleet) -> None:
+    coordinator = CoordinatorRound(three.spec(LANES), three.identity_keys)
+    right = sent_by(three.hospitals[0].answer(constant_lanes(LANES), coordinator.spec))
+    coordinator.take_upload(**right)
+    with pytest.raises(ProtocolViolation, match="update of h000: a second one"):
+        coordinator.take_upload(**right)
+    assert coordinator.faults == {}
+    assert coordinator.survivors == ("h000",)
+
+
+def test_an_upload_that_commits_to_another_key_of_a_pair_than_its_peer_is_refused(
+    three: MaskedFleet,
+) -> None:
+    """Both together would never cancel: the second of the pair is left out, and named."""
+    spec = three.spec(LANES)
+    attempt = MaskedAttempt(three, spec)
+    attempt.upload("h000", "h001")
+    roots = three["h002"].secrets._roots
+    roots["h001"] = bytes(32)
+    with pytest.raises(KeysDisputed, match=r"update of h002: .* of the pair than h001") as raised:
+        attempt.upload("h002")
+    assert raised.value.peers == ("h001",)
+    assert list(attempt.coordinator.faults) == ["h002"]
+
+
+# --- one trip -----------------------------------------------------------------------------------
+
+
+def one_trip(federation: MaskedFleet, *names: str, **changes: object) -> CoordinatorRound:
+    attempt = MaskedAttempt(federation, federation.spec(LANES, profile="one-trip", **changes))
+    attempt.lanes = dict.fromkeys(attempt.lanes, constant_lanes(LANES))
+    attempt.upload(*names)
+    return attempt.coordinator
+
+
+def test_with_one_trip_the_sum_opens_straight_after_the_uploads(three: MaskedFleet) -> None:
+    coordinator = one_trip(three, *three.names)
+    assert coordinator.close_uploads() == {}
+    assert coordinator.still_needed() == {}
+    assert coordinator.open().tolist() == [21] * LANES
+    assert coordinator.sum_digest == sha256(np.full(LANES, 21, "<i4").tobytes()).hexdigest()
+    with pytest.raises(ProtocolViolation, match="no keys have opened the sum"):
+        coordinator.mask_keys()
+
+
+def test_with_one_trip_a_missing_hospital_leaves_no_sum_and_is_named(three: MaskedFleet) -> None:
+    coordinator = one_trip(three, "h000", "h001")
+    assert coordinator.missing == ("h002",)
     with pytest.raises(
-        QuorumMissed, match=r"round 1, attempt 1: 2 of 3 hospitals answered.*missing: h002"
+        QuorumMissed,
+        match="round 1, attempt 1: 2 of 3 hospitals uploaded, 3 were due; without h002",
     ):
-        accumulator.sum()
-    with pytest.raises(QuorumMissed, match="missing: h002"):
-        _ = accumulator.sum_digest
+        coordinator.close_uploads()
+    for refused in (coordinator.close_uploads, coordinator.open):
+        with pytest.raises(ProtocolViolation, match="is at void"):
+            refused()
+    with pytest.raises(ProtocolViolation, match="the sum is not open"):
+        _ = coordinator.sum_digest
 
 
 def test_a_new_attempt_without_the_missing_hospital_gives_the_sum(three: MaskedFleet) -> None:
-    spec = three.spec(LANES, attempt=2, cohort=["h000", "h001"])
-    accumulator = Accumulator(spec)
-    for each in three.hospitals[:2]:
-        accumulator.add(each.name, each.answer(constant_lanes(LANES), spec)[0])
-    assert accumulator.sum().tolist() == [14] * LANES
-
-
-def test_a_second_update_of_a_hospital_is_refused(three: MaskedFleet) -> None:
-    own, spec = three.hospitals[0], three.spec(LANES)
-    update, _ = own.answer(constant_lanes(LANES), spec)
-    accumulator = Accumulator(spec)
-    accumulator.add(own.name, update)
-    with pytest.raises(ProtocolViolation, match="update of h000: a second one for round 1"):
-        accumulator.add(own.name, update)
-
-
-def test_the_accumulator_takes_no_stranger_and_no_other_attempt(three: MaskedFleet) -> None:
-    own, spec = three.hospitals[0], three.spec(LANES)
-    update, _ = own.answer(constant_lanes(LANES), spec)
-    accumulator = Accumulator(spec)
-    with pytest.raises(ProtocolViolation, match="update of sybil: it is not in the cohort"):
-        accumulator.add("sybil", update)
-    with pytest.raises(ProtocolViolation, match="update of h001: its header is h000's"):
-        accumulator.add("h001", update)
-    with pytest.raises(ProtocolViolation, match="update of h000: its header is h000's for trans"):
-        Accumulator(three.spec(LANES, attempt=2)).add("h000", update)
-
-
-def test_the_sum_handed_out_does_not_change_the_accumulator(three: MaskedFleet) -> None:
-    spec = three.spec(LANES)
-    accumulator = Accumulator(spec)
-    for each in three.hospitals:
-        accumulator.add(each.name, each.answer(constant_lanes(LANES), spec)[0])
-    digest = accumulator.sum_digest
-    accumulator.sum()[:] = 0
-    assert accumulator.sum_digest == digest
-    assert accumulator.sum().tolist() == [21] * LANES
+    coordinator = one_trip(three, "h000", "h001", attempt=2, cohort=["h000", "h001"])
+    coordinator.close_uploads()
+    assert coordinator.open().tolist() == [14] * LANES
 
 
 # --- the keystream's self test ------------------------------------------------------------------
@@ -273,10 +333,13 @@ def test_an_engine_with_one_wrong_bit_fails_the_self_test(wrong_from: int) -> No
 
     with pytest.raises(WardroundError, match="fails its known-answer test"):
         self_test(engine)
-    self_test()
+    for engine_here in ENGINES:
+        self_test(engine_here.open)
 
 
-def test_a_masked_update_shows_no_values(three: MaskedFleet) -> None:
-    update, _ = three.hospitals[0].answer(constant_lanes(LANES), three.spec(LANES))
-    assert isinstance(update, MaskedUpdate)
-    assert repr(update) == "MaskedUpdate(h000, 6 lanes)"
+def test_an_upload_shows_no_values_and_no_shares(three: MaskedFleet) -> None:
+    upload = three.hospitals[0].answer(constant_lanes(LANES), three.spec(LANES))
+    text = repr(upload)
+    assert "h000" in text
+    assert str(upload.packed[0]) + "," not in text
+    assert not any(share.sealed[:16] in text for share in upload.shares.values())

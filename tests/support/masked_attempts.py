@@ -64,6 +64,7 @@ class MaskedAttempt:
         self.lanes = dict(lanes or random_lanes(spec))
         self.coordinator = CoordinatorRound(spec, fleet.identity_keys)
         self.rounds: dict[str, HospitalRound] = {}
+        self.uploads: dict[str, Upload] = {}
         self.survivors: dict[str, Survivors] = {}
         self.reveals: dict[str, Reveal] = {}
 
@@ -71,7 +72,7 @@ class MaskedAttempt:
         """M1 for these."""
         for name in names:
             self.rounds[name] = self.fleet[name].begin(self.spec)
-            upload = self.rounds[name].upload(self.lanes[name])
+            upload = self.uploads[name] = self.rounds[name].upload(self.lanes[name])
             give(self.coordinator, name, as_update(upload), upload.packed.tobytes())
 
     def close_uploads(self) -> None:
