@@ -12,12 +12,15 @@ from rich.text import Text
 
 from wardround.canonical import Json
 from wardround.errors import BadInput
-from wardround.study.contract import Column, Contract
+from wardround.study.contract import Column, ColumnKind, Contract
 from wardround_client.data.conversion import Findings
 from wardround_client.data.description import ColumnSource, DatasetDescription
-from wardround_client.data.examination import Examined, examine
+from wardround_client.data.examination import examine
+from wardround_client.data.outcomes import coarse, outcomes
 
-SMALLEST_CELL = 5
+__all__ = ["ColumnCheck", "DataCheck", "Verdict", "check", "coarse"]
+
+_DUE = {ColumnKind.FINGERPRINT: "SMILES"}
 
 
 class Verdict(StrEnum):
@@ -49,7 +52,8 @@ class DataCheck:
 
     When description and contract do not agree, or the file cannot be read, `columns` is empty and
     `to_fix` says why. It is for the hospital's own eyes; the small counts are hidden all the same,
-    since such a table is easily pasted into a message.
+    since such a table is easily pasted into a message. `positive` and `negative` count patients of
+    a label that is yes or no, or with and without the event; `outcomes` says it for every label.
     """
 
     hospital: str
@@ -63,6 +67,7 @@ class DataCheck:
     label: str
     positive: str
     negative: str
+    outcomes: tuple[str, ...]
     columns: tuple[ColumnCheck, ...]
     to_fix: tuple[str, ...]
     remarks: tuple[str, ...]
@@ -95,8 +100,7 @@ class DataCheck:
     def _size(self) -> str:
         counts = f"{self.rows} records of {self.patients} patients"
         most = f"at most {self.records_per_patient} a patient"
-        outcome = f"{self.label}: {self.positive} patients yes, {self.negative} no"
-        return f"{counts}, {most}\n{outcome}"
+        return f"{counts}, {most}\n{self.label}: {', '.join(self.outcomes)}"
 
     def _table(self) -> Table:
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
@@ -130,7 +134,8 @@ def check(description: DatasetDescription, contract: Contract, folder: Path) -> 
     except BadInput as error:
         return _unread(description, contract, str(error))
     records = pd.Series(seen.patients).value_counts()
-    positive, patients = _positive_patients(seen), len(records)
+    patients = len(records)
+    outcome = outcomes(seen.patients, seen.labels, contract.label)
     return DataCheck(
         hospital=description.hospital,
         dataset=description.dataset,
@@ -141,8 +146,9 @@ def check(description: DatasetDescription, contract: Contract, folder: Path) -> 
         records_per_patient=int(records.max()),
         duplicates=seen.duplicates,
         label=contract.label.name,
-        positive=coarse(positive, patients),
-        negative=coarse(patients - positive, patients),
+        positive=outcome.positive,
+        negative=outcome.negative,
+        outcomes=outcome.sentences,
         columns=tuple(
             _column_check(column, found, description.source_of(column.name))
             for column, found in zip(contract.columns, seen.findings, strict=True)
@@ -152,24 +158,6 @@ def check(description: DatasetDescription, contract: Contract, folder: Path) -> 
     )
 
 
-def coarse(count: int, whole: int) -> str:
-    """A count, hidden when it or what is left of the whole is 1 to 4.
-
-    >>> coarse(3, 100), coarse(98, 100), coarse(50, 100), coarse(0, 100), coarse(100, 100)
-    ('<5', '>95', '50', '0', '100')
-    """
-    if 0 < count < SMALLEST_CELL:
-        return f"<{SMALLEST_CELL}"
-    if 0 < whole - count < SMALLEST_CELL:
-        return f">{whole - SMALLEST_CELL}"
-    return str(count)
-
-
-def _positive_patients(seen: Examined) -> int:
-    labels = pd.Series(seen.labels).groupby(pd.Series(seen.patients)).max()
-    return int((labels == 1).sum())
-
-
 def _column_check(column: Column, found: Findings, source: ColumnSource) -> ColumnCheck:
     unit = column.unit
     if source.convert is not None:
@@ -177,7 +165,7 @@ def _column_check(column: Column, found: Findings, source: ColumnSource) -> Colu
     if column.range is not None:
         due = f"{column.range[0]:g}..{column.range[1]:g}"
     else:
-        due = ", ".join(column.categories) or "0, 1"
+        due = ", ".join(column.categories) or _DUE.get(column.kind, "0, 1")
     return ColumnCheck(
         column=column.name,
         kind=column.kind.value,
@@ -204,6 +192,7 @@ def _unread(description: DatasetDescription, contract: Contract, why: str) -> Da
         label=contract.label.name,
         positive="0",
         negative="0",
+        outcomes=(),
         columns=(),
         to_fix=tuple(why.split("; ")),
         remarks=(),

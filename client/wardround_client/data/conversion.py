@@ -15,6 +15,7 @@ from wardround_client.data.description import (
     LabelRule,
     known_values,
 )
+from wardround_client.data.fingerprint import symbols
 
 Floats = npt.NDArray[np.float64]
 
@@ -43,12 +44,10 @@ def convert(
     text: "pd.Series[str]", source: ColumnSource, column: Column, csv: CsvFormat
 ) -> Converted:
     """Turn the file's text into values of `column`. Unreadable values are counted, then missing."""
-    if column.kind is ColumnKind.CONTINUOUS:
+    if column.kind in {ColumnKind.CONTINUOUS, ColumnKind.SERIES}:
         return _continuous(text, source, column, csv)
-    if column.kind is ColumnKind.IMAGE:
-        absent = _is_missing(text, source, csv)
-        findings = Findings(column=column.name, rows=len(text), missing=int(absent.sum()))
-        return Converted(text.where(~absent, None).astype(object), findings)
+    if column.kind in {ColumnKind.IMAGE, ColumnKind.FINGERPRINT}:
+        return _named(text, source, column, csv)
     return _coded(text, source, column, csv)
 
 
@@ -125,6 +124,18 @@ def _continuous(
         out_of_range=int(strange.sum()),
     )
     return Converted(converted, findings)
+
+
+def _named(
+    text: "pd.Series[str]", source: ColumnSource, column: Column, csv: CsvFormat
+) -> Converted:
+    absent = _is_missing(text, source, csv)
+    strange = 0
+    if column.kind is ColumnKind.FINGERPRINT:
+        strange = sum(symbols(smiles) is None for smiles in text[~absent])
+    missing = int(absent.sum())
+    findings = Findings(column=column.name, rows=len(text), missing=missing, unreadable=strange)
+    return Converted(text.where(~absent, None).astype(object), findings)
 
 
 def _coded(

@@ -1,163 +1,102 @@
 """hospitals/NAME.toml: where a hospital's records lie and how its columns become the contract's."""
 
-import re
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, StringConstraints, field_validator, model_validator
+from pydantic import Field, model_validator
 
-from wardround.errors import BadInput
-from wardround.study.contract import Column, ColumnKind, Contract, Frozen, Name, Text
+from wardround.study.contract import Contract, Frozen, LabelKind, Text
 from wardround.study.files import checked, read_toml
 from wardround.study.manifest import HospitalName
+from wardround_client.data.label_rule import LabelRule
+from wardround_client.data.sources import (
+    BINARY_CODES,
+    NUMBER,
+    Code,
+    ColumnSource,
+    Conversion,
+    CsvFormat,
+    DataPath,
+    PatientKey,
+    SourceName,
+    is_inside,
+    known_values,
+)
 
-SourceName = Annotated[str, StringConstraints(min_length=1, max_length=200)]
-Code = Annotated[str, StringConstraints(max_length=200)]
-NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
-BINARY_CODES = {"0": "0", "1": "1", "0.0": "0", "1.0": "1"}
-
-
-class CsvFormat(Frozen):
-    """How the text file is written; `columns` names the fields of a file without a header line."""
-
-    header: bool = True
-    separator: Literal[",", ";", "\t", "|"] = ","
-    decimal: Literal[".", ","] = "."
-    columns: tuple[SourceName, ...] = ()
-    missing: tuple[Code, ...] = ()
-
-    @model_validator(mode="after")
-    def _names_from_one_place(self) -> Self:
-        if self.header == bool(self.columns):
-            raise ValueError("csv: `columns` are due when header = false, and only then")
-        if len(set(self.columns)) != len(self.columns):
-            raise ValueError("csv: a name in `columns` is listed twice")
-        if self.decimal == self.separator:
-            raise ValueError("csv: `decimal` and `separator` are the same character")
-        return self
-
-
-class Conversion(Frozen):
-    """`value * scale + offset` takes the file's unit `to` the contract's."""
-
-    to: str = Field(max_length=40)
-    scale: float
-    offset: float = 0.0
-
-    @field_validator("scale")
-    @classmethod
-    def _keeps_the_value(cls, scale: float) -> float:
-        if scale == 0:
-            raise ValueError("a scale of 0 would make all values equal")
-        return scale
+__all__ = [
+    "BINARY_CODES",
+    "NUMBER",
+    "ColumnSource",
+    "Conversion",
+    "CsvFormat",
+    "DatasetDescription",
+    "ImageFiles",
+    "Join",
+    "LabelRule",
+    "LongTable",
+    "PatientKey",
+    "RowFilter",
+    "is_inside",
+    "known_values",
+    "read_description",
+]
 
 
-class ColumnSource(Frozen):
-    """Where one column of the contract comes from.
+class Join(Frozen):
+    """Another file whose columns are put beside the main table's, row by row.
 
-    `unit` is the file's unit. `missing` are codes beside the file-wide ones (cholesterol 0).
-    `values` maps the file's codes to the contract's categories, or to "0" and "1" of a binary
-    column. `absent = true` says that this hospital does not record the column at all.
+    `key` is a column of both; the file has each of its values once. A row without a partner gets
+    empty fields, which count as missing.
     """
 
-    column: Name
-    source: SourceName | None = None
-    absent: bool = False
-    unit: str = Field(default="1", max_length=40)
-    convert: Conversion | None = None
-    missing: tuple[Code, ...] = ()
-    values: dict[Code, str] = Field(default_factory=dict)
-    out_of_range: Literal["refuse", "missing"] = "refuse"
-
-    @model_validator(mode="after")
-    def _source_or_absent(self) -> Self:
-        if self.absent == (self.source is not None):
-            raise ValueError(f"column {self.column}: `source` or `absent = true` is due, not both")
-        return self
-
-    def faults(self, column: Column) -> list[str]:
-        """What does not fit the contract's `column`, in sentences; empty when all fits."""
-        what = f"column {column.name}"
-        if self.absent:
-            due = column.may_be_missing
-            return [] if due else [f"{what}: absent here, but the contract does not allow that"]
-        found = self._unit_faults(column)
-        if self.values and column.kind not in {ColumnKind.BINARY, ColumnKind.CATEGORICAL}:
-            found.append(f"{what}: `values` belong to binary and categorical columns")
-        elif self.values:
-            known = known_values(column)
-            strange = sorted({value for value in self.values.values() if value not in known})
-            found += [
-                f"{what}: `values` leads to {s!r}, the contract knows {known}" for s in strange
-            ]
-        if self.out_of_range == "missing" and not column.may_be_missing:
-            found.append(f"{what}: out_of_range = missing, but the contract wants every value")
-        return found
-
-    def _unit_faults(self, column: Column) -> list[str]:
-        unit = self.unit if self.convert is None else self.convert.to
-        found = []
-        if unit != column.unit:
-            found.append(
-                f"column {column.name}: unit {unit} came, the contract has {column.unit} "
-                "(declare `convert = {to, scale, offset}` when the file's unit is another one)"
-            )
-        if self.convert is not None and column.kind is not ColumnKind.CONTINUOUS:
-            found.append(f"column {column.name}: `convert` belongs to continuous columns")
-        return found
+    path: DataPath
+    csv: CsvFormat = CsvFormat()
+    key: SourceName
 
 
-class PatientKey(Frozen):
-    """Which column names the patient.
-
-    `row_number_as_patient = true` says out loud that every row is another patient and that the
-    file has no key. The number of the row is then the patient's key, so such a file may only grow
-    at its end: a row that is inserted or deleted gives other rows another key.
-    """
-
-    source: SourceName | None = None
-    row_number_as_patient: bool = False
-
-    @model_validator(mode="after")
-    def _one_of_both(self) -> Self:
-        if self.row_number_as_patient == (self.source is not None):
-            raise ValueError(
-                "patient: no patient key: `source` is due, or `row_number_as_patient = true` when "
-                "one row is one patient; not both"
-            )
-        return self
-
-
-class LabelRule(Frozen):
-    """How the label is derived: by a comparison, or from the values that mean yes and no."""
+class RowFilter(Frozen):
+    """Only rows with one of these `values` in the column `source` are this hospital's."""
 
     source: SourceName
-    positive_when: Annotated[str, Field(pattern=rf"^(>=|<=|==|>|<)\s*{NUMBER}$")] | None = None
-    positive_values: tuple[Code, ...] = ()
-    negative_values: tuple[Code, ...] = ()
+    values: tuple[Code, ...] = Field(min_length=1, max_length=10_000)
+
+
+class LongTable(Frozen):
+    """A file with one measurement a line: which record, when, what, and the value.
+
+    `record` names the column with the record's key, `key` the main table's column it refers to.
+    `clock` says how a time is written: a number, or hours and minutes as 07:30. `unit` is that of
+    the number, hours count as `h`. Variables are named by a series column's `source`.
+    """
+
+    path: DataPath
+    csv: CsvFormat = CsvFormat()
+    key: SourceName
+    record: SourceName
+    time: SourceName
+    variable: SourceName
+    value: SourceName
+    clock: Literal["number", "hh:mm"] = "number"
+    unit: Annotated[str, Field(max_length=40)] = "h"
+
+
+class ImageFiles(Frozen):
+    """Where the files lie that an image column names.
+
+    `folder` is a folder or a .zip inside the data folder; with `array`, it is a .npz, and the
+    column holds row numbers of that array.
+    """
+
+    folder: Annotated[str, Field(max_length=1000)] = ""
+    array: Annotated[str, Field(pattern=r"^[A-Za-z0-9_]{1,100}$")] | None = None
 
     @model_validator(mode="after")
-    def _one_rule(self) -> Self:
-        by_values = bool(self.positive_values) and bool(self.negative_values)
-        half = bool(self.positive_values) != bool(self.negative_values)
-        if half or by_values == (self.positive_when is not None):
-            raise ValueError(
-                "label: `positive_when` is due, or `positive_values` and `negative_values` together"
-            )
-        if set(self.positive_values) & set(self.negative_values):
-            raise ValueError("label: a value is both positive and negative")
+    def _inside_the_data_folder(self) -> Self:
+        if not is_inside(self.folder):
+            raise ValueError("images: a folder inside the data folder is due, without `..`")
+        if (self.array is not None) != self.folder.endswith(".npz"):
+            raise ValueError("images: `array` belongs to a `folder` that is a .npz")
         return self
-
-    def comparison(self) -> tuple[str, float]:
-        """The operator and the number of `positive_when`.
-
-        >>> LabelRule(source="num", positive_when=">0").comparison()
-        ('>', 0.0)
-        """
-        found = re.match(rf"^(>=|<=|==|>|<)\s*({NUMBER})$", self.positive_when or "")
-        if found is None:
-            raise BadInput("label: no `positive_when` is declared")
-        return found[1], float(found[2])
 
 
 class DatasetDescription(Frozen):
@@ -172,18 +111,15 @@ class DatasetDescription(Frozen):
     dataset: HospitalName
     title: Text
     format: Literal["csv"] = "csv"
-    path: str = Field(min_length=1, max_length=1000)
+    path: DataPath
     csv: CsvFormat = CsvFormat()
+    join: tuple[Join, ...] = Field(default=(), max_length=20)
+    rows: tuple[RowFilter, ...] = Field(default=(), max_length=20)
     patient: PatientKey = Field(default_factory=PatientKey)
-    label: LabelRule
+    label: LabelRule | None = None
+    series: LongTable | None = None
+    images: ImageFiles = ImageFiles()
     columns: tuple[ColumnSource, ...] = Field(min_length=1, max_length=5000)
-
-    @field_validator("path")
-    @classmethod
-    def _inside_the_data_folder(cls, path: str) -> str:
-        if not is_inside(path):
-            raise ValueError("a path inside the data folder is due: relative, without `..`")
-        return path
 
     @model_validator(mode="after")
     def _no_column_twice(self) -> Self:
@@ -207,26 +143,27 @@ class DatasetDescription(Frozen):
                 found += described[column.name].faults(column)
             else:
                 found.append(f"column {column.name}: the contract wants it, it is not described")
-        return found
+        return found + self._label_faults(contract) + self._series_faults(contract)
 
     def source_of(self, column: str) -> ColumnSource:
         """The description of one column of the contract; KeyError when there is none."""
         return {source.column: source for source in self.columns}[column]
 
+    def _label_faults(self, contract: Contract) -> list[str]:
+        label = contract.label
+        needed = label.kind is not LabelKind.NONE or label.positive is not None
+        if self.label is None:
+            due = f"label {label.name}: the contract wants it, it is not described"
+            return [due] if needed else []
+        return self.label.faults(label) if needed else ["label: the study uses none"]
 
-def is_inside(path: str) -> bool:
-    """Whether a relative path stays inside the folder it is relative to.
-
-    >>> is_inside("2024/export.csv"), is_inside("../export.csv"), is_inside("/etc/passwd")
-    (True, False, False)
-    """
-    parts = PurePosixPath(path)
-    return not parts.is_absolute() and ".." not in parts.parts and not re.search(r"[\0\\]", path)
-
-
-def known_values(column: Column) -> list[str]:
-    """The values that a binary or categorical column of the contract can take."""
-    return list(column.categories) if column.kind is ColumnKind.CATEGORICAL else ["0", "1"]
+    def _series_faults(self, contract: Contract) -> list[str]:
+        grid = contract.grid
+        if (self.series is not None) != (grid is not None):
+            return ["series: `[series]` is due when the contract has series columns, and only then"]
+        if self.series is None or grid is None or self.series.unit == grid.unit:
+            return []
+        return [f"series: time in {self.series.unit} came, the contract's grid is in {grid.unit}"]
 
 
 def read_description(path: Path) -> DatasetDescription:

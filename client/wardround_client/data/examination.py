@@ -10,26 +10,35 @@ import numpy.typing as npt
 import pandas as pd
 
 from wardround.errors import BadInput
-from wardround.study.contract import Column, ColumnKind, Contract
+from wardround.study.contract import Column, ColumnKind, Contract, LabelKind
 from wardround_client.data.conversion import (
     Converted,
     Findings,
     absent_column,
     convert,
-    derived_label,
     outside,
 )
 from wardround_client.data.description import DatasetDescription
-from wardround_client.data.images import check_image
+from wardround_client.data.images import Images
+from wardround_client.data.labels import Labels, derive_labels, patients_with_two
+from wardround_client.data.series import read_series
 from wardround_client.data.table import read_table
+
+_DUE = {ColumnKind.CONTINUOUS: "numbers", ColumnKind.FINGERPRINT: "SMILES"}
+_ONE_PATIENT_ONE_LABEL = {LabelKind.CLASSES, LabelKind.TIME_TO_EVENT}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Examined:
-    """All that was seen in a file: its columns, what must be fixed, what is worth knowing."""
+    """All that was seen in a file: its columns, what must be fixed, what is worth knowing.
+
+    `values` has the columns of the table, `series` those that are measured over time; `labels` are
+    as `wardround_client.data.labels.Labels` says.
+    """
 
     patients: tuple[str, ...] = field(repr=False)
     values: pd.DataFrame = field(repr=False)
+    series: dict[str, npt.NDArray[np.float32]] = field(repr=False)
     labels: npt.NDArray[np.float64] = field(repr=False)
     findings: tuple[Findings, ...]
     duplicates: int
@@ -47,25 +56,35 @@ def examine(description: DatasetDescription, contract: Contract, folder: Path) -
     if disagreements:
         raise BadInput(f"{description.hospital}: " + "; ".join(disagreements))
     table = read_table(description, folder)
-    faults = _missing_columns(description, table)
+    faults = _missing_columns(description, contract, table)
     if faults:
         raise BadInput(f"{description.path}: " + "; ".join(faults))
-    columns = {c.name: _column(description, c, table) for c in contract.columns}
     patients, key_faults = _patients(description, table)
-    rule = description.label
-    labels = derived_label(table[rule.source], rule, description.csv)
-    values = pd.DataFrame({name: column.values for name, column in columns.items()})
-    findings = tuple(column.findings for column in columns.values())
-    faults = key_faults + _label_faults(labels) + _column_faults(contract, values, findings)
-    faults += _image_faults(contract, values, patients, labels, folder)
-    duplicates = int(table.duplicated().sum())
+    table = table.reset_index(drop=True)
+    tabular = tabular_columns(contract)
+    columns = {c.name: _column(description, c, table) for c in tabular}
+    labels = derive_labels(description, contract.label, table)
+    series = read_series(description, contract, folder, table)
+    rows = pd.RangeIndex(len(table))
+    values = pd.DataFrame({name: c.values for name, c in columns.items()}, index=rows)
+    own = tuple(column.findings for column in columns.values())
+    findings = tuple(
+        series.findings[c.name] if c.name in series.findings else columns[c.name].findings
+        for c in contract.columns
+    )
+    faults = [*key_faults, *labels.faults, *_column_faults(tabular, values, own), *series.faults]
+    faults += _image_faults(description, contract, values, folder)
+    faults += _label_faults(contract, patients, labels)
     remarks = _remarks(description, contract, patients, labels, findings)
+    remarks += [*labels.remarks, *series.remarks]
+    duplicates = int(table.duplicated().sum())
     if duplicates:
         remarks.append(f"rows that repeat another row, field by field: {duplicates}")
     return Examined(
         patients=patients,
         values=values,
-        labels=labels,
+        series=series.values,
+        labels=labels.values,
         findings=findings,
         duplicates=duplicates,
         faults=tuple(faults),
@@ -73,9 +92,21 @@ def examine(description: DatasetDescription, contract: Contract, folder: Path) -
     )
 
 
-def _missing_columns(description: DatasetDescription, table: pd.DataFrame) -> list[str]:
-    sources = [(f"column {c.column}", c.source) for c in description.columns if c.source]
-    sources.append(("label", description.label.source))
+def tabular_columns(contract: Contract) -> tuple[Column, ...]:
+    """The columns that the main table has: all but series."""
+    return tuple(c for c in contract.columns if c.kind is not ColumnKind.SERIES)
+
+
+def _missing_columns(
+    description: DatasetDescription, contract: Contract, table: pd.DataFrame
+) -> list[str]:
+    tabular = {column.name for column in tabular_columns(contract)}
+    sources = [
+        (f"column {c.column}", c.source)
+        for c in description.columns
+        if c.source and c.column in tabular
+    ]
+    sources += description.label.sources() if description.label is not None else []
     if description.patient.source is not None:
         sources.append(("patient key", description.patient.source))
     here = set(table.columns)
@@ -98,29 +129,32 @@ def _patients(
 ) -> tuple[tuple[str, ...], list[str]]:
     source = description.patient.source
     if source is None:
-        return tuple(str(row + 1) for row in range(len(table))), []
+        return tuple(str(row + 1) for row in table.index), []
     keys = table[source]
     empty = int(keys.isin({"", *description.csv.missing}).sum())
     faults = [f"patient key: {empty} of {len(keys)} rows have none"] if empty else []
     return tuple(keys), faults
 
 
-def _label_faults(labels: npt.NDArray[np.float64]) -> list[str]:
-    unknown = int(np.isnan(labels).sum())
-    if not unknown:
+def _label_faults(contract: Contract, patients: tuple[str, ...], labels: Labels) -> list[str]:
+    """One patient's records have one class or one prognosis; images have one label at all."""
+    image = contract.image is not None
+    if contract.label.kind not in _ONE_PATIENT_ONE_LABEL and not image:
         return []
-    return [f"label: {unknown} of {len(labels)} values are missing or unknown to its rule"]
+    unsure = patients_with_two(patients, labels.values)
+    what = "images" if image else "records"
+    return [f"label: {unsure} patients have {what} with different labels"] if unsure else []
 
 
 def _column_faults(
-    contract: Contract, values: pd.DataFrame, findings: tuple[Findings, ...]
+    columns: tuple[Column, ...], values: pd.DataFrame, findings: tuple[Findings, ...]
 ) -> list[str]:
-    failed = _failures(contract, values)
+    failed = _failures(columns, values)
     faults = []
-    for column, found in zip(contract.columns, findings, strict=True):
+    for column, found in zip(columns, findings, strict=True):
         what = f"column {column.name}"
         if found.unreadable:
-            due = "numbers" if column.kind is ColumnKind.CONTINUOUS else "known values"
+            due = _DUE.get(column.kind, "known values")
             faults.append(f"{what}: {found.unreadable} of {found.rows} values are not {due}")
         strange = failed[(column.name, "range")]
         if strange and column.range is not None:
@@ -128,7 +162,10 @@ def _column_faults(
             faults.append(
                 f"{what}: {strange} of {found.rows} values outside {low:g}..{high:g} {column.unit}"
             )
-        missing = failed[(column.name, "not_nullable")] - found.unreadable
+        missing = failed[(column.name, "not_nullable")]
+        # A fingerprint's text stays as it came; what else cannot be read became missing.
+        if column.kind is not ColumnKind.FINGERPRINT:
+            missing -= found.unreadable
         if missing > 0:
             faults.append(
                 f"{what}: {missing} of {found.rows} values are missing, the contract wants all"
@@ -136,11 +173,11 @@ def _column_faults(
     return faults
 
 
-def _failures(contract: Contract, values: pd.DataFrame) -> Counter[tuple[str, str]]:
+def _failures(columns: tuple[Column, ...], values: pd.DataFrame) -> Counter[tuple[str, str]]:
     import pandera.pandas as pandera  # noqa: PLC0415  # over a second: not for `wardround --help`
 
     schema = pandera.DataFrameSchema(
-        {column.name: _schema(column, pandera) for column in contract.columns}, strict=True
+        {column.name: _schema(column, pandera) for column in columns}, strict=True
     )
     try:
         schema.validate(values, lazy=True)
@@ -159,53 +196,33 @@ def _schema(column: Column, pandera: Any) -> Any:
 
 
 def _image_faults(
-    contract: Contract,
-    values: pd.DataFrame,
-    patients: tuple[str, ...],
-    labels: npt.NDArray[np.float64],
-    folder: Path,
+    description: DatasetDescription, contract: Contract, values: pd.DataFrame, folder: Path
 ) -> list[str]:
     column = contract.image
     if column is None:
         return []
     reasons: Counter[str] = Counter()
-    for path in values[column.name].dropna():
-        try:
-            check_image(folder, path, column)
-        except BadInput as error:
-            reasons[str(error)] += 1
+    with Images(folder, description.images, column) as images:
+        for name in values[column.name].dropna():
+            try:
+                images.check(name)
+            except BadInput as error:
+                reasons[str(error)] += 1
     what = f"column {column.name}"
-    faults = [f"{what}: {n} of {len(values)} files: the file {why}" for why, n in reasons.items()]
-    unsure = patients_with_two_labels(patients, labels)
-    if unsure:
-        faults.append(f"label: {unsure} patients have images with different labels")
-    return faults
-
-
-def patients_with_two_labels(patients: tuple[str, ...], labels: npt.NDArray[np.float64]) -> int:
-    """How many patients have both classes among their records."""
-    different = pd.DataFrame({"patient": patients, "label": labels}).groupby("patient")["label"]
-    return int((different.nunique() > 1).sum())
+    return [f"{what}: {n} of {len(values)} files: the file {why}" for why, n in reasons.items()]
 
 
 def _remarks(
     description: DatasetDescription,
     contract: Contract,
     patients: tuple[str, ...],
-    labels: npt.NDArray[np.float64],
+    labels: Labels,
     findings: tuple[Findings, ...],
 ) -> list[str]:
     remarks = []
     if description.patient.row_number_as_patient:
         remarks.append("no patient key: every row counts as another patient, as declared")
-    if np.unique(labels[~np.isnan(labels)]).size == 1:
-        remarks.append(
-            f"label {contract.label.name}: one class only; training goes on, this hospital's own "
-            "AUROC will be NA"
-        )
-    mixed = patients_with_two_labels(patients, labels)
-    if mixed:
-        remarks.append(f"label {contract.label.name}: {mixed} patients have both classes")
+    remarks += _label_remarks(contract, patients, labels)
     for column, found in zip(contract.columns, findings, strict=True):
         if found.missing == found.rows:
             remarks.append(f"column {column.name}: missing in every row")
@@ -214,4 +231,23 @@ def _remarks(
                 f"column {column.name}: {found.out_of_range} of {found.rows} values out of range, "
                 "taken as missing, as declared"
             )
+    return remarks
+
+
+def _label_remarks(contract: Contract, patients: tuple[str, ...], labels: Labels) -> list[str]:
+    label, values = contract.label, labels.values
+    if label.time is not None:
+        values = values[:, 1]
+    if values.ndim > 1:
+        return []
+    remarks, what = [], f"label {label.name}"
+    if np.unique(values[~np.isnan(values)]).size == 1:
+        own = "C-index" if label.time is not None else "AUROC"
+        remarks.append(
+            f"{what}: one class only; training goes on, this hospital's own {own} will be NA"
+        )
+    if label.kind in {LabelKind.BINARY, LabelKind.NONE}:
+        mixed = patients_with_two(patients, values)
+        if mixed:
+            remarks.append(f"{what}: {mixed} patients have both classes")
     return remarks

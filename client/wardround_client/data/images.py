@@ -1,70 +1,199 @@
-"""Image files (.npy): the header is checked before a byte of the array is read, no pickle."""
+"""Images at the hospital: found, checked by their headers, resampled by area, windowed.
 
-from pathlib import Path
+A file's suffix says how it is read: .npy, .png, .jpg or .jpeg, .dcm. Files lie in a folder or in a
+.zip; or all images are one array in a .npz. Nothing is learned from the pixels: window and size are
+the contract's.
+"""
+
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path, PurePosixPath
+from types import TracebackType
+from typing import IO, BinaryIO, Self, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from wardround.errors import BadInput
 from wardround.study.contract import Column
-from wardround_client.data.description import is_inside
+from wardround_client.data.description import ImageFiles, is_inside
+from wardround_client.data.dicom import check_dicom, read_dicom
+from wardround_client.data.pixels import (
+    Pixels,
+    check_npy,
+    check_picture,
+    npy_header,
+    read_npy,
+    read_picture,
+)
 from wardround_client.data.table import file_inside
 
-PIXEL_TYPES = ("int16", "uint16", "uint8", "int32", "float32")
-HEADER_LIMIT_BYTES = 4096
 IMAGES_LIMIT_BYTES = 8 << 30
+FILE_LIMIT_BYTES = 1 << 28
+Check = Callable[[BinaryIO, int, tuple[int, ...]], None]
+Read = Callable[[BinaryIO, tuple[int, ...]], Pixels]
+_READERS: dict[str, tuple[Check, Read]] = {
+    ".npy": (check_npy, read_npy),
+    ".png": (check_picture, read_picture),
+    ".jpg": (check_picture, read_picture),
+    ".jpeg": (check_picture, read_picture),
+    ".dcm": (check_dicom, read_dicom),
+}
 
 
-def check_image(folder: Path, path: str, column: Column) -> Path:
-    """The file of one image. Raises BadInput when path, header, shape, type or size is wrong.
+class Images:
+    """The image files of one column, while they are open. A context manager.
 
-    The array is not read. Messages name what is wrong, never the file: its name may be a patient's.
+    What is wrong with one image is a BadInput that names no file. Raises BadInput on the way in
+    when the folder, archive or array is not there.
     """
-    if not is_inside(path):
-        raise BadInput("leads out of the data folder")
-    try:
-        found = file_inside(folder, path)
-    except BadInput:
-        raise BadInput("is not a file inside the data folder") from None
-    shape, pixel, start = _header(found)
-    if pixel.name not in PIXEL_TYPES:
-        raise BadInput(f"has pixels of type {pixel.name}, one of {', '.join(PIXEL_TYPES)} is due")
-    if shape not in _shapes(column):
-        raise BadInput(f"has shape {shape}, {column.shape} is due")
-    if found.stat().st_size != start + int(np.prod(shape)) * pixel.itemsize:
-        raise BadInput("is cut off or has bytes behind the array")
-    return found
+
+    def __init__(self, folder: Path, files: ImageFiles, column: Column) -> None:
+        if column.shape is None:
+            raise BadInput(f"column {column.name}: it is no image")
+        self._folder, self._files, self._column = folder, files, column
+        self._shape = column.shape
+        self._archive: zipfile.ZipFile | None = None
+        self._array: npt.NDArray[np.generic] | None = None
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        if self._files.folder.endswith((".zip", ".npz")):
+            found = file_inside(self._folder, self._files.folder)
+            try:
+                self._archive = self._stack.enter_context(zipfile.ZipFile(found))
+            except (OSError, zipfile.BadZipFile):
+                raise BadInput(f"{self._files.folder}: not a zip archive") from None
+        if self._files.array is not None:
+            self._array = self._read_array(f"{self._files.array}.npy")
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stack.close()
+
+    def check(self, name: str) -> None:
+        """Look at one image's header. Raises BadInput; the pixels are not read."""
+        if self._array is not None:
+            self._row(name)
+            return
+        with self._opened(name) as (file, size):
+            check, _ = _reader(name)
+            check(file, size, self._shape)
+
+    def read(self, name: str) -> Pixels:
+        """One image [channels, height, width], resampled, windowed and scaled to [-1, 1]."""
+        if self._array is not None:
+            pixels = self._planes(self._row(name))
+        else:
+            self.check(name)
+            _, read = _reader(name)
+            with self._opened(name) as (file, _):
+                pixels = read(file, self._shape)
+        if not np.isfinite(pixels).all():
+            raise BadInput("has a pixel that is not a finite number")
+        low, high = self._column.range or (0.0, 1.0)
+        window = np.clip(resampled(pixels, self._shape[1:]), low, high)
+        return (window - low) * np.float32(2.0 / (high - low)) - np.float32(1)
+
+    @contextmanager
+    def _opened(self, name: str) -> Iterator[tuple[BinaryIO, int]]:
+        path = str(PurePosixPath(self._files.folder) / name)
+        if not is_inside(name) or not is_inside(path):
+            raise BadInput("leads out of the data folder")
+        if self._archive is not None:
+            with self._member(name) as opened:
+                yield opened
+            return
+        try:
+            found = file_inside(self._folder, path)
+        except BadInput:
+            raise BadInput("is not a file inside the data folder") from None
+        size = _small(found.stat().st_size)
+        with found.open("rb") as file:
+            yield file, size
+
+    @contextmanager
+    def _member(self, name: str) -> Iterator[tuple[BinaryIO, int]]:
+        if self._archive is None:
+            raise BadInput("is not in an archive")
+        try:
+            entry = self._archive.getinfo(name)
+            opened: IO[bytes] = self._archive.open(entry)
+        except (KeyError, RuntimeError, NotImplementedError, zipfile.BadZipFile, OSError):
+            raise BadInput("is not a file inside the archive") from None
+        with opened:
+            yield cast("BinaryIO", opened), _small(entry.file_size)
+
+    def _read_array(self, member: str) -> npt.NDArray[np.generic]:
+        what = f"{self._files.folder}: array {self._files.array}"
+        try:
+            with self._member(member) as (file, size):
+                return _stack(file, size)
+        except BadInput as error:
+            raise BadInput(f"{what}: {error}") from None
+        except (OSError, zipfile.BadZipFile):
+            raise BadInput(f"{what}: cannot be unpacked") from None
+
+    def _row(self, name: str) -> npt.NDArray[np.generic]:
+        if self._array is None or not (name.isascii() and name.isdigit() and len(name) < 10):
+            raise BadInput("is not a row number of the array")
+        if int(name) >= len(self._array):
+            raise BadInput("is a row number beyond the array")
+        row: npt.NDArray[np.generic] = self._array[int(name)]
+        return row
+
+    def _planes(self, row: npt.NDArray[np.generic]) -> Pixels:
+        planes = row[None] if row.ndim == 2 else row.transpose(2, 0, 1)
+        if len(planes) != self._shape[0]:
+            raise BadInput(f"has {len(planes)} channels, {self._shape[0]} are due")
+        return planes.astype(np.float32)
 
 
-def read_image(path: Path, column: Column) -> npt.NDArray[np.float32]:
-    """One checked image, windowed to the column's range and scaled to [-1, 1].
+def resampled(pixels: Pixels, size: tuple[int, ...]) -> Pixels:
+    """[channels, rows, columns] -> [channels, *size]: each new pixel is the mean over its area.
 
-    Raises BadInput for a pixel that is not a number.
+    A constant image stays what it is, and the mean over all pixels does, too.
     """
-    low, high = column.range or (0.0, 1.0)
-    pixels = np.load(path, allow_pickle=False).astype(np.float32)
-    if not np.isfinite(pixels).all():
-        raise BadInput("has a pixel that is not a finite number")
-    window = np.clip(pixels, low, high)
-    scaled: npt.NDArray[np.float32] = (window - low) * np.float32(2.0 / (high - low)) - 1
-    return scaled.reshape(column.shape or pixels.shape)
+    if pixels.shape[1:] == size:
+        return pixels
+    down = _overlaps(pixels.shape[1], size[0])
+    across = _overlaps(pixels.shape[2], size[1])
+    mixed: Pixels = (down @ pixels.astype(np.float64) @ across.T).astype(np.float32)
+    return mixed
 
 
-def _shapes(column: Column) -> tuple[tuple[int, ...], ...]:
-    shape = column.shape or ()
-    # a grey image is often stored without its one channel
-    return (shape, shape[1:]) if shape[:1] == (1,) else (shape,)
+def _overlaps(before: int, after: int) -> npt.NDArray[np.float64]:
+    """[after, before]: which share of a new pixel's length each old pixel makes up."""
+    edges = np.arange(after + 1) * (before / after)
+    old = np.arange(before)
+    starts = np.maximum(edges[:-1, None], old[None, :])
+    ends = np.minimum(edges[1:, None], old[None, :] + 1)
+    return np.maximum(ends - starts, 0.0) * (after / before)
 
 
-def _header(path: Path) -> tuple[tuple[int, ...], np.dtype[np.generic], int]:
-    readers = {
-        (1, 0): np.lib.format.read_array_header_1_0,
-        (2, 0): np.lib.format.read_array_header_2_0,
-    }
-    try:
-        with path.open("rb") as file:
-            version = np.lib.format.read_magic(file)
-            shape, _, pixel = readers[version](file, max_header_size=HEADER_LIMIT_BYTES)
-            return shape, pixel, file.tell()
-    except (ValueError, KeyError, OSError, EOFError):
-        raise BadInput("is not a .npy file") from None
+def _stack(file: BinaryIO, size: int) -> npt.NDArray[np.generic]:
+    header = npy_header(file)
+    due = int(np.prod(header.shape, dtype=np.int64)) * header.pixel.itemsize
+    if size != header.start + due or len(header.shape) not in {3, 4}:
+        raise BadInput("is no stack of images")
+    flat: npt.NDArray[np.generic] = np.frombuffer(file.read(due), dtype=header.pixel)
+    return flat.reshape(header.shape, order=header.order)
+
+
+def _reader(name: str) -> tuple[Check, Read]:
+    reader = _READERS.get(PurePosixPath(name).suffix.lower())
+    if reader is None:
+        raise BadInput(f"has another suffix than {', '.join(_READERS)}")
+    return reader
+
+
+def _small(size: int) -> int:
+    if size > FILE_LIMIT_BYTES:
+        raise BadInput(f"has over {FILE_LIMIT_BYTES} bytes")
+    return size

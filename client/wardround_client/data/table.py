@@ -1,33 +1,56 @@
 """The text file as text: strictly parsed, nothing interpreted, no value in an error."""
 
 import csv
+import gzip
+import zlib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 import pandas as pd
 
 from wardround.errors import BadInput
-from wardround_client.data.description import CsvFormat, DatasetDescription
+from wardround_client.data.description import CsvFormat, DatasetDescription, Join
 
 TABLE_LIMIT_BYTES = 2 << 30
+_PART_CHARS = 1 << 20
 
 
 def read_table(description: DatasetDescription, folder: Path) -> pd.DataFrame:
-    """Read the file as columns of stripped text, named as in the file.
+    """Read the hospital's rows as columns of stripped text, named as in the files.
 
-    Raises BadInput when the file is missing, empty, too large, outside the folder, not UTF-8 or
-    not rectangular. Fields of the file appear in no message.
+    Other files are joined to the main one, then only the hospital's own rows are kept; the index
+    stays the number of the row in the main file. Raises BadInput when a file is missing, empty, too
+    large, outside the folder, not UTF-8 or not rectangular, when a join is not one row to one, or
+    when no row is left. Fields of the file appear in no message.
     """
-    path = file_inside(folder, description.path)
-    name = description.path
-    if path.stat().st_size > TABLE_LIMIT_BYTES:
-        raise BadInput(f"{name}: over {TABLE_LIMIT_BYTES} bytes")
-    rows = _rows(path, name, description.csv.separator)
-    names = _names(rows, name, description.csv)
+    table = read_text(folder, description.path, description.csv)
+    for join in description.join:
+        table = _joined(table, join, folder)
+    for kept in description.rows:
+        if kept.source not in table.columns:
+            raise BadInput(f"{description.path}: rows: the file has no column {kept.source!r}")
+        table = table[table[kept.source].isin(kept.values)]
+        if table.empty:
+            raise BadInput(
+                f"{description.path}: no row has one of the {len(kept.values)} values that `rows` "
+                f"wants in {kept.source!r}"
+            )
+    return table
+
+
+def read_text(folder: Path, path: str, csv_format: CsvFormat) -> pd.DataFrame:
+    """One file as columns of stripped text; a name that ends in .gz is unpacked on the way."""
+    found = file_inside(folder, path)
+    if found.stat().st_size > TABLE_LIMIT_BYTES:
+        raise BadInput(f"{path}: over {TABLE_LIMIT_BYTES} bytes")
+    rows = _rows(found, path, csv_format.separator)
+    names = _names(rows, path, csv_format)
     uneven = sum(len(row) != len(names) for row in rows)
     if uneven:
-        where = "the header" if description.csv.header else "csv.columns"
+        where = "the header" if csv_format.header else "csv.columns"
         raise BadInput(
-            f"{name}: {uneven} of {len(rows)} rows do not have the {len(names)} fields of {where}"
+            f"{path}: {uneven} of {len(rows)} rows do not have the {len(names)} fields of {where}"
         )
     return pd.DataFrame(rows, columns=names, dtype=str).map(str.strip)
 
@@ -43,19 +66,53 @@ def file_inside(folder: Path, path: str) -> Path:
     return found
 
 
+def _joined(table: pd.DataFrame, join: Join, folder: Path) -> pd.DataFrame:
+    other = read_text(folder, join.path, join.csv)
+    for name, columns in ((join.path, other.columns), ("the rows so far", table.columns)):
+        if join.key not in columns:
+            raise BadInput(f"join {join.path}: no column {join.key!r} in {name}")
+    repeated = int(other[join.key].duplicated().sum())
+    if repeated:
+        raise BadInput(
+            f"join {join.path}: {repeated} of {len(other)} rows repeat a key in {join.key!r}"
+        )
+    both = sorted((set(other.columns) & set(table.columns)) - {join.key})
+    if both:
+        raise BadInput(f"join {join.path}: {', '.join(both)} is a column of both files")
+    found = other.set_index(join.key).reindex(table[join.key]).fillna("")
+    return pd.concat([table, found.set_index(table.index)], axis=1)
+
+
 def _rows(path: Path, name: str, separator: str) -> list[list[str]]:
     # pandas' reader fills a short line up with empty fields and says nothing; this one does not
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            return [row for row in csv.reader(file, delimiter=separator, strict=True) if row]
+        with _opened(path) as file:
+            lines = _within_limit(file, name)
+            return [row for row in csv.reader(lines, delimiter=separator, strict=True) if row]
     except UnicodeDecodeError:
         raise BadInput(f"{name}: not UTF-8 text") from None
-    except (csv.Error, OSError) as error:
+    except (csv.Error, OSError, EOFError, zlib.error) as error:
         # `from None`: a parser's message may quote the line that it fell over
         raise BadInput(
             f"{name}: not a table with separator {separator!r} ({type(error).__name__}): "
-            "a quote is not closed, or a field is too long"
+            "a quote is not closed, a field is too long, or the file is cut off"
         ) from None
+
+
+def _opened(path: Path) -> TextIO:
+    if path.suffix == ".gz":
+        return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
+    return path.open(encoding="utf-8-sig", newline="")
+
+
+def _within_limit(file: TextIO, name: str) -> Iterator[str]:
+    """The file's lines; a packed file, or one long line, cannot fill the memory unseen."""
+    left = TABLE_LIMIT_BYTES
+    while line := file.readline(_PART_CHARS):
+        left -= len(line)
+        if left < 0:
+            raise BadInput(f"{name}: over {TABLE_LIMIT_BYTES} characters")
+        yield line
 
 
 def _names(rows: list[list[str]], name: str, csv_format: CsvFormat) -> list[str]:

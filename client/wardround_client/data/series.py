@@ -1,0 +1,156 @@
+"""Measurements over time, from a table with one measurement a line to a grid of public steps."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from wardround.errors import BadInput
+from wardround.study.contract import Column, Contract, Grid
+from wardround_client.data.conversion import Findings, convert, outside, parse_numbers
+from wardround_client.data.description import ColumnSource, DatasetDescription, LongTable
+from wardround_client.data.table import read_text
+
+SERIES_LIMIT_BYTES = 2 << 30
+_CLOCK = r"\d{1,5}:[0-5]\d"
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesRead:
+    """What was measured: [records, steps] for each series column, NaN where nothing was.
+
+    The findings count records without any measurement as missing.
+    """
+
+    values: dict[str, npt.NDArray[np.float32]] = field(repr=False)
+    findings: dict[str, Findings]
+    faults: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
+
+
+def read_series(
+    description: DatasetDescription, contract: Contract, folder: Path, table: pd.DataFrame
+) -> SeriesRead:
+    """Lay the measurements of the main table's records on the contract's grid.
+
+    Of several in one step the latest counts, of equally late ones the last line. Measurements
+    before time 0 or after the grid are left out and counted in a remark, so are variables that the
+    description does not name. Raises BadInput when file and description do not fit.
+    """
+    long, grid = description.series, contract.grid
+    if long is None or grid is None:
+        return SeriesRead({}, {})
+    size = len(table) * grid.steps * len(contract.series) * 4
+    if size > SERIES_LIMIT_BYTES:
+        raise BadInput(f"series: a grid of {size} bytes, over {SERIES_LIMIT_BYTES}")
+    lines, places = _own_lines(long, folder, table)
+    hours = _times(lines[long.time], long)
+    faults = _time_faults(hours, long)
+    steps = np.floor(np.nan_to_num(hours, nan=-1.0) / grid.step)
+    inside = (steps >= 0) & (steps < grid.steps)
+    remarks = []
+    if beyond := int((~inside & ~np.isnan(hours)).sum()):
+        remarks.append(f"series: {beyond} of {len(lines)} measurements lie outside the grid")
+    values, findings = {}, {}
+    for column in contract.series:
+        source = description.source_of(column.name)
+        own = inside & (lines[long.variable] == (source.source or "")).to_numpy()
+        if source.source is None:
+            own[:] = False
+        order = np.flatnonzero(own)[np.argsort(hours[own], kind="stable")]
+        cells = places[order], steps[order].astype(np.int64)
+        text = lines[long.value].iloc[order].reset_index(drop=True)
+        values[column.name], found = _laid(text, cells, (len(table), grid), column, source, long)
+        findings[column.name] = found
+        faults += _faults(found, len(order), column, source)
+    return SeriesRead(values, findings, tuple(faults), tuple(remarks))
+
+
+def carried_forward(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """[records, steps]: NaN becomes the last value before it, and stays NaN where there is none.
+
+    >>> carried_forward(np.array([[np.nan, 1, np.nan, 3]], dtype=np.float32)).tolist()
+    [[nan, 1.0, 1.0, 3.0]]
+    """
+    seen = np.where(np.isnan(values), -1, np.arange(values.shape[1])[None, :])
+    last = np.maximum.accumulate(seen, axis=1)
+    rows = np.arange(len(values))[:, None]
+    return np.where(last >= 0, values[rows, np.maximum(last, 0)], np.float32(np.nan))
+
+
+def _own_lines(
+    long: LongTable, folder: Path, table: pd.DataFrame
+) -> tuple[pd.DataFrame, npt.NDArray[np.int64]]:
+    lines = read_text(folder, long.path, long.csv)
+    due = {long.record, long.time, long.variable, long.value}
+    absent = sorted(due - set(lines.columns))
+    if long.key not in table.columns:
+        absent.append(long.key)
+    if absent:
+        raise BadInput(f"series: no column {', '.join(map(repr, absent))}")
+    keys = table[long.key]
+    if repeated := int(keys.duplicated().sum()):
+        raise BadInput(f"series: {repeated} of {len(keys)} records repeat a key in {long.key!r}")
+    places = lines[long.record].map(dict(zip(keys, range(len(keys)), strict=True)))
+    own = places.notna()
+    if not own.any():
+        raise BadInput(f"series: {long.path} has no line of a record of this hospital")
+    return lines[own].reset_index(drop=True), places[own].to_numpy(dtype=np.int64)
+
+
+def _times(text: "pd.Series[str]", long: LongTable) -> Floats:
+    if long.clock == "number":
+        return parse_numbers(text, long.csv.decimal)
+    fits = text.str.fullmatch(_CLOCK)
+    parts = text.where(fits, "0:00").str.split(":", n=1, expand=True).astype(np.float64)
+    return np.where(fits, parts[0] + parts[1] / 60.0, np.nan)
+
+
+def _time_faults(hours: Floats, long: LongTable) -> list[str]:
+    unreadable = int(np.isnan(hours).sum())
+    due = "numbers" if long.clock == "number" else "of the form hh:mm"
+    return [f"series: {unreadable} of {len(hours)} times are not {due}"] if unreadable else []
+
+
+def _laid(
+    text: "pd.Series[str]",
+    cells: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]],
+    shape: tuple[int, Grid],
+    column: Column,
+    source: ColumnSource,
+    long: LongTable,
+) -> tuple[npt.NDArray[np.float32], Findings]:
+    records, grid = shape
+    laid = np.full((records, grid.steps), np.nan, dtype=np.float32)
+    converted = convert(text, source, column, long.csv)
+    numbers = np.asarray(converted.values, dtype=np.float64)
+    there = ~np.isnan(numbers)
+    # A repeated cell keeps the last of its values, and they come in the order of their times.
+    laid[cells[0][there], cells[1][there]] = numbers[there]
+    found = Findings(
+        column=column.name,
+        rows=records,
+        missing=int(np.isnan(laid).all(axis=1).sum()),
+        unreadable=converted.findings.unreadable,
+        out_of_range=int(outside(pd.Series(numbers), column).sum())
+        if source.out_of_range == "refuse"
+        else converted.findings.out_of_range,
+    )
+    return laid, found
+
+
+def _faults(found: Findings, lines: int, column: Column, source: ColumnSource) -> list[str]:
+    what, faults = f"column {column.name}", []
+    if found.unreadable:
+        faults.append(f"{what}: {found.unreadable} of {lines} measurements are not numbers")
+    if found.out_of_range and source.out_of_range == "refuse" and column.range is not None:
+        low, high = column.range
+        faults.append(
+            f"{what}: {found.out_of_range} of {lines} measurements outside "
+            f"{low:g}..{high:g} {column.unit}"
+        )
+    return faults

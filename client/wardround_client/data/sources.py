@@ -1,0 +1,154 @@
+"""Parts of hospitals/NAME.toml that other parts are made of: files, columns, patient key."""
+
+import re
+from pathlib import PurePosixPath
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, Field, StringConstraints, field_validator, model_validator
+
+from wardround.study.contract import Column, ColumnKind, Frozen, Name
+
+SourceName = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+Code = Annotated[str, StringConstraints(max_length=200)]
+NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
+_NUMBERS = {ColumnKind.CONTINUOUS, ColumnKind.SERIES}
+BINARY_CODES = {"0": "0", "1": "1", "0.0": "0", "1.0": "1"}
+
+
+def is_inside(path: str) -> bool:
+    """Whether a relative path stays inside the folder it is relative to.
+
+    >>> is_inside("2024/export.csv"), is_inside("../export.csv"), is_inside("/etc/passwd")
+    (True, False, False)
+    """
+    parts = PurePosixPath(path)
+    return not parts.is_absolute() and ".." not in parts.parts and not re.search(r"[\0\\]", path)
+
+
+def _inside(path: str) -> str:
+    if not is_inside(path):
+        raise ValueError("a path inside the data folder is due: relative, without `..`")
+    return path
+
+
+DataPath = Annotated[str, StringConstraints(min_length=1, max_length=1000), AfterValidator(_inside)]
+
+
+class CsvFormat(Frozen):
+    """How the text file is written; `columns` names the fields of a file without a header line."""
+
+    header: bool = True
+    separator: Literal[",", ";", "\t", "|"] = ","
+    decimal: Literal[".", ","] = "."
+    columns: tuple[SourceName, ...] = ()
+    missing: tuple[Code, ...] = ()
+
+    @model_validator(mode="after")
+    def _names_from_one_place(self) -> Self:
+        if self.header == bool(self.columns):
+            raise ValueError("csv: `columns` are due when header = false, and only then")
+        if len(set(self.columns)) != len(self.columns):
+            raise ValueError("csv: a name in `columns` is listed twice")
+        if self.decimal == self.separator:
+            raise ValueError("csv: `decimal` and `separator` are the same character")
+        return self
+
+
+class Conversion(Frozen):
+    """`value * scale + offset` takes the file's unit `to` the contract's."""
+
+    to: str = Field(max_length=40)
+    scale: float
+    offset: float = 0.0
+
+    @field_validator("scale")
+    @classmethod
+    def _keeps_the_value(cls, scale: float) -> float:
+        if scale == 0:
+            raise ValueError("a scale of 0 would make all values equal")
+        return scale
+
+
+class ColumnSource(Frozen):
+    """Where one column of the contract comes from.
+
+    `unit` is the file's unit. `missing` are codes beside the file-wide ones (cholesterol 0).
+    `values` maps the file's codes to the contract's categories, or to "0" and "1" of a binary
+    column. `absent = true` says that this hospital does not record the column at all.
+    """
+
+    column: Name
+    source: SourceName | None = None
+    absent: bool = False
+    unit: str = Field(default="1", max_length=40)
+    convert: Conversion | None = None
+    missing: tuple[Code, ...] = ()
+    values: dict[Code, str] = Field(default_factory=dict)
+    out_of_range: Literal["refuse", "missing"] = "refuse"
+
+    @model_validator(mode="after")
+    def _source_or_absent(self) -> Self:
+        if self.absent == (self.source is not None):
+            raise ValueError(f"column {self.column}: `source` or `absent = true` is due, not both")
+        return self
+
+    def faults(self, column: Column) -> list[str]:
+        """What does not fit the contract's `column`, in sentences; empty when all fits."""
+        what = f"column {column.name}"
+        optional = column.may_be_missing or column.kind is ColumnKind.SERIES
+        if self.absent:
+            return (
+                [] if optional else [f"{what}: absent here, but the contract does not allow that"]
+            )
+        found = self._unit_faults(column)
+        if self.values and column.kind not in {ColumnKind.BINARY, ColumnKind.CATEGORICAL}:
+            found.append(f"{what}: `values` belong to binary and categorical columns")
+        elif self.values:
+            known = known_values(column)
+            strange = sorted({value for value in self.values.values() if value not in known})
+            found += [
+                f"{what}: `values` leads to {s!r}, the contract knows {known}" for s in strange
+            ]
+        if self.out_of_range == "missing" and not optional:
+            found.append(f"{what}: out_of_range = missing, but the contract wants every value")
+        return found
+
+    def _unit_faults(self, column: Column) -> list[str]:
+        unit = self.unit if self.convert is None else self.convert.to
+        found = []
+        if unit != column.unit:
+            found.append(
+                f"column {column.name}: unit {unit} came, the contract has {column.unit} "
+                "(declare `convert = {to, scale, offset}` when the file's unit is another one)"
+            )
+        if self.convert is not None and column.kind not in _NUMBERS:
+            found.append(
+                f"column {column.name}: `convert` belongs to continuous and series columns"
+            )
+        return found
+
+
+class PatientKey(Frozen):
+    """Which column names the patient.
+
+    `row_number_as_patient = true` says out loud that every row is another patient and that the
+    file has no key. The number of the row is then the patient's key, so such a file may only grow
+    at its end: a row that is inserted or deleted gives other rows another key.
+    """
+
+    source: SourceName | None = None
+    row_number_as_patient: bool = False
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if self.row_number_as_patient == (self.source is not None):
+            raise ValueError(
+                "patient: no patient key: `source` is due, or `row_number_as_patient = true` when "
+                "one row is one patient; not both"
+            )
+        return self
+
+
+def known_values(column: Column) -> list[str]:
+    """The values that a binary or categorical column of the contract can take."""
+    return list(column.categories) if column.kind is ColumnKind.CATEGORICAL else ["0", "1"]
