@@ -187,7 +187,7 @@ def test_a_dataset_that_is_accounted_per_patient_takes_no_study_per_record(ward,
 def test_what_a_hospital_does_not_understand_gets_a_code_and_no_text(ward, talk):
     answer = refusal(ward[HARBOUR], Refusal(code=RefusalCode.DATA))
     assert answer.code is RefusalCode.NO_SESSION
-    assert set(answer.model_dump()) == {"code", "epsilon_that_fits"}
+    assert set(answer.model_dump()) == {"code", "epsilon_that_fits", "hospital"}
 
 
 def test_approval_needs_a_description_of_this_hospital(ward):

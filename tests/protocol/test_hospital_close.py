@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 import pytest
+from tests.support.attempts import Attempt
 from tests.support.hospitals import NAMES, RUN, Ward
 
 from wardround.audit.countersign import Countersignature, verify_countersignature
@@ -18,12 +19,12 @@ REFUSED = Refusal(code=RefusalCode.HISTORY)
 class Closing:
     """A run of one round at one hospital, and the log that an honest coordinator ends it with."""
 
-    def __init__(self, ward):
-        self.talk = ward.talk().open()
+    def __init__(self, ward, **changes):
+        self.talk = ward.talk(**changes).open()
         self.hospital = ward[HARBOUR]
-        self.spec = self.talk.spec()
-        update, _ = self.hospital.ask(self.talk.work(self.spec), self.talk.model)
-        transcript = self.spec.transcript().hex()
+        self.attempt = Attempt(self.talk).upload()
+        self.spec, transcript = self.attempt.spec, self.attempt.transcript
+        update, _ = self.attempt.updates[HARBOUR]
         digest = model_digest(self.talk.model)
         received = {
             "transcript": transcript,
@@ -38,9 +39,11 @@ class Closing:
             "model_before": digest,
             "model_after": digest,
         }
+        survivors = {"transcript": transcript, "survivors": list(NAMES[:2]), "signatures": {}}
         self.entries = [
             ("round-opened", {"transcript": transcript, "spec": self.spec.to_json()}),
             ("update-received", received),
+            ("survivors-agreed", survivors),
             ("round-closed", closed),
             ("run-closed", {"rounds": 1, "hospitals_completed": [HARBOUR], "model": digest}),
         ]
@@ -90,14 +93,64 @@ def test_a_log_without_our_update_is_refused(closing):
     assert closing.end() == REFUSED
 
 
-def test_a_sum_that_names_us_in_its_cohort_while_we_sent_nothing_is_refused(closing):
+def another_sum(closing, *survivors):
+    """A round of which we know nothing, and its sum."""
     other = closing.talk.spec(number=1)
     transcript = other.transcript().hex()
-    closing.entries[3:3] = [
+    agreed = {"transcript": transcript, "survivors": list(survivors), "signatures": {}}
+    closing.entries[4:4] = [
         ("round-opened", {"transcript": transcript, "spec": other.to_json()}),
+        *([("survivors-agreed", agreed)] if survivors else []),
         ("round-closed", {"transcript": transcript}),
     ]
+
+
+def test_a_sum_that_names_us_as_a_survivor_while_we_sent_nothing_is_refused(closing):
+    another_sum(closing, *NAMES[:2])
     assert closing.end() == REFUSED
+
+
+def test_a_sum_of_a_round_that_we_missed_is_fine_without_us(closing):
+    another_sum(closing, NAMES[1])
+    assert isinstance(closing.end(), Closed)
+
+
+def test_a_sum_of_a_round_that_names_us_in_its_cohort_needs_survivors(closing):
+    another_sum(closing)
+    assert closing.end() == REFUSED
+
+
+def survivors(closing, *names):
+    closing.entries[2][1]["survivors"] = list(names)
+
+
+def test_a_sum_that_left_our_update_out_is_fine_while_we_signed_nothing(closing):
+    """It came too late, or the others signed without us: our update is in no sum then."""
+    survivors(closing, NAMES[1])
+    assert isinstance(closing.end(), Closed)
+
+
+@pytest.mark.parametrize("others", [(NAMES[1],), (HARBOUR,), (HARBOUR, *NAMES[1:3])])
+def test_a_sum_over_other_survivors_than_we_signed_is_refused(closing, others):
+    closing.attempt.signed()
+    survivors(closing, *others)
+    assert closing.end() == REFUSED
+
+
+def test_a_sum_over_the_survivors_that_we_signed_is_countersigned(closing):
+    closing.attempt.signed()
+    assert isinstance(closing.end(), Closed)
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_with_one_trip_the_whole_cohort_is_in_the_sum(tmp_path, listed):
+    ward = Ward.make(tmp_path, NAMES[:2])
+    closing = Closing(ward, privacy__mechanism="distributed", masking__profile="one-trip")
+    closing.entries.pop(2)
+    if not listed:
+        closing.entries.pop(1)
+    assert isinstance(closing.end(), Closed if listed else Refusal)
+    ward.close()
 
 
 @pytest.mark.parametrize("change", ["digest", "header", "transcript"])
