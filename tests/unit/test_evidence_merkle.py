@@ -11,10 +11,13 @@ from wardround.evidence.faults import LogFault
 from wardround.evidence.merkle import (
     CompactRange,
     consistency_proof,
+    inclusion_proof,
+    inclusion_proofs,
     leaf_hash,
     node_hash,
     root,
     verify_consistency,
+    verify_inclusion,
 )
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors/evidence_merkle.json").read_text())
@@ -50,21 +53,37 @@ def test_every_node_of_the_tree_of_eight_is_the_published_one():
     assert nodes[3] == [ROOTS[8]]
 
 
-def audit_path(leaves, at):
-    """RFC 6962, 2.1.1: the roots of the subtrees beside the way from a leaf to the root."""
-    if len(leaves) == 1:
-        return []
-    split = 1 << ((len(leaves) - 1).bit_length() - 1)
-    left, right = leaves[:split], leaves[split:]
-    if at < split:
-        return [*audit_path(left, at), root(right)]
-    return [*audit_path(right, at - split), root(left)]
-
-
 @pytest.mark.parametrize("case", VECTORS["inclusion"])
-def test_the_roots_beside_a_leafs_way_up_are_the_published_inclusion_proof(case):
-    path = audit_path(LEAVES[: case["size"]], case["leaf"])
-    assert [item.hex() for item in path] == case["proof"]
+def test_inclusion_proofs_are_the_published_ones(case):
+    leaf, size = case["leaf"], case["size"]
+    proof = inclusion_proof(LEAVES[:size], leaf)
+    assert [item.hex() for item in proof] == case["proof"]
+    assert inclusion_proofs(LEAVES[:size])[leaf] == proof
+    verify_inclusion(LEAVES[leaf], leaf, size, proof, ROOTS[size])
+
+
+@pytest.mark.parametrize(("index", "size"), [(-1, 3), (3, 3), (0, 0)])
+def test_a_proof_of_an_entry_that_is_not_there_is_refused(index, size):
+    with pytest.raises(BadInput, match=f"entry {index} of a tree of {size}"):
+        inclusion_proof(LEAVES[:size], index)
+    with pytest.raises(LogFault, match="not-included"):
+        verify_inclusion(b"", index, size, [], ROOTS[size])
+
+
+def test_an_empty_tree_has_no_proofs():
+    assert inclusion_proofs([]) == []
+
+
+@pytest.mark.parametrize("proof", [[b"short"], [b"\x00" * 32] * 65, [], [ROOTS[3]] * 9])
+def test_an_inclusion_proof_of_another_shape_is_refused(proof):
+    with pytest.raises(LogFault, match="not-included"):
+        verify_inclusion(LEAVES[5], 5, 8, proof, ROOTS[8])
+
+
+def test_a_node_does_not_pass_for_a_leaf():
+    left, right = (leaf_hash(leaf) for leaf in LEAVES[:2])
+    with pytest.raises(LogFault, match="not-included"):
+        verify_inclusion(left + right, 0, 1, [], ROOTS[2])
 
 
 @pytest.mark.parametrize(("old", "new"), [(-1, 3), (4, 3), (2, 9)])
