@@ -1,5 +1,6 @@
 """Masked uploads in a bundle: added up again, and the model's steps with them; forged ones fail."""
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,13 +15,15 @@ from tests.support.memory_runs import Federation, in_round, unsigned, when
 from wardround.audit.attempts import attempts_of
 from wardround.audit.bundle import RunEvidence, bundle_bytes, evidence_of
 from wardround.audit.container import unpack
-from wardround.audit.derive import derive_report
+from wardround.audit.derive import derive_report, report_of
 from wardround.audit.redact import redact
 from wardround.audit.replay import Replay, replay
-from wardround.audit.uploads import FIRST_MODEL, uploads_of
+from wardround.audit.uploads import FIRST_MODEL, KEYS_OF, uploads_of
 from wardround.audit.verdicts import Verdicts
 from wardround.audit.verify import verify_bytes
-from wardround.canonical import canonical_bytes
+from wardround.canonical import Json, canonical_bytes
+from wardround.protocol.envelope import unseal
+from wardround.protocol.messages import Body, Reveal, Survivors, Work
 from wardround_server.home import CoordinatorHome
 from wardround_server.rounds.uploads import UploadStore
 from wardround_server.service import RunFolder, StudyLoop
@@ -86,16 +89,19 @@ def test_uploads_of_a_void_attempt_are_not_kept(ward: Ward):
     lanes = 3
     sizes = {name: len(content) for name, content in parts.uploads.items()}
     assert sizes.pop(FIRST_MODEL) == 4 * lanes
-    assert min(sizes.values()) == 2 * 4 * lanes
-    assert len(sizes) == 1, "the evaluation's counts carry no noise of a hospital"
+    (transcript,) = {name.removesuffix(KEYS_OF) for name in sizes}  # the evaluation's are not kept
+    assert sizes[transcript] == 2 * 4 * lanes
+    assert sizes.keys() == {transcript, transcript + KEYS_OF}
     assert not list((ward.folder / "uploads").glob("open/*"))
     assert verified(ward, parts).ok
 
 
 def test_no_more_than_the_limit_is_kept_and_the_verifier_says_how_much(ward: Ward):
-    lanes = 3
-    parts = run(ward, limit_bytes=4 * lanes + 2 * 3 * 4 * lanes, rounds__count=3)
-    assert len(parts.uploads) == 3
+    vector = 4 * 3
+    room_for_keys = 200 * 3 * 3  # what the store leaves free for them before it keeps a vector
+    first = vector + (3 * vector + 300)  # the model, and an attempt with its keys
+    parts = run(ward, limit_bytes=first + 3 * vector + room_for_keys, rounds__count=3)
+    assert len(parts.uploads) == 5
     verdicts = verified(ward, parts)
     assert verdicts.ok
     assert "the sums of 2 and the model's steps of 2 of 3 training rounds" in verdicts.remarks[-1]
@@ -148,6 +154,24 @@ def cut(uploads: Uploads, name: str) -> None:
 
 def of_another_attempt(uploads: Uploads, name: str) -> None:
     uploads["0" * 64] = uploads.pop(name)
+    uploads["0" * 64 + KEYS_OF] = uploads.pop(name + KEYS_OF)
+
+
+def changed_keys(change: Callable[[Json], None]) -> Callable[[Uploads, str], None]:
+    def act(uploads: Uploads, name: str) -> None:
+        keys = json.loads(uploads[name + KEYS_OF])
+        change(keys)
+        uploads[name + KEYS_OF] = canonical_bytes(keys)
+
+    return act
+
+
+def without_keys(uploads: Uploads, name: str) -> None:
+    del uploads[name + KEYS_OF]
+
+
+def keys_alone(uploads: Uploads, name: str) -> None:
+    del uploads[name]
 
 
 def other_start(uploads: Uploads, name: str) -> None:
@@ -167,6 +191,16 @@ def no_vector(uploads: Uploads, name: str) -> None:
         (of_another_attempt, "upload-unknown"),
         (other_start, "model-differs"),
         (no_vector, "upload-malformed"),
+        (without_keys, "upload-malformed"),
+        (keys_alone, "upload-unknown"),
+        (changed_keys(lambda keys: keys["self_keys"].update(harbour="0" * 64)), "mask-key-differs"),
+        (changed_keys(lambda keys: keys["self_keys"].pop("harbour")), "upload-malformed"),
+        (changed_keys(lambda keys: keys["self_keys"].update(harbour="0")), "upload-malformed"),
+        (changed_keys(lambda keys: keys.update(more={})), "upload-malformed"),
+        (
+            changed_keys(lambda keys: keys["pair_keys"].update({"a|b": "0" * 64})),
+            "upload-malformed",
+        ),
     ],
 )
 def test_changed_uploads_fail_under_their_own_name(
@@ -189,6 +223,60 @@ def test_a_bundle_for_the_public_has_no_uploads_and_its_proofs_hold(
     verdicts = verify_bytes(public)
     assert verdicts.authentic.ok
     assert verdicts.intact.ok
+
+
+# Four hospitals: the smallest cohort in which one may be lost and the sum opens all the same.
+FOUR = (*NAMES, "riverside")
+
+
+def in_last_round(name: str, kind: type[Body]) -> Callable[..., Any]:
+    """The connection to `name` is lost when it is asked for `kind` in the second round."""
+    seen = 0
+
+    def reply(hospital: str, question: Any, answer: Any) -> Any:
+        nonlocal seen
+        body, _ = unseal(question, lanes=3)
+        seen += hospital == name and isinstance(body, kind)
+        return None if hospital == name and isinstance(body, kind) and seen == 2 else answer
+
+    return reply
+
+
+@pytest.fixture(scope="module", params=[Work, Survivors, Reveal])
+def dropped(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Ward, RunEvidence]]:
+    """A run in which one hospital is lost: before its upload, its signature or its keys."""
+    ward = Ward.make(tmp_path_factory.mktemp("dropped"), FOUR)
+    reply = in_last_round("lakeside", request.param)
+    yield ward, run(ward, reply=reply, rounds__count=2)
+    ward.close()
+
+
+def test_a_sum_that_a_hospital_dropped_out_of_comes_out_again(dropped: tuple[Ward, RunEvidence]):
+    ward, parts = dropped
+    found = verified(ward, parts)
+    assert found.ok, list(found.lines())
+    assert any("the sums of 2 and the model's steps of 2 of 2" in line for line in found.remarks)
+    second = attempts_of(evidence_of(parts))[1]
+    keys = json.loads(parts.uploads[second.transcript + KEYS_OF])
+    lost = [name for name in FOUR if name not in second.survivors]
+    assert sorted(keys["pair_keys"]) == [
+        "|".join(sorted((lost[0], name))) for name in FOUR if lost and name != lost[0]
+    ]
+    report = report_of(evidence_of(parts))
+    assert "lakeside" in {entry.hospital for entry in report.participation.absent}
+
+
+@pytest.mark.parametrize("dropped", [Work], indirect=True)
+def test_a_wrong_key_of_a_dropped_hospital_gives_another_sum(dropped: tuple[Ward, RunEvidence]):
+    ward, parts = dropped
+    name = attempts_of(evidence_of(parts))[1].transcript
+    uploads = dict(parts.uploads)
+    keys = json.loads(uploads[name + KEYS_OF])
+    keys["pair_keys"][min(keys["pair_keys"])] = "0" * 64
+    uploads[name + KEYS_OF] = canonical_bytes(keys)
+    assert codes(ward, replace(parts, uploads=uploads)) == {"sum-differs"}
 
 
 def closed_otherwise(parts: RunEvidence, **change: str) -> Replay:
