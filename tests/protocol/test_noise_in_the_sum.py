@@ -7,19 +7,19 @@ import numpy as np
 import pytest
 from scipy.stats import chi2
 from tests.support.hospitals import LANES, NAMES, Ward
+from tests.support.masked_attempts import MaskedAttempt
 from tests.support.masked_hospitals import fleet, seeded
-from tests.support.memory_runs import Federation, in_round, unsigned, when
+from tests.support.memory_runs import Federation, PlainLanes, in_round, unsigned, when
 
 from wardround.errors import BadInput, QuorumMissed, Refused
-from wardround.masking.accumulator import Accumulator
 from wardround.masking.quantise import quantise
+from wardround.masking.round_spec import Profile, threshold_of
 from wardround.privacy.engine import DistributedEngine, parse_engine
 from wardround.privacy.mechanism import SampledGaussian
 from wardround.privacy.noise_shares import StepScale, noise_share
 from wardround.protocol.envelope import unseal
 from wardround.protocol.messages import Open, Refusal, RefusalCode
 from wardround.protocol.specs import training_share
-from wardround_client import round as hospital_round
 from wardround_client.training.stages import ClippedLanes, add_share
 
 HARBOUR, _, NORTHSIDE = NAMES
@@ -74,8 +74,10 @@ def test_each_upload_is_charged_the_noise_of_the_sum_and_no_share_alone(ward):
     assert [release.charged for release in trained] == [planned, planned]
 
 
-def test_a_hospital_that_is_lost_voids_the_attempt_and_the_others_add_larger_shares(ward):
-    federation = Federation(ward, LOST, **DISTRIBUTED)
+@pytest.mark.parametrize("profile", ["double-mask", "one-trip"])
+def test_a_hospital_that_is_lost_voids_the_attempt_and_the_others_add_larger_shares(ward, profile):
+    """With one trip all of a cohort are due, and of three with double masks as well."""
+    federation = Federation(ward, LOST, masking__profile=profile, **DISTRIBUTED)
     federation.run().train_and_evaluate()
     (void,) = federation.entries("attempt-void")
     assert NORTHSIDE in void["reason"]
@@ -92,19 +94,21 @@ def test_a_hospital_that_is_lost_voids_the_attempt_and_the_others_add_larger_sha
     assert len(trained) == 1 + federation.study.rounds.count
 
 
-def test_an_attempt_anew_has_a_fresh_sample_and_fresh_noise(ward, monkeypatch):
-    masked = []
-    real = hospital_round.lanes_of
-
-    def seen(update, *, scale, limit):
-        masked.append(real(update, scale=scale, limit=limit).astype(np.float64) / scale)
-        return real(update, scale=scale, limit=limit)
-
-    monkeypatch.setattr(hospital_round, "lanes_of", seen)
-    federation = Federation(ward, LOST, **DISTRIBUTED)
+@pytest.mark.parametrize("profile", ["double-mask", "one-trip"])
+def test_an_attempt_anew_has_a_fresh_sample_and_fresh_noise(ward, monkeypatch, profile):
+    plain = PlainLanes(monkeypatch)
+    federation = Federation(ward, LOST, masking__profile=profile, **DISTRIBUTED)
     federation.run().train_and_evaluate()
-    lanes = np.array(masked[:5])  # three hospitals, then two of them again
-    assert len({tuple(row) for row in lanes.round(6)}) == 5
+    specs = {b["transcript"]: b["spec"] for b in federation.entries("round-opened")}
+    first, again = list(specs)[:2]
+    assert [specs[t]["profile"] for t in (first, again)] == [profile] * 2
+    rows = [
+        lanes / float(specs[transcript]["scale"])
+        for transcript in (first, again)
+        for lanes in plain.lanes[transcript].values()
+    ]
+    assert len({tuple(row.round(6)) for row in rows}) == 5  # three hospitals, two of them again
+    assert plain.check(federation) == federation.study.rounds.count + 1
 
 
 def test_too_many_colluders_for_the_cohort_is_no_study(ward):
@@ -155,28 +159,28 @@ def test_a_hospital_with_more_patients_than_the_study_counts_on_does_not_join(wa
     assert set(refused.values()) == {RefusalCode.DATA}
 
 
-def opened_noise(*, variance=None):
-    """What is left of an opened sum when the vectors of the hospitals are taken off it."""
+def opened_noise(*, variance=None, dropped=()):
+    """What is left of an opened sum when the vectors of the survivors are taken off it."""
     hospitals = fleet(4)
     step = StepScale(learning_rate=0.5, clip_norm_l2=1.0, expected_batch=64.0)
-    share = noise_share(1.3, step, most_change=64.0, hospitals=4, colluders=1, lanes=SHARE_LANES)
+    honest = threshold_of(Profile.DOUBLE_MASK, 4, 2) - 1  # one colludes
+    share = noise_share(1.3, step, most_change=64.0, hospitals=4, honest=honest, lanes=SHARE_LANES)
     spec = hospitals.spec(SHARE_LANES, scale=share.scale, limit=share.limit)
-    plain, total = np.zeros(SHARE_LANES, dtype=np.int64), Accumulator(spec)
-    for number, hospital in enumerate(hospitals.hospitals):
+    plain, noised = {}, {}
+    for number, name in enumerate(hospitals.names):
         real = np.random.default_rng(number).normal(scale=0.01, size=SHARE_LANES)
-        lanes = quantise(real, scale=share.scale, limit=share.limit)
-        plain += lanes
+        plain[name] = quantise(real, scale=share.scale, limit=share.limit)
         clipped = ClippedLanes(
-            values=lanes, sensitivity_lanes=share.sensitivity_lanes, limit=share.limit
+            values=plain[name], sensitivity_lanes=share.sensitivity_lanes, limit=share.limit
         )
-        noised = add_share(
+        noised[name] = add_share(
             clipped,
             share_variance=variance or share.variance,
-            randomness=seeded(f"share/{hospital.name}"),
-        )
-        masked, _ = hospital.answer(noised.values, spec)
-        total.add(hospital.name, masked)
-    return total.sum().astype(np.int64) - plain, share
+            randomness=seeded(f"share/{name}"),
+        ).values
+    total = MaskedAttempt(hospitals, spec, noised).run(dropped=dropped)
+    survivors = [name for name in hospitals.names if name not in dropped]
+    return np.array(total) - sum(plain[name].astype(np.int64) for name in survivors), share
 
 
 def consistent(noise, variance):
@@ -186,14 +190,18 @@ def consistent(noise, variance):
     return min(tail, 1.0 - tail) > 5e-5
 
 
-def test_the_noise_in_an_opened_sum_is_what_was_promised_and_three_percent_less_is_seen():
-    noise, share = opened_noise()
-    promised = 4 * share.variance  # all four were honest; the guarantee counts on three
+@pytest.mark.parametrize("dropped", [(), ("h002",)])
+def test_the_noise_in_an_opened_sum_is_what_was_promised_and_three_percent_less_is_seen(dropped):
+    """Nobody, or one of four, drops out; the guarantee counts on three, of whom one colludes."""
+    noise, share = opened_noise(dropped=dropped)
+    in_sum = 4 - len(dropped)
+    promised = in_sum * share.variance
+    assert share.honest == 2
     assert consistent(noise, promised)
     assert not consistent(noise, promised * 1.03**2)
     assert not consistent(noise, promised / 1.03**2)
     due = (1.3 * share.sensitivity_lanes) ** 2
-    honest_part = noise.astype(np.float64).var() * share.honest / 4
+    honest_part = noise.astype(np.float64).var() * share.honest / in_sum
     assert honest_part == pytest.approx(due, rel=0.03)
 
 

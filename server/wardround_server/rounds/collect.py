@@ -97,8 +97,9 @@ class Collector:
         short_s = min(deadline_s, SHORT_DEADLINE_S)
         take_updates(attempt, work, model, deadline_s=deadline_s)
         _complete_or_raise(attempt)
+        questions = attempt.masked.close_uploads()
         if attempt.spec.profile is Profile.DOUBLE_MASK:
-            take_signatures(attempt, deadline_s=short_s)
+            take_signatures(attempt, questions, deadline_s=short_s)
             _complete_or_raise(attempt)
             take_reveals(attempt, deadline_s=short_s)
 

@@ -3,19 +3,19 @@
 A hospital that does not answer here stays in the sum; the others' shares stand in for it.
 """
 
+from collections.abc import Mapping
+
 from wardround.errors import BadInput, ProtocolViolation
-from wardround.protocol.messages import Body, Revealed, Signed
+from wardround.protocol.messages import Revealed, Signed, Survivors
 from wardround_server.rounds.attempt import Absence, Stage
 from wardround_server.rounds.open_attempt import OpenAttempt
 from wardround_server.rounds.post import Answer, Silence
 
 
-def take_signatures(attempt: OpenAttempt, *, deadline_s: float) -> None:
-    """Tell the survivors who is in the sum, and collect their signatures under it.
-
-    Raises QuorumMissed when too few are in it.
-    """
-    questions: dict[str, Body] = dict(attempt.masked.close_uploads())
+def take_signatures(
+    attempt: OpenAttempt, questions: Mapping[str, Survivors], *, deadline_s: float
+) -> None:
+    """Tell the survivors who is in the sum, and collect their signatures under it."""
     for answer in attempt.ask(Stage.SIGNED, questions, deadline_s=deadline_s):
         try:
             _take_signature(attempt, answer)
@@ -29,14 +29,14 @@ def take_reveals(attempt: OpenAttempt, *, deadline_s: float) -> None:
     When another one vanishes meanwhile, those who are left are asked for their shares of it.
     Raises QuorumMissed when too few are left.
     """
-    questions: dict[str, Body] = dict(attempt.masked.close_signatures())
+    questions = attempt.masked.close_signatures()
     while questions:
         for answer in attempt.ask(Stage.REVEALED, questions, deadline_s=deadline_s):
             try:
                 _take_reveal(attempt, answer)
             except (ProtocolViolation, BadInput) as error:
                 attempt.without(Silence(answer.hospital, Absence.REJECTED, str(error)))
-        questions = dict(attempt.masked.still_needed())
+        questions = attempt.masked.still_needed()
 
 
 def _take_signature(attempt: OpenAttempt, answer: Answer) -> None:
