@@ -1,8 +1,8 @@
 """Lanes of 20, 24 or 32 bits, packed without a gap: what of a masked vector travels.
 
 Lane L occupies the bits [L*b, (L+1)*b) of the byte string; bit 0 is the least significant bit of
-byte 0 (PROTOCOL 5). Two lanes are read, and four are written, as one 64-bit word that may start at
-any byte: numpy copies such words fast.
+byte 0 (PROTOCOL 5). Two lanes fill whole bytes, and are read and written as words that may start
+at any byte: numpy copies such words fast.
 """
 
 from collections.abc import Iterable, Iterator
@@ -18,7 +18,6 @@ from wardround.masking.round_spec import LANE_BITS
 
 Packed = npt.NDArray[np.uint8]
 
-_GROUP: Final = 4  # lanes: the fewest that fill whole bytes and at least one 64-bit word
 _TWO: Final = np.dtype("<u8")  # two words, or lanes, at once
 _Twos = npt.NDArray[np.uint64]
 
@@ -124,33 +123,26 @@ class Packer:
         if self._bits == 32:
             packed.view(WORD)[:] = words
             return
-        whole = words.size - words.size % _GROUP
-        split = packed_size(whole, self._bits)
-        self._pack_groups(words[:whole], packed[:split])
-        if whole < words.size:
-            # Zeros fill up the last group: they are the bits beyond the last lane.
-            padded = np.zeros(_GROUP, dtype=WORD)
-            padded[: words.size - whole] = words[whole:]
-            group = np.empty(packed_size(_GROUP, self._bits), dtype=np.uint8)
-            self._pack_groups(padded, group)
-            packed[split:] = group[: packed.size - split]
+        even = words.size - words.size % 2
+        split = packed_size(even, self._bits)
+        self._pack_twos(words[:even], packed[:split])
+        if even < words.size:
+            last = int(words[even]) & ((1 << self._bits) - 1)
+            packed[split:] = np.frombuffer(last.to_bytes(packed.size - split, "little"), np.uint8)
 
-    def _pack_groups(self, words: MaskedLanes, packed: Packed) -> None:
-        """Four lanes fill a 64-bit word and the 16 (b = 20) or 32 (b = 24) bits behind it."""
-        bits, groups = self._bits, words.size // _GROUP
-        if not groups:
+    def _pack_twos(self, words: MaskedLanes, packed: Packed) -> None:
+        """Two lanes fill a 32-bit word and the 8 (b = 20) or 16 (b = 24) bits behind it."""
+        stride, size = self._bits // 4, words.size // 2
+        if not size:
             return
-        stride = packed_size(_GROUP, bits)
-        rest = np.dtype(f"<u{stride - 8}")
-        words_at = np.ndarray((groups,), _TWO, packed, 0, (stride,))
-        rests_at = np.ndarray((groups,), rest, packed, 8, (stride,))
+        rest = np.dtype(f"<u{stride - WORD.itemsize}")
         twos = self._low_bits_together(words.view(_TWO))
-        lower, upper, scratch = twos[0::2], twos[1::2], self._scratch[:groups]
-        np.left_shift(upper, np.uint64(2 * bits), out=scratch)
-        np.bitwise_or(scratch, lower, out=scratch)
-        words_at[:] = scratch
-        np.right_shift(upper, np.uint64(64 - 2 * bits), out=scratch)
-        rests_at[:] = scratch
+        lower = self._scratch.view(WORD)[:size]
+        lower[:] = twos  # numpy keeps the lower half
+        # From memory without gaps numpy copies fast to words at any byte, else slowly.
+        np.ndarray((size,), WORD, packed, 0, (stride,))[:] = lower
+        rests = twos.view(rest)[WORD.itemsize // rest.itemsize :: _TWO.itemsize // rest.itemsize]
+        np.ndarray((size,), rest, packed, WORD.itemsize, (stride,))[:] = rests
 
     def _low_bits_together(self, words: _Twos) -> _Twos:
         """Of two 32-bit words put the low `bits` side by side: 2 * bits of every 64."""
@@ -170,6 +162,7 @@ class Unpacker:
         size = packed_size(BLOCK_WORDS, bits)
         self._memory = np.zeros(size + _TWO.itemsize, dtype=np.uint8)  # the last read goes beyond
         self._twos = np.empty(BLOCK_WORDS // 2, dtype=_TWO)
+        self._first = np.empty(BLOCK_WORDS // 2, dtype=WORD)
         self.staged: Packed = self._memory[:size]
 
     def add_to(self, total: MaskedLanes) -> None:
@@ -180,11 +173,11 @@ class Unpacker:
     def _words(self, lanes: int) -> MaskedLanes:
         """Each lane in a word of its own; what follows it in the string stays above it."""
         stride, size = self._bits // 4, -(-lanes // 2)
-        twos = self._twos[:size]
+        twos, first = self._twos[:size], self._first[:size]
         twos[:] = np.ndarray((size,), _TWO, self._memory, 0, (stride,))
-        words = twos.view(WORD)
-        first = words[0::2].copy()
+        first[:] = twos  # numpy keeps the lower half
         np.left_shift(twos, np.uint64(32 - self._bits), out=twos)
+        words = twos.view(WORD)
         words[0::2] = first
         return words
 
