@@ -13,6 +13,7 @@ from flwr.clientapp import ClientApp
 from wardround.errors import BadInput, WardroundError
 from wardround.protocol.envelope import seal, unseal
 from wardround.protocol.messages import Failed
+from wardround.vectors import in_memory
 from wardround_client.home import HospitalHome
 from wardround_client.hospital import Hospital
 
@@ -53,5 +54,5 @@ def answer(message: Message, context: Context) -> Message:
         body, vector = unseal(message.content, lanes=MOST_PARAMETERS)
     except WardroundError as error:  # BadInput or ProtocolViolation: it is no message of ours
         return Message(seal(Failed(error=type(error).__name__)), reply_to=message)
-    replied, masked = hospital.answer(body, vector)
+    replied, masked = hospital.answer(body, in_memory(vector))
     return Message(seal(replied, masked), reply_to=message)

@@ -12,15 +12,20 @@ from flwr.app import Context, Message, RecordDict
 
 from wardround.errors import DeadlineMissed, ProtocolViolation, Unreachable, WardroundError
 from wardround.protocol.envelope import BODY_LIMIT_BYTES, unseal
-from wardround.wire import WireLimits
+from wardround.protocol.messages import Kind
+from wardround.vectors import in_memory
+from wardround.wire import WireLimits, kind_of
 from wardround_client.client_app import DIRECTORY_KEY, MOST_PARAMETERS, app, hospital_at
 from wardround_client.fleet import FleetConnection, NotLetIn
 from wardround_client.home import HospitalHome
+from wardround_client.outbox import Outbox
 from wardround_client.tls import TlsRefused
 
 log = logging.getLogger("wardround.hospital")
 
 _POLL_S = 20.0
+# What is still true when this process, its run keys and its sessions are gone.
+_OUTLIVES_US = {Kind.UPDATE.value, Kind.SIGNED.value, Kind.REVEALED.value, Kind.CLOSED.value}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +48,13 @@ class Daemon:
         limits = WireLimits(body_bytes=BODY_LIMIT_BYTES, vector_bytes=4 * MOST_PARAMETERS)
         self.home.show({"hospital": membership.hospital, "state": "waiting"})
         try:
-            with FleetConnection(membership.address, membership.tls, limits=limits) as fleet:
+            outbox = Outbox(
+                self.home.directory / "outbox", limits.vector_bytes + limits.message_bytes
+            )
+            connection = FleetConnection(
+                membership.address, membership.tls, limits=limits, outbox=outbox
+            )
+            with connection as fleet:
                 fleet.connect()
                 while True:
                     self._next(fleet)
@@ -72,11 +83,12 @@ class Daemon:
             state=RecordDict(),
             run_config={},
         )
+        reply = app(message, context)
         try:
-            fleet.reply(app(message, context))
+            fleet.reply(reply, keep=kind_of(reply.content) in _OUTLIVES_US)
         except DeadlineMissed as error:
             # The release is charged all the same; the coordinator opens a new attempt.
             log.warning("an answer came too late: %s", error)
         with suppress(WardroundError):  # what could not be read has been answered as such
             body, vector = unseal(message.content, lanes=MOST_PARAMETERS)
-            hospital_at(str(self.home.directory)).after_answer(body, vector)
+            hospital_at(str(self.home.directory)).after_answer(body, in_memory(vector))

@@ -1,8 +1,9 @@
 # ruff: noqa: E402 - Flower reads its environment when it is imported, so it is set before that
-"""The one module of the hospital that touches Flower's internals: its place in the fleet.
+"""The hospital's place in the fleet; with `flower_letters` all that touches Flower's internals.
 
-Speaks Flower's Fleet API over HTTPS with the hospital's certificate. No code ever arrives: a
-message is numbers and JSON, and the routes for code are not even asked.
+Speaks with the coordinator's gateway over HTTPS with the hospital's certificate: two requests for
+each letter and its answer, and one for each large vector. No code ever arrives: a message is
+numbers and JSON.
 """
 
 import logging
@@ -19,46 +20,29 @@ from wardround.flower_quiet import quiet_flower
 quiet_flower()
 
 from flwr.app import Message
-from flwr.app.message import remove_content_from_message
 from flwr.common.constant import HEARTBEAT_DEFAULT_INTERVAL
-from flwr.common.serde import message_to_proto
 from flwr.proto.fleet_pb2 import (
     ActivateNodeRequest,
     ActivateNodeResponse,
     PullMessagesRequest,
-    PullMessagesResponse,
-    PushMessagesRequest,
-    PushMessagesResponse,
     RegisterNodeFleetRequest,
     RegisterNodeFleetResponse,
     UnregisterNodeFleetRequest,
     UnregisterNodeFleetResponse,
 )
 from flwr.proto.heartbeat_pb2 import SendNodeHeartbeatRequest, SendNodeHeartbeatResponse
-from flwr.proto.message_pb2 import (
-    ConfirmMessageReceivedRequest,
-    ConfirmMessageReceivedResponse,
-    ObjectTree,
-    PullObjectRequest,
-    PullObjectResponse,
-    PushObjectRequest,
-    PushObjectResponse,
-)
 from flwr.proto.node_pb2 import Node
-from flwr.supercore.inflatable.inflatable_object import (
-    get_all_nested_objects,
-    get_object_tree,
-    iterate_object_tree,
-    no_object_id_recompute,
-)
-from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
 from google.protobuf.message import DecodeError
 from google.protobuf.message import Message as Protobuf
 
 from wardround.errors import BadInput, DeadlineMissed, ProtocolViolation, Unreachable
+from wardround.held import attach, reference_of
 from wardround.randomness import Randomness, system_randomness
-from wardround.wire import CHUNK_BYTES, DEFAULT_LIMITS, WireLimits, check_objects
+from wardround.wire import DEFAULT_LIMITS, WireLimits
+from wardround_client.flower_letters import addressed, enveloped, opened, read_letter
+from wardround_client.outbox import Outbox, Reply
 from wardround_client.tls import Answer, ClientTls, HttpsClient, NotLetIn, TlsRefused, refusal
+from wardround_client.transfer import DIGEST_HEADER, Download, Interrupted, Upload
 
 __all__ = ["FleetConnection", "FleetPatience", "NotLetIn"]
 
@@ -67,18 +51,25 @@ log = logging.getLogger(__name__)
 ResponseT = TypeVar("ResponseT", bound=Protobuf)
 AnswerT = TypeVar("AnswerT")
 
-RESPONSE_LIMIT_BYTES = CHUNK_BYTES + 1024 * 1024
+NEXT_PATH, ANSWER_PATH, FLEET_PREFIX = "/v1/letters/next", "/v1/letters/answer", "/v1/fleet/"
+SMALL_RESPONSE_LIMIT_BYTES = 1024 * 1024
 NODE_KEY_BYTES = 32
-RETRYABLE = frozenset({502, 503, 504})
+RETRYABLE = frozenset({502, 503, 504, 507})
+# The other side is at another place of the same exchange: it is begun again, and asked where.
+_OUT_OF_STEP = frozenset({b"WrongOffset", b"UploadElsewhere", b"VectorMissing", b"BadDigest"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FleetPatience:
-    """How often the hospital speaks up, and how long it waits."""
+    """How often the hospital speaks up, and how long it waits.
+
+    A hospital that waits for a letter says nothing in between; one that computes says every
+    `heartbeat_s` that it lives.
+    """
 
     longest_poll_s: int = 20
     read_timeout_s: float = 60.0
-    heartbeat_s: float = 5.0
+    heartbeat_s: float = 12.0
     first_pause_s: float = 0.1
     longest_pause_s: float = 5.0
 
@@ -87,7 +78,8 @@ class FleetConnection:
     """A hospital's place in the fleet, kept over lost connections and restarts of the coordinator.
 
     Use `receive` and `reply` from one thread. A heartbeat runs in a thread of its own, so that the
-    coordinator knows of us during an hour of training.
+    coordinator knows of us during an hour of training. With an `outbox`, answers outlive the
+    process: `receive` first delivers what is left in it.
     """
 
     def __init__(
@@ -97,6 +89,7 @@ class FleetConnection:
         *,
         limits: WireLimits = DEFAULT_LIMITS,
         patience: FleetPatience | None = None,
+        outbox: Outbox | None = None,
         randomness: Randomness = system_randomness,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -111,6 +104,9 @@ class FleetConnection:
         self._heart_https = HttpsClient(address, context, read_timeout_s=timeout_s)
         self._node = Node()
         self._held: _Held | None = None
+        self._received = ""
+        self._outbox = outbox
+        self._has_left = outbox is not None
         self._closing = threading.Event()
         self._heart = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
 
@@ -123,38 +119,83 @@ class FleetConnection:
         """Register. Raises Unreachable when it did not succeed in time, or cannot."""
         self._retry(self._ensure_node, time.monotonic() + timeout_s)
 
+    @property
+    def requests(self) -> int:
+        """How many requests have been sent so far."""
+        return self._https.requests + self._heart_https.requests
+
     def receive(self, timeout_s: float) -> Message | None:
         """Wait for the next message; None when none came in time.
 
-        Each message is returned once, however often the connection breaks. Raises Unreachable when
-        the coordinator does not answer as the time ends, NotLetIn or TlsRefused at once when trying
-        again would not help, and ProtocolViolation for a message that cannot be read (which was
-        confirmed, so it does not come again).
+        Each message is returned once, with its vector, however often the connection breaks. Raises
+        Unreachable when the coordinator does not answer as the time ends, NotLetIn or TlsRefused at
+        once when trying again would not help, and ProtocolViolation for a message that cannot be
+        read (it does not come again).
         """
         ends = time.monotonic() + timeout_s
+        if self._has_left:
+            self._deliver_what_is_left(ends)
         while True:
             message = self._retry(lambda: self._receive_once(ends), ends)
             if message is not None or time.monotonic() >= ends:
                 return message
 
-    def reply(self, message: Message, timeout_s: float = 600.0) -> None:
+    def reply(self, message: Message, timeout_s: float = 600.0, *, keep: bool = False) -> None:
         """Send an answer, made with `Message(content, reply_to=received)`.
 
+        With `keep` it is in the outbox before the first byte leaves, until the coordinator has it.
         Raises DeadlineMissed when the coordinator does not wait for it any more, Unreachable as
         `receive` does.
         """
-        with no_object_id_recompute():
-            message.metadata.__dict__["_message_id"] = message.object_id
-            tree, objects = get_object_tree(message), get_all_nested_objects(message)
-            request = PushMessagesRequest(
-                node=self._node,
-                messages_list=[message_to_proto(remove_content_from_message(message))],
-                message_object_trees=[tree],
-                clientapp_runtime_list=[0.0],
-            )
-            contents = {name: part.deflate() for name, part in objects.items()}
-        run_id = message.metadata.run_id
-        self._retry(lambda: self._push(request, run_id, contents), time.monotonic() + timeout_s)
+        reply = enveloped(message)
+        outbox = self._outbox if keep else None
+        if outbox is not None:
+            outbox.keep(reply)
+            self._has_left = True
+        self._deliver(reply, time.monotonic() + timeout_s, upload=_upload_of(reply))
+        # Its letter need not be named again: the answer has confirmed it.
+        self._received = ""
+
+    def _deliver(self, reply: Reply, ends: float, *, upload: Upload | None) -> None:
+        try:
+            self._retry(lambda: self._send(reply, upload), ends)
+        except Unreachable:
+            raise  # kept: it is delivered when the coordinator is back
+        except (DeadlineMissed, ProtocolViolation):
+            self._empty_outbox()
+            raise
+        self._empty_outbox()
+
+    def _deliver_what_is_left(self, ends: float) -> None:
+        reply = None if self._outbox is None else self._outbox.left()
+        if reply is None:
+            self._has_left = False
+            return
+        upload = _upload_of(reply)
+        if upload is not None:
+            upload.asks = True
+        try:
+            self._deliver(reply, ends, upload=upload)
+            log.info("an answer that was left in the outbox has been delivered")
+        except (DeadlineMissed, ProtocolViolation) as error:
+            log.warning("an answer that was left in the outbox is discarded: %s", error)
+
+    def _empty_outbox(self) -> None:
+        if self._outbox is not None and self._has_left:
+            self._outbox.empty()
+            self._has_left = False
+
+    def _send(self, reply: Reply, upload: Upload | None) -> None:
+        self._ensure_node()
+        headers = {"content-type": "application/octet-stream"}
+        if upload is not None:
+            upload.go_on(self._https, self._check_status)
+            headers[DIGEST_HEADER] = reply.digest
+        content = addressed(reply, self._node)
+        answer = self._https.post(
+            ANSWER_PATH, content, limit_bytes=SMALL_RESPONSE_LIMIT_BYTES, headers=headers
+        )
+        self._check_status(answer)
 
     def close(self) -> None:
         """Leave the fleet, politely when the coordinator answers. Twice is once."""
@@ -203,7 +244,7 @@ class FleetConnection:
             ActivateNodeResponse,
         )
         self._node = Node(node_id=registered.node_id)
-        self._held = None
+        self._held, self._received = None, ""
         if not self._heart.is_alive():
             self._heart.start()
 
@@ -213,75 +254,39 @@ class FleetConnection:
             self._held = self._next_letter(ends)
         if self._held is None:
             return None
-        # Held until the receipt has arrived: the coordinator hands a letter out until then, and
-        # never again afterwards, so each is read exactly once.
-        self._confirm(self._held.run_id, self._held.letter)
-        held, self._held = self._held, None
-        return self._read(held.letter, held.contents)
+        message, download = self._held.message, self._held.download
+        if download is not None:
+            try:
+                attach(message.content, download.go_on(self._https, self._check_status))
+            except ProtocolViolation:
+                self._held = None
+                raise
+        self._held = None
+        return message
 
     def _next_letter(self, ends: float) -> "_Held | None":
         wait_s = int(max(0.0, min(self._patience.longest_poll_s, ends - time.monotonic())))
-        response = self._call(
-            "pull-messages",
-            PullMessagesRequest(node=self._node),
-            PullMessagesResponse,
-            wait_s=wait_s,
+        headers = {"content-type": "application/x-protobuf", "prefer": f"wait={wait_s}"}
+        if self._received:
+            headers["wardround-received"] = self._received
+        answer = self._https.post(
+            NEXT_PATH,
+            PullMessagesRequest(node=self._node).SerializeToString(),
+            limit_bytes=self._limits.message_bytes + SMALL_RESPONSE_LIMIT_BYTES,
+            headers=headers,
         )
-        if not response.messages_list:
+        self._check_status(answer)
+        if not answer.content:
             return None
-        metadata = response.messages_list[0].metadata
-        contents = self._pull(metadata.run_id, response.message_object_trees[0])
-        return _Held(metadata.message_id, metadata.run_id, contents)
-
-    def _pull(self, run_id: int, tree: ObjectTree) -> dict[str, bytes]:
-        contents: dict[str, bytes] = {}
-        size = 0
-        for branch in iterate_object_tree(tree):
-            if branch.object_id in contents:
-                continue
-            request = PullObjectRequest(node=self._node, run_id=run_id, object_id=branch.object_id)
-            response = self._call("pull-object", request, PullObjectResponse)
-            if not response.object_available:
-                raise _Interrupted("an object of the message is not there")
-            contents[branch.object_id] = response.object_content
-            size += len(response.object_content)
-            if len(contents) > self._limits.objects or size > self._limits.message_bytes:
-                raise ProtocolViolation(f"a message is over the limit ({size} bytes so far)")
-        return contents
-
-    def _read(self, letter: str, contents: dict[str, bytes]) -> Message:
+        letter, objects = opened(answer.content, limits=self._limits)
+        # From here on it counts as received: what cannot be read now will not be readable later.
+        self._received = letter
+        message = read_letter(letter, objects, limits=self._limits)
         try:
-            check_objects(contents, limits=self._limits)
-            message = inflate_object_from_contents(letter, contents)
-        except BadInput:
-            raise
-        except Exception as error:  # Flower's inflating raises whatever the bytes provoke
-            raise ProtocolViolation(f"a message cannot be read: {type(error).__name__}") from error
-        if not isinstance(message, Message):
-            raise ProtocolViolation(f"a Message was due, a {type(message).__name__} came")
-        message.metadata.__dict__["_message_id"] = letter
-        return message
-
-    def _confirm(self, run_id: int, letter: str) -> None:
-        request = ConfirmMessageReceivedRequest(
-            node=self._node, run_id=run_id, message_object_id=letter
-        )
-        self._call("confirm-message-received", request, ConfirmMessageReceivedResponse)
-
-    def _push(self, request: PushMessagesRequest, run_id: int, contents: dict[str, bytes]) -> None:
-        if request.node.node_id != self.node_id:
-            raise DeadlineMissed("the coordinator has lost the question to this answer")
-        response = self._call("push-messages", request, PushMessagesResponse)
-        for name in response.objects_to_push:
-            part = PushObjectRequest(
-                node=self._node,
-                run_id=run_id,
-                object_id=name,
-                object_content=contents[name],
-                session_id=response.session_id,
-            )
-            if not self._call("push-object", part, PushObjectResponse).stored:
-                raise _Interrupted("the coordinator has not stored an object")
+            reference = reference_of(message.content, limit_bytes=self._limits.vector_bytes)
+        except BadInput as error:
+            raise ProtocolViolation(f"a letter's vector: {error}") from error
+        return _Held(message, None if reference is None else Download(letter, reference))
 
     def _call(
         self,
@@ -289,17 +294,13 @@ class FleetConnection:
         request: Protobuf,
         kind: type[ResponseT],
         *,
-        wait_s: int | None = None,
         https: HttpsClient | None = None,
     ) -> ResponseT:
-        headers = {"content-type": "application/x-protobuf"}
-        if wait_s is not None:
-            headers["prefer"] = f"wait={wait_s}"
         answer = (https or self._https).post(
-            f"/v1/fleet/{route}",
+            FLEET_PREFIX + route,
             request.SerializeToString(),
-            limit_bytes=RESPONSE_LIMIT_BYTES,
-            headers=headers,
+            limit_bytes=SMALL_RESPONSE_LIMIT_BYTES,
+            headers={"content-type": "application/x-protobuf"},
         )
         self._check_status(answer)
         try:
@@ -313,7 +314,9 @@ class FleetConnection:
         if answer.content == b"NodeNotYours":
             # The coordinator has restarted and knows no nodes: register anew.
             self._node = Node()
-            raise _Interrupted("the coordinator does not know this node any more")
+            raise Interrupted("the coordinator does not know this node any more")
+        if answer.content in _OUT_OF_STEP:
+            raise Interrupted(f"out of step: {answer.content.decode()}")
         if answer.content == b"AnswerNotWanted":
             raise DeadlineMissed("the coordinator does not wait for this answer any more")
         if answer.status in RETRYABLE:
@@ -339,18 +342,24 @@ class FleetConnection:
             pause_s = min(2 * pause_s, self._patience.longest_pause_s)
 
     def _beat(self) -> None:
-        while not self._closing.wait(self._patience.heartbeat_s):
+        pause_s = self._patience.heartbeat_s
+        while not self._closing.wait(pause_s):
+            # A request is under way, or was lately: the coordinator knows that we live.
+            quiet_s = 0.0 if self._https.busy else time.monotonic() - self._https.last_at
+            if not self.node_id or quiet_s < 0.9 * self._patience.heartbeat_s:
+                pause_s = max(self._patience.heartbeat_s - quiet_s, 0.1)
+                continue
+            pause_s = self._patience.heartbeat_s
             request = SendNodeHeartbeatRequest(
                 node=self._node, heartbeat_interval=HEARTBEAT_DEFAULT_INTERVAL
             )
             try:
-                if request.node.node_id:
-                    self._call(
-                        "send-node-heartbeat",
-                        request,
-                        SendNodeHeartbeatResponse,
-                        https=self._heart_https,
-                    )
+                self._call(
+                    "send-node-heartbeat",
+                    request,
+                    SendNodeHeartbeatResponse,
+                    https=self._heart_https,
+                )
             except (Unreachable, ProtocolViolation) as error:
                 # `receive` meets the same and acts on it; here there is nobody to tell.
                 log.debug("no heartbeat: %s", type(error).__name__)
@@ -358,10 +367,13 @@ class FleetConnection:
 
 @dataclass(frozen=True, slots=True)
 class _Held:
-    letter: str
-    run_id: int
-    contents: dict[str, bytes]
+    """A letter that has come, perhaps without all of its vector."""
+
+    message: Message
+    download: Download | None
 
 
-class _Interrupted(Unreachable):
-    """Something on the way was lost; the whole exchange is begun again."""
+def _upload_of(reply: Reply) -> Upload | None:
+    if reply.vector is None:
+        return None
+    return Upload(reply.letter, reply.vector, reply.digest)

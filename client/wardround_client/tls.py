@@ -1,14 +1,12 @@
 """The hospital's end of the TLS connection, and what a failure of it means in words."""
 
-import base64
 import http.client
-import ipaddress
 import ssl
-import urllib.parse
-import urllib.request
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from http import HTTPStatus
 from pathlib import Path
 
 from cryptography import x509
@@ -16,9 +14,11 @@ from cryptography.exceptions import InvalidSignature
 
 from wardround.errors import BadInput, ProtocolViolation, Unreachable, WardroundError
 from wardround.ticket import format_time
+from wardround_client.proxy import ProxiedConnection, Proxy, ProxyFailed, proxy_for
 
 CONNECT_TIMEOUT_S = 5.0
 ERROR_NAME_LIMIT = 80
+BLOCK_BYTES = 1 << 20
 
 _REFUSALS: Mapping[str, str] = {
     "UnknownHospital": "it does not know this hospital's certificate (removed, or enrolled anew?)",
@@ -93,18 +93,21 @@ class Answer:
 class HttpsClient:
     """One kept connection to the coordinator. For one thread.
 
-    The standard library's client: it costs a fifth of httpx per request, and a round is dozens of
-    them (decision 0001). HTTPS_PROXY and NO_PROXY are honoured, with CONNECT: a proxy sees the
-    coordinator's name and encrypted bytes. A loopback address is never asked of a proxy. Redirects
-    are not followed.
+    The standard library's client: it costs a fifth of httpx per request (decision 0001).
+    HTTPS_PROXY and NO_PROXY are honoured (`wardround_client.proxy`). Redirects are not followed.
+    `requests` counts, `busy` and `last_at` (time.monotonic) say whether and when it spoke last.
     """
 
     def __init__(self, address: str, context: ssl.SSLContext, *, read_timeout_s: float) -> None:
         """Connect with the first request. Raises BadInput for a proxy that cannot be used."""
         host, _, port = address.rpartition(":")
+        self.requests = 0
+        self.busy = False
+        self.last_at = time.monotonic()
         self._address = address
         self._read_timeout_s = read_timeout_s
-        self._connection = _prepare(host.strip("[]"), int(port), context)
+        self._proxy = proxy_for(host.strip("[]"), int(port))
+        self._connection = _prepare(host.strip("[]"), int(port), context, self._proxy)
 
     def post(
         self, path: str, content: bytes, *, limit_bytes: int, headers: Mapping[str, str]
@@ -114,45 +117,95 @@ class HttpsClient:
         Raises Unreachable in words (TlsRefused when trying again does not help) and
         ProtocolViolation for an answer over the limit. Nothing is sent twice.
         """
-        connection = self._connection
-        try:
-            # http.client's types do not say that there is no socket before the first request.
-            if getattr(connection, "sock", None) is None:
-                connection.connect()
-                connection.sock.settimeout(self._read_timeout_s)
-            connection.request("POST", path, body=content, headers=dict(headers))
-            response = connection.getresponse()
-            _check_length(response, path, limit_bytes)
-            return Answer(response.status, response.read())
-        except (OSError, http.client.HTTPException) as error:
-            self.close()
-            raise _connection_failure(self._address, error) from error
-        except ProtocolViolation:
-            self.close()
-            raise
+        return self._exchange(
+            "POST", path, content, headers, lambda response: _read(response, path, limit_bytes)
+        )
+
+    def put(
+        self, path: str, content: memoryview, *, limit_bytes: int, headers: Mapping[str, str]
+    ) -> Answer:
+        """Send a large body from where it lies, without a copy; else as `post`."""
+        return self._exchange(
+            "PUT", path, content, headers, lambda response: _read(response, path, limit_bytes)
+        )
+
+    def get_into(
+        self,
+        path: str,
+        into: memoryview,
+        *,
+        headers: Mapping[str, str],
+        arrived: Callable[[memoryview], None],
+    ) -> Answer:
+        """Fetch exactly `into`; `arrived` gets each part of it as soon as it is there.
+
+        The answer is 206 and empty, or a refusal. When the connection breaks, what had arrived is
+        there. Else as `post`.
+        """
+
+        def read(response: http.client.HTTPResponse) -> Answer:
+            if response.status != HTTPStatus.PARTIAL_CONTENT:
+                return _read(response, path, BLOCK_BYTES)
+            if response.getheader("content-length", "") != str(len(into)):
+                raise ProtocolViolation(f"{path}: {len(into)} bytes were due")
+            offset = 0
+            while offset < len(into):
+                count = response.readinto(into[offset : offset + BLOCK_BYTES])
+                if count == 0:
+                    raise http.client.IncompleteRead(b"", len(into) - offset)
+                arrived(into[offset : offset + count])
+                offset += count
+            response.read()
+            return Answer(response.status, b"")
+
+        return self._exchange("GET", path, None, headers, read)
 
     def close(self) -> None:
         """Close the connection; the next request opens a new one."""
         self._connection.close()
 
+    def _exchange(
+        self,
+        method: str,
+        path: str,
+        content: bytes | memoryview | None,
+        headers: Mapping[str, str],
+        read: Callable[[http.client.HTTPResponse], Answer],
+    ) -> Answer:
+        connection = self._connection
+        self.busy = True
+        self.requests += 1
+        try:
+            # http.client's types do not say that there is no socket before the first request.
+            if getattr(connection, "sock", None) is None:
+                connection.connect()
+                connection.sock.settimeout(self._read_timeout_s)
+            connection.request(method, path, body=content, headers=dict(headers))
+            return read(connection.getresponse())
+        except ProxyFailed:
+            self.close()
+            raise
+        except (OSError, http.client.HTTPException) as error:
+            self.close()
+            raise _connection_failure(self._address, error, self._proxy) from error
+        except ProtocolViolation:
+            self.close()
+            raise
+        finally:
+            self.busy, self.last_at = False, time.monotonic()
 
-def _prepare(host: str, port: int, context: ssl.SSLContext) -> http.client.HTTPSConnection:
-    url = None if _is_loopback(host) else urllib.request.getproxies().get("https")
-    if not url or urllib.request.proxy_bypass(host):
+
+def _prepare(
+    host: str, port: int, context: ssl.SSLContext, proxy: Proxy | None
+) -> http.client.HTTPSConnection:
+    if proxy is None:
         return http.client.HTTPSConnection(host, port, context=context, timeout=CONNECT_TIMEOUT_S)
-    proxy = urllib.parse.urlsplit(url if "://" in url else f"http://{url}")
-    if proxy.scheme != "http" or not proxy.hostname:
-        raise BadInput("HTTPS_PROXY: http://HOST:PORT was due")
-    connection = http.client.HTTPSConnection(
-        proxy.hostname, proxy.port or 80, context=context, timeout=CONNECT_TIMEOUT_S
-    )
-    headers = {}
-    if proxy.username:
-        account = f"{proxy.username}:{proxy.password or ''}"
-        token = base64.b64encode(urllib.parse.unquote(account).encode()).decode("ascii")
-        headers["Proxy-Authorization"] = f"Basic {token}"
-    connection.set_tunnel(host, port, headers=headers)
-    return connection
+    return ProxiedConnection(proxy, host, port, context=context, timeout_s=CONNECT_TIMEOUT_S)
+
+
+def _read(response: http.client.HTTPResponse, path: str, limit_bytes: int) -> Answer:
+    _check_length(response, path, limit_bytes)
+    return Answer(response.status, response.read())
 
 
 def _check_length(response: http.client.HTTPResponse, path: str, limit_bytes: int) -> None:
@@ -161,12 +214,19 @@ def _check_length(response: http.client.HTTPResponse, path: str, limit_bytes: in
         raise ProtocolViolation(f"{path}: an answer of {length or 'unknown'} bytes")
 
 
-def _connection_failure(address: str, error: Exception) -> Unreachable:
+def _connection_failure(address: str, error: Exception, proxy: Proxy | None) -> Unreachable:
     """Say in words why there is no connection, and by the type whether trying again can help."""
     where = f"coordinator at {address}"
     if isinstance(error, ssl.SSLCertVerificationError):
         # Ours to judge: not of the pinned authority, for another host name, or not valid now.
-        return TlsRefused(f"{where}: its certificate is refused ({error.verify_message})")
+        refused = f"{where}: its certificate is refused ({error.verify_message})"
+        if proxy is not None:
+            refused += (
+                f"; proxy {proxy.name} seems to open TLS connections (interception): it has to "
+                f"let {address} through untouched, since no other authority than the one of the "
+                "join ticket is trusted"
+            )
+        return TlsRefused(refused)
     if isinstance(error, ssl.SSLError) and "ALERT" in (error.reason or ""):
         alert = (error.reason or "").lower().replace("_", " ")
         return TlsRefused(f"{where}: it refuses this hospital's certificate or TLS ({alert})")
@@ -189,12 +249,3 @@ def refusal(address: str, answer: Answer) -> WardroundError:
     if not name.isidentifier():
         name = "no reason given"
     return ProtocolViolation(f"coordinator at {address} answers {answer.status} ({name})")
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -19,8 +19,9 @@ from wardround.wire import DEFAULT_LIMITS, WireLimits
 from wardround_server.authority import Authority, TlsFiles
 from wardround_server.enrolment import Enrolment
 from wardround_server.flower_adapter import FlowerFleet
-from wardround_server.gateway import LONGEST_POLL_S, REQUEST_LIMIT_BYTES, Gateway
+from wardround_server.gateway import LONGEST_POLL_S, Gateway
 from wardround_server.grid import HospitalGrid
+from wardround_server.letters import RESUME_S
 from wardround_server.presence import GRACE_S, SILENCE_S, Bell, Presence
 from wardround_server.tls_protocol import PeerProtocol
 
@@ -29,6 +30,7 @@ STOP_TIMEOUT_S = 10.0
 KEEP_ALIVE_S = 120
 GRACEFUL_STOP_S = 2
 BACKLOG = 128
+SPOOL_FOLDER = "spool"
 
 
 class PortInUse(WardroundError):
@@ -40,17 +42,22 @@ class FleetOptions:
     """What sets the gateway's limits and patience."""
 
     limits: WireLimits = DEFAULT_LIMITS
-    request_limit_bytes: int = REQUEST_LIMIT_BYTES
     longest_poll_s: float = LONGEST_POLL_S
     grace_s: float = GRACE_S
     silence_s: float = SILENCE_S
+    resume_s: float = RESUME_S
 
 
 class RunningFleet:
     """A gateway that answers until `stop`, or the end of the `with` block."""
 
     def __init__(
-        self, listener: socket.socket, files: TlsFiles, enrolment: Enrolment, options: FleetOptions
+        self,
+        listener: socket.socket,
+        files: TlsFiles,
+        enrolment: Enrolment,
+        spools: Path,
+        options: FleetOptions,
     ) -> None:
         self.enrolment = enrolment
         self.port: int = listener.getsockname()[1]
@@ -58,12 +65,13 @@ class RunningFleet:
         self._presence = Presence(
             ring=self._bell.ring, grace_s=options.grace_s, silence_s=options.silence_s
         )
-        self._fleet = FlowerFleet(limits=options.limits, ring=self._bell.ring)
+        self._fleet = FlowerFleet(
+            limits=options.limits, ring=self._bell.ring, spools=spools, resume_s=options.resume_s
+        )
         self._gateway = Gateway(
             self._fleet,
             enrolment,
             self._presence,
-            request_limit_bytes=options.request_limit_bytes,
             longest_poll_s=options.longest_poll_s,
         )
         self._server = uvicorn.Server(_uvicorn_config(self._gateway, files))
@@ -83,6 +91,10 @@ class RunningFleet:
     def stored_objects(self) -> int:
         """How many of Flower's objects are in memory."""
         return self._fleet.stored_objects()
+
+    def requests_answered(self) -> int:
+        """How many requests the gateway has answered since it started."""
+        return self._server.server_state.total_requests
 
     def start(self) -> None:
         """Return when the gateway answers."""
@@ -129,7 +141,10 @@ def start_fleet(
     authority = Authority.load(directory / "authority")
     enrolment = Enrolment.open(directory, authority)
     files = authority.server_files([host, *names])
-    running = RunningFleet(_listen(host, port), files, enrolment, options or FleetOptions())
+    spools = directory / SPOOL_FOLDER
+    spools.mkdir(mode=0o700, exist_ok=True)
+    chosen = options or FleetOptions()
+    running = RunningFleet(_listen(host, port), files, enrolment, spools, chosen)
     try:
         running.start()
     except BaseException:

@@ -1,4 +1,4 @@
-"""All that the world reaches of the coordinator: the fleet routes and enrolment, over mutual TLS.
+"""All that the world reaches of the coordinator, over mutual TLS: a hospital's routes, enrolment.
 
 Who speaks is the certificate's holder, never what a request says. Anything else is 404; an error is
 a status and a type name. (Decision 0001: Flower's own server also serves its control and runtime
@@ -7,12 +7,12 @@ APIs, the first without authentication.)
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, MutableMapping
+import re
 from http import HTTPStatus
-from typing import Any, TypeAlias
 
 from wardround.errors import BadInput
 from wardround.ticket import ENROLMENT_LIMIT_BYTES, EnrolmentAnswer, EnrolmentRequest
+from wardround_server.asgi import Receive, Scope, Send, header_of, read_body
 from wardround_server.authority import Peer, Role
 from wardround_server.enrolment import Enrolment
 from wardround_server.flower_adapter import TASK_HEARTBEAT_S, FlowerFleet
@@ -21,29 +21,25 @@ from wardround_server.refusals import (
     GatewayRefusal,
     MalformedRequest,
     NoSuchRoute,
-    RequestTooLarge,
     Stopping,
     UnknownHospital,
 )
 from wardround_server.tls_protocol import PEER_KEY, STATE_KEY
+from wardround_server.vector_routes import VECTOR_PREFIX, VectorRoutes
 
 log = logging.getLogger(__name__)
 
-# ASGI 3.0: https://asgi.readthedocs.io/en/latest/specs/main.html
-Scope: TypeAlias = MutableMapping[str, Any]
-Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-
 FLEET_PREFIX = "/v1/fleet/"
 ENROL_PATH = "/v1/enrol"
+NEXT_PATH, ANSWER_PATH = "/v1/letters/next", "/v1/letters/answer"
 PROTOBUF, TEXT, JSON = b"application/x-protobuf", b"text/plain", b"application/json"
+FRAMED = b"application/octet-stream"
 LONGEST_POLL_S = 20.0
-# Flower cuts vectors into chunks of 5 MiB; a request with one is a little larger.
-REQUEST_LIMIT_BYTES = 6 * 1024 * 1024
 SMALL_REQUEST_LIMIT_BYTES = 256 * 1024
 # Anything larger takes longer to hash than small requests take: it is carried out beside the
 # event loop.
 INLINE_BYTES = 256 * 1024
+_DIGEST = re.compile(rb"[0-9a-f]{64}")
 
 
 class Gateway:
@@ -55,13 +51,12 @@ class Gateway:
         enrolment: Enrolment,
         presence: Presence,
         *,
-        request_limit_bytes: int = REQUEST_LIMIT_BYTES,
         longest_poll_s: float = LONGEST_POLL_S,
     ) -> None:
         self._fleet = fleet
         self._enrolment = enrolment
         self._presence = presence
-        self._request_limit_bytes = request_limit_bytes
+        self._vectors = VectorRoutes(fleet, presence)
         self._longest_poll_s = longest_poll_s
         self._polls: dict[str, set[asyncio.Event]] = {}
         self._recognised: set[Peer] = set()
@@ -76,7 +71,10 @@ class Gateway:
         content_type = TEXT
         try:
             status = HTTPStatus.OK
-            content_type, body = await self._answer(scope, receive)
+            answered = await self._answer(scope, receive, send)
+            if answered is None:  # a vector went out already
+                return
+            content_type, body = answered
         except GatewayRefusal as refusal:
             status, body = refusal.status, type(refusal).__name__.encode()
             log.info("%s: %s", scope["path"], type(refusal).__name__)
@@ -84,7 +82,7 @@ class Gateway:
             status, body = HTTPStatus.INTERNAL_SERVER_ERROR, type(error).__name__.encode()
             log.warning("%s: %s", scope["path"], type(error).__name__)
         headers = [(b"content-type", content_type), (b"content-length", b"%d" % len(body))]
-        if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+        if status != HTTPStatus.OK and _may_have_rest(scope, status):
             # The rest of the body is never read, so nothing can follow on this connection.
             headers.append((b"connection", b"close"))
         await send({"type": "http.response.start", "status": int(status), "headers": headers})
@@ -112,44 +110,65 @@ class Gateway:
         """See `ConnectionWatcher`."""
         self._presence.closed(peer.name)
 
-    async def _answer(self, scope: Scope, receive: Receive) -> tuple[bytes, bytes]:
+    async def _answer(
+        self, scope: Scope, receive: Receive, send: Send
+    ) -> tuple[bytes, bytes] | None:
         peer: Peer = scope["state"][PEER_KEY]
         path: str = scope["path"]
         if self._stopping:
             raise Stopping("the coordinator is shutting down")
-        if scope["method"] != "POST":
-            raise NoSuchRoute(path)
-        if peer.role is Role.ENROLMENT and path == ENROL_PATH:
-            body = await _read_body(scope, receive, limit_bytes=ENROLMENT_LIMIT_BYTES)
+        if peer.role is Role.ENROLMENT and path == ENROL_PATH and scope["method"] == "POST":
+            body = await read_body(scope, receive, limit_bytes=ENROLMENT_LIMIT_BYTES)
             return JSON, self._enrol(peer, body)
-        route = path.removeprefix(FLEET_PREFIX)
-        if peer.role is not Role.HOSPITAL or route == path or route not in self._fleet.routes:
+        if peer.role is not Role.HOSPITAL or not self._is_served(scope["method"], path):
             raise NoSuchRoute(path)
         if peer not in self._recognised:
             raise UnknownHospital(peer.name)
         self._presence.seen(peer.name)
-        limit = self._request_limit_bytes if route == "push-object" else SMALL_REQUEST_LIMIT_BYTES
-        body = await _read_body(scope, receive, limit_bytes=min(limit, self._request_limit_bytes))
-        if route == "pull-messages":
-            return PROTOBUF, await self._poll(peer.name, body, _wished_wait(scope), receive)
-        if len(body) > INLINE_BYTES:
-            return PROTOBUF, await asyncio.to_thread(self._fleet.answer, peer.name, route, body)
-        return PROTOBUF, self._fleet.answer(peer.name, route, body)
+        if path.startswith(VECTOR_PREFIX):
+            return await self._vectors.answer(peer.name, scope, receive, send)
+        if path == ANSWER_PATH:
+            return TEXT, await self._take_answer(peer.name, scope, receive)
+        body = await read_body(scope, receive, limit_bytes=SMALL_REQUEST_LIMIT_BYTES)
+        if path == NEXT_PATH:
+            return FRAMED, await self._poll(peer.name, body, scope, receive)
+        return PROTOBUF, self._fleet.answer(peer.name, path.removeprefix(FLEET_PREFIX), body)
 
-    async def _poll(self, hospital: str, body: bytes, wait_s: float, receive: Receive) -> bytes:
-        """Answer when there is a message, after the wait, or when the hospital has hung up."""
+    def _is_served(self, method: str, path: str) -> bool:
+        if path.startswith(VECTOR_PREFIX):
+            return True
+        if method != "POST":
+            return False
+        flower = path.startswith(FLEET_PREFIX)
+        route = path.removeprefix(FLEET_PREFIX)
+        return (flower and route in self._fleet.routes) or path in {NEXT_PATH, ANSWER_PATH}
+
+    async def _take_answer(self, hospital: str, scope: Scope, receive: Receive) -> bytes:
+        digest = _hex_header(scope, b"wardround-vector")
+        # The envelope and the frame's lengths come on top of the objects.
+        limit_bytes = self._fleet.limits.message_bytes + SMALL_REQUEST_LIMIT_BYTES
+        body = await read_body(scope, receive, limit_bytes=limit_bytes)
+        if len(body) > INLINE_BYTES:
+            await asyncio.to_thread(self._fleet.take_answer, hospital, body, digest=digest)
+        else:
+            self._fleet.take_answer(hospital, body, digest=digest)
+        return b""
+
+    async def _poll(self, hospital: str, body: bytes, scope: Scope, receive: Receive) -> bytes:
+        """Answer when there is a letter, after the wait, or when the hospital has hung up."""
         loop = asyncio.get_running_loop()
-        ends = loop.time() + min(wait_s, self._longest_poll_s)
+        ends = loop.time() + min(_wished_wait(scope), self._longest_poll_s)
+        received = _hex_header(scope, b"wardround-received")
         event = asyncio.Event()
         self._polls.setdefault(hospital, set()).add(event)
-        # A message handed to a connection that is gone would wait for the hospital's next poll.
+        # A letter handed to a connection that is gone would wait for the hospital's next poll.
         hung_up = asyncio.ensure_future(receive())
         try:
             while not (hung_up.done() or self._stopping):
-                response = self._fleet.answer(hospital, "pull-messages", body)
+                letter = self._fleet.next_letter(hospital, body, received=received)
                 left_s = ends - loop.time()
-                if response or left_s <= 0:
-                    return response
+                if letter or left_s <= 0:
+                    return letter
                 event.clear()
                 rung = asyncio.ensure_future(event.wait())
                 await asyncio.wait({rung, hung_up}, timeout=left_s, return_when="FIRST_COMPLETED")
@@ -197,27 +216,22 @@ class Gateway:
                 event.set()
 
 
-async def _read_body(scope: Scope, receive: Receive, *, limit_bytes: int) -> bytes:
-    """Read the request; refuse it by its announced length, or as soon as it is over the limit."""
-    for name, value in scope["headers"]:
-        if name == b"content-length" and int(value) > limit_bytes:
-            raise RequestTooLarge(f"{int(value)} bytes, at most {limit_bytes} are allowed")
-    body = bytearray()
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise MalformedRequest("the connection ended within the request")
-        body += message.get("body", b"")
-        if len(body) > limit_bytes:
-            raise RequestTooLarge(f"more than {limit_bytes} bytes")
-        if not message.get("more_body", False):
-            return bytes(body)
+def _may_have_rest(scope: Scope, status: HTTPStatus) -> bool:
+    return scope["method"] == "PUT" or status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+
+
+def _hex_header(scope: Scope, name: bytes) -> str:
+    """A SHA-256 in hex, or nothing."""
+    value = header_of(scope, name)
+    if value and not _DIGEST.fullmatch(value):
+        raise MalformedRequest(f"{name.decode()}: a SHA-256 in hex was due")
+    return value.decode()
 
 
 def _wished_wait(scope: Scope) -> float:
     """How long the hospital wants to wait: `Prefer: wait=SECONDS` (RFC 7240, 4.3)."""
-    for name, value in scope["headers"]:
-        if name == b"prefer" and value.startswith(b"wait="):
-            seconds = value.removeprefix(b"wait=")
-            return float(seconds) if seconds.isdigit() else 0.0
+    value = header_of(scope, b"prefer")
+    if value.startswith(b"wait="):
+        seconds = value.removeprefix(b"wait=")
+        return float(seconds) if seconds.isdigit() else 0.0
     return LONGEST_POLL_S

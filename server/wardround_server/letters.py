@@ -1,53 +1,67 @@
 """Which message is with whom: the book-keeping that Flower's store does not do.
 
-A letter is one message to one hospital and, later, its answer. Flower lets any node pull any
-object, confirm any message and push into any session; here each of these belongs to one node.
-Flower never hands a message out twice; here it is, until its receipt is confirmed.
+A letter is one message to one hospital and, later, its answer. Flower lets any node take any
+object and answer any message; here each belongs to one hospital. Flower never hands a message out
+twice; here it is, until its receipt is confirmed. A large vector travels beside its letter.
 """
 
-from collections.abc import Collection
+import time
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from wardround.held import HeldVector
 from wardround_server.refusals import (
     AnswerNotWanted,
     MalformedRequest,
     NodeNotYours,
+    NoSuchRoute,
     RequestTooLarge,
+    VectorMissing,
 )
+from wardround_server.spool import Spool
+
+RESUME_S = 20.0
+_MOST_SETTLED = 10_000
 
 
 @dataclass(slots=True)
 class Letter:
-    """One message to one node."""
+    """One message to one hospital, handed to one node of it."""
 
     letter: str
+    hospital: str
     node_id: int
-    objects: frozenset[str]
+    vector: HeldVector | None = field(default=None, repr=False)
     handed_out: bytes | None = field(default=None, repr=False)
     confirmed: bool = False
     answer: str = ""
-    complete: bool = False
-
-
-@dataclass(slots=True)
-class _Upload:
-    letter: Letter
-    missing: set[str]
-    bytes_left: int
+    spool: Spool | None = None
+    forsaken: bool = False
 
 
 class Letters:
     """All letters that the coordinator still waits for. Not thread-safe: its owner holds a lock."""
 
-    def __init__(self, *, answer_limit_bytes: int, answer_limit_objects: int) -> None:
-        self._answer_limit_bytes = answer_limit_bytes
-        self._answer_limit_objects = answer_limit_objects
+    def __init__(
+        self,
+        spools: Path,
+        *,
+        vector_limit_bytes: int,
+        resume_s: float = RESUME_S,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Uploads go into files in `spools`; one hospital's at a time have the limit together."""
+        self._spools = spools
+        self._vector_limit_bytes = vector_limit_bytes
+        self._resume_s = resume_s
+        self._clock = clock
         self._letters: dict[str, Letter] = {}
-        self._uploads: dict[str, _Upload] = {}
+        self._settled: dict[str, tuple[str, str]] = {}
 
-    def send(self, letter: str, *, node_id: int, objects: Collection[str]) -> None:
+    def send(self, letter: Letter) -> None:
         """Note a message that has been stored for a node."""
-        self._letters[letter] = Letter(letter, node_id, frozenset(objects))
+        self._letters[letter.letter] = letter
 
     def hand_out(self, letter: str, response: bytes) -> None:
         """Note that the node was told of the message, with these bytes."""
@@ -61,13 +75,6 @@ class Letters:
                 return letter.handed_out
         return None
 
-    def check_pull(self, node_id: int, object_id: str) -> None:
-        """Raise NodeNotYours unless the object is part of a message to this node."""
-        for letter in self._letters.values():
-            if letter.node_id == node_id and object_id in letter.objects:
-                return
-        raise NodeNotYours("the object is not part of a message to this node")
-
     def confirm(self, node_id: int, letter: str) -> bool:
         """Note a receipt; False when it was confirmed before or is not waited for any more."""
         known = self._letters.get(letter)
@@ -79,71 +86,98 @@ class Letters:
         known.confirmed = True
         return first
 
-    def check_answer(self, node_id: int, letter: str, objects: int) -> None:
-        """Raise unless this node may answer this letter with so many objects."""
+    def of(self, hospital: str, letter: str) -> Letter:
+        """A letter to this hospital that is waited for. Raises AnswerNotWanted, NodeNotYours."""
         known = self._letters.get(letter)
         if known is None:
             raise AnswerNotWanted("the coordinator does not wait for this answer")
-        if known.node_id != node_id:
-            raise NodeNotYours("the message was not to this node")
-        if objects > self._answer_limit_objects:
-            raise RequestTooLarge(
-                f"an answer of {objects} objects, at most {self._answer_limit_objects} are allowed"
-            )
+        if known.hospital != hospital:
+            raise NodeNotYours("the message was not to this hospital")
+        return known
 
-    def begin_upload(self, letter: str, *, answer: str, session: str, missing: set[str]) -> None:
-        """Note an answer whose objects will follow; a repeated beginning replaces the first."""
-        known = self._letters[letter]
+    def vector_of(self, hospital: str, letter: str) -> HeldVector:
+        """The large vector that belongs to a letter to this hospital. Raises NoSuchRoute."""
+        vector = self.of(hospital, letter).vector
+        if vector is None:
+            raise NoSuchRoute("no vector belongs to this letter")
+        return vector
+
+    def upload(self, hospital: str, letter: str, *, nbytes: int, digest: str) -> Spool:
+        """Where the answer's large vector goes; another digest than before begins anew."""
+        known = self.of(hospital, letter)
+        spool = known.spool
+        if spool is not None and (spool.nbytes, spool.digest) == (nbytes, digest):
+            return spool
+        if known.answer:
+            raise MalformedRequest("a vector came after the answer")
+        if spool is not None:
+            spool.close()
+            known.spool = None
+        others = [other.spool for other in self._letters.values() if other.hospital == hospital]
+        held = sum(other.nbytes for other in others if other is not None)
+        if held + nbytes > self._vector_limit_bytes:
+            raise RequestTooLarge(
+                f"a vector of {nbytes} bytes beside {held}, {self._vector_limit_bytes} are allowed"
+            )
+        known.spool = Spool(self._spools, nbytes=nbytes, digest=digest, clock=self._clock)
+        return known.spool
+
+    def was_taken(self, hospital: str, letter: str, answer: str) -> bool:
+        """True when this very answer has arrived before: it counts once."""
+        if self._settled.get(letter) == (hospital, answer):
+            return True
+        known = self.of(hospital, letter)
         if known.answer not in ("", answer):
             raise MalformedRequest("a second, different answer to one message")
-        known.answer = answer
-        known.complete = not missing
-        self._forget_uploads(letter)
-        if missing:
-            self._uploads[session] = _Upload(known, missing, self._answer_limit_bytes)
+        return known.answer == answer
 
-    def check_upload(self, node_id: int, session: str, object_id: str, size: int) -> None:
-        """Raise unless this object of this session is due from this node and within its limit."""
-        upload = self._uploads.get(session)
-        if upload is None:
-            raise AnswerNotWanted("no answer is being uploaded in this session")
-        if upload.letter.node_id != node_id or object_id not in upload.missing:
-            raise NodeNotYours("the object is not due from this node")
-        if size > upload.bytes_left:
-            raise RequestTooLarge("the objects of this answer are larger than the limit together")
+    def check_vector(self, letter: Letter, digest: str) -> None:
+        """Raise VectorMissing unless what an answer refers to, if anything, has arrived whole."""
+        spool = letter.spool
+        if digest and (spool is None or spool.digest != digest or not spool.complete):
+            raise VectorMissing("the vector of this answer has not arrived")
 
-    def uploaded(self, session: str, object_id: str, size: int) -> bool:
-        """Note an object that has been stored; True when the answer is complete with it."""
-        upload = self._uploads.get(session)
-        if upload is None:
-            return False
-        upload.missing.discard(object_id)
-        upload.bytes_left -= size
-        if upload.missing:
-            return False
-        upload.letter.complete = True
-        del self._uploads[session]
-        return True
+    def forsake(self, hospital: str, node_id: int) -> bool:
+        """The hospital asks for new letters with a new node: it answers no older one any more."""
+        older = [
+            letter
+            for letter in self._letters.values()
+            if letter.hospital == hospital and letter.node_id != node_id and not letter.forsaken
+        ]
+        for letter in older:
+            letter.forsaken = True
+        return bool(older)
 
     def complete(self, letters: Collection[str]) -> list[Letter]:
         """Those of the letters whose answer has arrived whole."""
         known = (self._letters.get(letter) for letter in letters)
-        return [letter for letter in known if letter is not None and letter.complete]
+        return [letter for letter in known if letter is not None and letter.answer]
 
     def orphaned(self, letters: Collection[str], *, live: Collection[int | None]) -> frozenset[str]:
-        """Those that are not answered and went to none of these nodes, or are not waited for."""
+        """Those that are not answered and went to none of these nodes, or are not waited for.
+
+        Not yet those whose upload has begun: their hospital may come back and go on with it.
+        """
         known = {letter: self._letters.get(letter) for letter in letters}
         return frozenset(
             name
             for name, letter in known.items()
-            if letter is None or not (letter.complete or letter.node_id in live)
+            if letter is None
+            or not (letter.answer or letter.node_id in live or self._may_go_on(letter))
         )
 
-    def close(self, letter: str) -> Letter | None:
-        """Stop waiting for the answer; it is refused from now on."""
-        self._forget_uploads(letter)
-        return self._letters.pop(letter, None)
+    def close(self, letter: str, *, settled: bool = False) -> Letter | None:
+        """Stop waiting for the answer, or take it; any other is refused from now on."""
+        known = self._letters.pop(letter, None)
+        if known is not None and settled:
+            self._settled[letter] = (known.hospital, known.answer)
+            if len(self._settled) > _MOST_SETTLED:
+                del self._settled[next(iter(self._settled))]
+        elif known is not None and known.spool is not None:
+            known.spool.close()
+        return known
 
-    def _forget_uploads(self, letter: str) -> None:
-        for session in [s for s, upload in self._uploads.items() if upload.letter.letter == letter]:
-            del self._uploads[session]
+    def _may_go_on(self, letter: Letter) -> bool:
+        if letter.spool is None or letter.forsaken:
+            return False
+        return self._clock() - letter.spool.seen_at < self._resume_s

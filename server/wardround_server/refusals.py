@@ -52,6 +52,36 @@ class RequestTooLarge(GatewayRefusal):
     status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
 
 
+class WrongOffset(GatewayRefusal):
+    """An upload goes on at another byte than the next that is due: ask which that is."""
+
+    status = HTTPStatus.CONFLICT
+
+
+class UploadElsewhere(GatewayRefusal):
+    """A later request has taken over this upload."""
+
+    status = HTTPStatus.CONFLICT
+
+
+class VectorMissing(GatewayRefusal):
+    """An answer came before the vector that it refers to."""
+
+    status = HTTPStatus.CONFLICT
+
+
+class BadDigest(GatewayRefusal):
+    """A vector has arrived whole and is not the one that was announced: all of it is due again."""
+
+    status = HTTPStatus.UNPROCESSABLE_ENTITY
+
+
+class SpoolFull(GatewayRefusal):
+    """The coordinator's disk does not take the upload now."""
+
+    status = HTTPStatus.INSUFFICIENT_STORAGE
+
+
 class Stopping(GatewayRefusal):
     """The coordinator is shutting down: come back later."""
 

@@ -92,7 +92,7 @@ def blocks_of(vector: AnyVector, block_bytes: int = BLOCK_BYTES) -> Iterator[mem
 
 def bytes_of(vector: npt.NDArray[np.generic]) -> memoryview:
     """The raw bytes of a vector in memory; copied only when they do not lie in one piece."""
-    return memoryview(np.ascontiguousarray(vector).view(np.uint8))
+    return np.ascontiguousarray(vector).view(np.uint8).data
 
 
 def digest_of(vector: AnyVector) -> str:

@@ -28,75 +28,69 @@ import wardround_server
 from wardround.wire import CHUNK_BYTES, pack
 
 PUBLIC = {"flwr.app", "flwr.serverapp", "flwr.clientapp", "flwr.simulation"}
-SERVER, CLIENT = "flower_adapter.py", "fleet.py"
+INFLATABLE = "flwr.supercore.inflatable.inflatable_object"
 INTERNALS = {
-    SERVER: {
-        "flwr.app.error": {"Error"},
+    "flower_adapter.py": {
         "flwr.app.message": {"make_message", "remove_content_from_message"},
-        "flwr.app.metadata": {"Metadata"},
-        "flwr.common.constant": {"NOOP_FLWR_AID", "SUPERLINK_NODE_ID", "ErrorCode", "SubStatus"},
+        "flwr.common.constant": {
+            "HEARTBEAT_DEFAULT_INTERVAL",
+            "NOOP_FLWR_AID",
+            "SUPERLINK_NODE_ID",
+            "SubStatus",
+        },
         "flwr.proto.fleet_pb2": {
             "ActivateNodeRequest",
             "PullMessagesRequest",
-            "PushMessagesRequest",
+            "PullMessagesResponse",
             "RegisterNodeFleetRequest",
             "UnregisterNodeFleetRequest",
         },
         "flwr.proto.heartbeat_pb2": {"SendNodeHeartbeatRequest"},
-        "flwr.proto.message_pb2": {
-            "ConfirmMessageReceivedRequest",
-            "ConfirmMessageReceivedResponse",
-            "PullObjectRequest",
-            "PushObjectRequest",
-        },
+        "flwr.proto.message_pb2": {"ObjectTree"},
+        "flwr.proto.node_pb2": {"Node"},
         "flwr.server.superlink.linkstate": {"InMemoryLinkState"},
         "flwr.supercore.constant": {"NOOP_FEDERATION_ID", "TaskType"},
-        "flwr.supercore.date": {"now"},
-        "flwr.supercore.inflatable.inflatable_object": {
+        INFLATABLE: {
             "get_all_nested_objects",
             "get_object_tree",
             "iterate_object_tree",
             "no_object_id_recompute",
         },
-        "flwr.supercore.inflatable.inflatable_utils": {"inflate_object_from_contents"},
         "flwr.supercore.object_store.in_memory_object_store": {"InMemoryObjectStore"},
         "flwr.supercore.run": {"Run"},
         "flwr.supercore.task_identity": {"TaskIdentity"},
         "flwr.superlink.federation": {"NoOpFederationManager"},
         "flwr.superlink.servicer.fleet": {"fleet_handlers"},
     },
-    CLIENT: {
-        "flwr.app.message": {"remove_content_from_message"},
+    "flower_messages.py": {
+        "flwr.app.error": {"Error"},
+        "flwr.app.message": {"make_message"},
+        "flwr.app.metadata": {"Metadata"},
+        "flwr.common.constant": {"SUPERLINK_NODE_ID", "ErrorCode"},
+        "flwr.proto.fleet_pb2": {"PushMessagesRequest"},
+        "flwr.supercore.date": {"now"},
+        INFLATABLE: {"iterate_object_tree"},
+        "flwr.supercore.inflatable.inflatable_utils": {"inflate_object_from_contents"},
+    },
+    "fleet.py": {
         "flwr.common.constant": {"HEARTBEAT_DEFAULT_INTERVAL"},
-        "flwr.common.serde": {"message_to_proto"},
         "flwr.proto.fleet_pb2": {
-            f"{name}{part}"
-            for name in (
-                "ActivateNode",
-                "PullMessages",
-                "PushMessages",
-                "RegisterNodeFleet",
-                "UnregisterNodeFleet",
-            )
-            for part in ("Request", "Response")
+            "PullMessagesRequest",
+            *(
+                f"{name}{part}"
+                for name in ("ActivateNode", "RegisterNodeFleet", "UnregisterNodeFleet")
+                for part in ("Request", "Response")
+            ),
         },
         "flwr.proto.heartbeat_pb2": {"SendNodeHeartbeatRequest", "SendNodeHeartbeatResponse"},
-        "flwr.proto.message_pb2": {
-            "ConfirmMessageReceivedRequest",
-            "ConfirmMessageReceivedResponse",
-            "ObjectTree",
-            "PullObjectRequest",
-            "PullObjectResponse",
-            "PushObjectRequest",
-            "PushObjectResponse",
-        },
         "flwr.proto.node_pb2": {"Node"},
-        "flwr.supercore.inflatable.inflatable_object": {
-            "get_all_nested_objects",
-            "get_object_tree",
-            "iterate_object_tree",
-            "no_object_id_recompute",
-        },
+    },
+    "flower_letters.py": {
+        "flwr.app.message": {"remove_content_from_message"},
+        "flwr.common.serde": {"message_to_proto"},
+        "flwr.proto.fleet_pb2": {"PullMessagesResponse", "PushMessagesRequest"},
+        "flwr.proto.node_pb2": {"Node"},
+        INFLATABLE: {"get_all_nested_objects", "get_object_tree", "no_object_id_recompute"},
         "flwr.supercore.inflatable.inflatable_utils": {"inflate_object_from_contents"},
     },
 }
@@ -120,7 +114,7 @@ def sources():
 
 
 @pytest.mark.parametrize("path", sorted(sources()), ids=lambda path: path.name)
-def test_one_module_per_side_touches_flowers_internals_and_names_them_here(path):
+def test_two_modules_per_side_touch_flowers_internals_and_name_them_here(path):
     assert flower_imports(path) == INTERNALS.get(path.name, {})
 
 
@@ -143,9 +137,6 @@ def parameters(function):
         ("send_node_heartbeat", ["request", "state"]),
         ("pull_messages", ["request", "state", "store"]),
         ("push_messages", ["request", "state"]),
-        ("push_object", ["request", "state"]),
-        ("pull_object", ["request", "state"]),
-        ("confirm_message_received", ["request", "state", "store"]),
     ],
 )
 def test_a_fleet_handler_takes_what_the_adapter_gives(handler, expected):
@@ -161,6 +152,7 @@ def test_a_fleet_handler_takes_what_the_adapter_gives(handler, expected):
         ("activate_task", ["task_id"]),
         ("finish_task", ["task_id", "sub_status", "details"]),
         ("acknowledge_task_heartbeat", ["task_id"]),
+        ("acknowledge_node_heartbeat", ["node_id", "heartbeat_interval"]),
         ("cleanup_run", ["run_id"]),
         ("start_session", ["run_id"]),
         ("store_message_and_object_tree", ["message", "object_tree", "session_id"]),
@@ -217,7 +209,7 @@ def test_messages_read_their_run_from_the_task_identity_of_the_process():
     assert message.metadata.message_id == "x"
 
 
-def test_a_small_message_is_three_objects_and_a_large_vector_comes_in_chunks_of_5_mib():
+def test_a_small_message_is_three_objects_and_a_stock_flower_cuts_a_large_vector_in_chunks():
     import numpy as np
 
     small = Message(pack("a", {}, np.zeros(1000, np.float32)), 8, "train")
@@ -253,9 +245,7 @@ def test_the_messages_have_the_fields_that_are_checked():
         fleet_pb2.PushMessagesResponse: {"objects_to_push", "session_id"},
         fleet_pb2.PullMessagesResponse: {"messages_list", "message_object_trees"},
         heartbeat_pb2.SendNodeHeartbeatRequest: {"node", "heartbeat_interval"},
-        message_pb2.PullObjectRequest: {"node", "run_id", "object_id"},
-        message_pb2.PushObjectRequest: {"node", "run_id", "session_id", "object_id"},
-        message_pb2.ConfirmMessageReceivedRequest: {"node", "run_id", "message_object_id"},
+        message_pb2.ObjectTree: {"object_id", "children"},
     }
     for message, due in fields.items():
         assert due <= set(message.DESCRIPTOR.fields_by_name), message

@@ -27,17 +27,8 @@ from wardround_server.presence import CHECK_EVERY_S
 
 ROUTE = re.compile(r"router\.(?:post|get|put|delete|patch)\(\s*\"(/[^\"]+)\"")
 PREFIX = re.compile(r"prefix=\"(/v1/[a-z]+)\"")
-SERVED = {
-    "register-node",
-    "activate-node",
-    "unregister-node",
-    "send-node-heartbeat",
-    "pull-messages",
-    "push-messages",
-    "push-object",
-    "pull-object",
-    "confirm-message-received",
-}
+SERVED = {"register-node", "activate-node", "unregister-node", "send-node-heartbeat"}
+LETTER = "ab" * 32
 
 
 def flower_routes() -> set[str]:
@@ -62,7 +53,7 @@ def member(running, tmp_path_factory):
     return enrol(running, "st-mary", tmp_path_factory.mktemp("st-mary"))
 
 
-def test_every_route_of_flower_except_the_nine_served_ones_answers_404(running, member):
+def test_every_route_of_flower_except_the_four_served_ones_answers_404(running, member):
     routes = flower_routes()
     served = {f"/v1/fleet/{name}" for name in SERVED}
     assert served < routes
@@ -72,11 +63,31 @@ def test_every_route_of_flower_except_the_nine_served_ones_answers_404(running, 
     others = [*sorted(routes - served), "/", "/health", "/docs", "/openapi.json", "/v1/enrol"]
     for path in others:
         assert post(member, running, path) == (404, b"NoSuchRoute"), path
-    assert "/v1/fleet/get-fab" in others
+    # A hospital takes and gives whole letters; it never names an object.
+    objects = {f"/v1/fleet/{name}" for name in ("get-fab", "pull-object", "push-object")}
+    assert objects <= set(others)
 
 
-def test_a_served_route_answers_no_other_method(running, member):
-    assert post(member, running, "/v1/fleet/pull-messages", method="GET")[0] == 404
+@pytest.mark.parametrize("method", ["GET", "PUT", "HEAD", "DELETE", "PATCH"])
+def test_a_served_route_answers_no_other_method(running, member, method):
+    for path in ("/v1/fleet/register-node", "/v1/letters/next", "/v1/letters/answer"):
+        assert post(member, running, path, method=method)[0] == 404
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", f"/v1/vectors/{LETTER}", 410),
+        ("PUT", f"/v1/vectors/{LETTER}", 400),
+        ("POST", f"/v1/vectors/{LETTER}", 400),
+        ("DELETE", f"/v1/vectors/{LETTER}", 404),
+        ("GET", "/v1/vectors/../../etc/passwd", 404),
+        ("GET", f"/v1/vectors/{LETTER.upper()}", 404),
+        ("GET", "/v1/vectors/", 404),
+    ],
+)
+def test_a_vector_of_a_letter_that_never_was_is_refused(running, member, method, path, status):
+    assert post(member, running, path, method=method)[0] == status
 
 
 def test_an_error_is_a_type_name_and_nothing_else(running, member):
@@ -91,7 +102,7 @@ def test_without_a_certificate_nothing_answers(running):
     with socket.create_connection(("127.0.0.1", running.port)) as raw, suppress(OSError):
         # In TLS 1.3 the client's handshake ends before the server has looked at the certificate.
         tls = context.wrap_socket(raw)
-        tls.sendall(b"POST /v1/fleet/pull-messages HTTP/1.1\r\nhost: a\r\n\r\n")
+        tls.sendall(b"POST /v1/letters/next HTTP/1.1\r\nhost: a\r\n\r\n")
         answer = tls.recv(1000)
     assert answer == b""
 
@@ -269,40 +280,5 @@ def test_flower_does_not_phone_home_and_says_nothing(running, member, capfd):
     assert (done.returncode, done.stdout) == (0, "")
     assert "hospital" not in done.stderr
     request = PullMessagesRequest(node=Node(node_id=7)).SerializeToString()
-    assert post(member, running, "/v1/fleet/pull-messages", request) == (403, b"NodeNotYours")
+    assert post(member, running, "/v1/letters/next", request) == (403, b"NodeNotYours")
     assert "flwr" not in capfd.readouterr().err.lower()
-
-
-def test_a_proxy_sees_the_name_and_encrypted_bytes_only(running, member, monkeypatch):
-    seen = bytearray()
-    with socket.create_server(("127.0.0.1", 0)) as proxy:
-
-        def serve():
-            client, _ = proxy.accept()
-            with client, socket.create_connection(("127.0.0.1", running.port)) as server:
-                while b"\r\n\r\n" not in seen:
-                    seen.extend(client.recv(1000))
-                client.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
-                back = threading.Thread(target=pump, args=(server, client, bytearray()))
-                back.start()
-                pump(client, server, seen)
-
-        def pump(source, sink, record):
-            try:
-                while data := source.recv(65536):
-                    record.extend(data)
-                    sink.sendall(data)
-            except OSError:
-                pass
-
-        threading.Thread(target=serve, daemon=True).start()
-        monkeypatch.setenv("HTTPS_PROXY", f"http://user:pw@127.0.0.1:{proxy.getsockname()[1]}")
-        monkeypatch.delenv("NO_PROXY", raising=False)
-        monkeypatch.delenv("no_proxy", raising=False)
-        monkeypatch.setattr("wardround_client.tls._is_loopback", lambda _: False)
-        status, content = post(member, running, "/v1/fleet/pull-messages", b"patient 4711")
-    assert (status, content) == (400, b"MalformedRequest")
-    assert seen.startswith(b"CONNECT 127.0.0.1:")
-    assert b"Proxy-Authorization: Basic dXNlcjpwdw==" in seen
-    assert b"pull-messages" not in seen
-    assert b"4711" not in seen

@@ -10,15 +10,9 @@ from flwr.common.serde import message_to_proto
 from flwr.proto.fleet_pb2 import (
     PullMessagesRequest,
     PushMessagesRequest,
-    PushMessagesResponse,
     UnregisterNodeFleetRequest,
 )
 from flwr.proto.heartbeat_pb2 import SendNodeHeartbeatRequest
-from flwr.proto.message_pb2 import (
-    ConfirmMessageReceivedRequest,
-    PullObjectRequest,
-    PushObjectRequest,
-)
 from flwr.proto.node_pb2 import Node
 from flwr.serverapp import Grid
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_tree
@@ -34,7 +28,10 @@ from tests.support.fleets import (
 )
 
 from wardround.errors import BadInput, DeadlineMissed, ProtocolViolation, Unreachable
-from wardround.wire import WireLimits, pack, unpack
+from wardround.framing import frame, unframe
+from wardround.vectors import SpooledVector, in_memory
+from wardround.wire import INLINE_BYTES, WireLimits, pack, unpack
+from wardround_client.flower_letters import addressed, enveloped
 from wardround_client.tls import HttpsClient
 
 NAMES = ["east", "north", "south", "west"]
@@ -53,13 +50,14 @@ def members(running, tmp_path_factory):
     return {name: enrol(running, name, tmp_path_factory.mktemp(name)) for name in NAMES}
 
 
-def raw(member, running, route, request):
+def raw(member, running, path, content, **headers):
     """One request with this hospital's certificate, whatever it says inside."""
     client = HttpsClient(f"127.0.0.1:{running.port}", member.tls.context(), read_timeout_s=10)
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
     try:
-        content = request.SerializeToString()
-        headers = {"prefer": "wait=0"}
-        answer = client.post(f"/v1/fleet/{route}", content, limit_bytes=10**7, headers=headers)
+        answer = client.post(
+            path, content, limit_bytes=10**7, headers={"prefer": "wait=0"} | headers
+        )
         return answer.status, answer.content
     finally:
         client.close()
@@ -84,7 +82,8 @@ def test_an_echo_over_four_hospitals_is_bit_exact_and_leaves_nothing_behind(
             for answer in answers.values():
                 parcel = unpack(answer.content)
                 assert parcel.body == {"round": number}
-                assert parcel.vector.tobytes() == vector.tobytes()
+                assert isinstance(parcel.vector, SpooledVector) == (vector.nbytes > INLINE_BYTES)
+                assert in_memory(parcel.vector).tobytes() == vector.tobytes()
         assert running.stored_objects() == 0
 
 
@@ -133,41 +132,23 @@ def test_a_message_that_is_withdrawn_is_not_delivered_and_its_answer_not_taken(r
 def test_a_message_whose_receipt_is_lost_is_handed_out_again_and_read_once(running, members):
     hospital = connection(members["east"], running)
     hospital.connect()
-    true_call, lost = hospital._call, []
+    true_post, lost = hospital._https.post, []
 
-    def call(route, request, kind, **options):
-        answer = true_call(route, request, kind, **options)
-        told = route == "pull-messages" and answer.messages_list
-        if (told or route == "confirm-message-received") and lost.count(route) < 2:
-            lost.append(route)
+    def post(path, content, **options):
+        answer = true_post(path, content, **options)
+        if path == "/v1/letters/next" and answer.content and len(lost) < 2:
+            lost.append(path)
             raise Unreachable("the answer was lost on the way")
         return answer
 
-    hospital._call = call
+    hospital._https.post = post
     with running.open_grid() as grid:
         grid.wait_for(["east"], 5)
         grid.push_messages(messages(grid, ["east"], pack("ask", {"n": 1})))
         assert unpack(hospital.receive(5).content).body == {"n": 1}
-        assert lost.count("pull-messages") == lost.count("confirm-message-received") == 2
+        assert len(lost) == 2
         assert hospital.receive(0.3) is None
     hospital.close()
-
-
-def begin_answer(member, running, question):
-    """Announce an echo, without its objects: the request, its session, and one object of it."""
-    answer = echo(question)
-    answer.metadata.__dict__["_message_id"] = answer.object_id
-    request = PushMessagesRequest(
-        node=Node(node_id=answer.metadata.src_node_id),
-        messages_list=[message_to_proto(answer)],
-        message_object_trees=[get_object_tree(answer)],
-    )
-    status, content = raw(member, running, "push-messages", request)
-    assert status == 200
-    session = PushMessagesResponse.FromString(content).session_id
-    assert session
-    name, part = next(iter(get_all_nested_objects(answer).items()))
-    return request, session, name, part.deflate()
 
 
 def test_no_hospital_can_name_another_ones_node_message_object_or_session(running, members):
@@ -176,27 +157,31 @@ def test_no_hospital_can_name_another_ones_node_message_object_or_session(runnin
     west.connect()
     with running.open_grid() as grid:
         grid.wait_for(["east", "west"], 5)
-        (letter,) = grid.push_messages(messages(grid, ["east"], pack("ask", {"n": 1})))
-        begun, session, name, part = begin_answer(members["east"], running, east.receive(5))
-        node, mine, run = Node(node_id=east.node_id), Node(node_id=west.node_id), grid.run.run_id
-        in_its_name = PushMessagesRequest.FromString(begun.SerializeToString())
-        in_its_name.node.CopyFrom(mine)
+        (letter,) = grid.push_messages(
+            messages(grid, ["east"], pack("ask", {"n": 1}, np.zeros(400_000, np.float32)))
+        )
+        node, mine = Node(node_id=east.node_id), Node(node_id=west.node_id)
+        thief = (members["west"], running)
+        # Before the true hospital has read it: nobody else can fetch its vector either.
+        assert raw(*thief, f"/v1/vectors/{letter}", b"", content_range="bytes */1500000",
+                   wardround_vector="ab" * 32) == (403, b"NodeNotYours")  # fmt: skip
+        answer = enveloped(echo(east.receive(5)))
         thefts = {
-            "pull-messages": PullMessagesRequest(node=node),
-            "send-node-heartbeat": SendNodeHeartbeatRequest(node=node, heartbeat_interval=30),
-            "unregister-node": UnregisterNodeFleetRequest(node_id=east.node_id),
-            "push-messages": begun,
-            "pull-object": PullObjectRequest(node=mine, run_id=run, object_id=letter),
-            "confirm-message-received": ConfirmMessageReceivedRequest(
-                node=mine, run_id=run, message_object_id=letter
-            ),
-            "push-object": PushObjectRequest(
-                node=mine, run_id=run, session_id=session, object_id=name, object_content=part
-            ),
+            "/v1/letters/next": PullMessagesRequest(node=node).SerializeToString(),
+            "/v1/fleet/send-node-heartbeat": SendNodeHeartbeatRequest(
+                node=node, heartbeat_interval=30
+            ).SerializeToString(),
+            "/v1/fleet/unregister-node": UnregisterNodeFleetRequest(
+                node_id=east.node_id
+            ).SerializeToString(),
+            "/v1/letters/answer": addressed(answer, node),
         }
-        for route, request in [*thefts.items(), ("push-messages", in_its_name)]:
-            refused = raw(members["west"], running, route, request)
-            assert refused == (403, b"NodeNotYours"), route
+        for path, content in [*thefts.items(), ("/v1/letters/answer", addressed(answer, mine))]:
+            assert raw(*thief, path, content) == (403, b"NodeNotYours"), path
+        # Its own receipt is no receipt of another one's letter.
+        own = PullMessagesRequest(node=mine).SerializeToString()
+        refused = raw(*thief, "/v1/letters/next", own, wardround_received=letter)
+        assert refused == (403, b"NodeNotYours")
     east.close()
     west.close()
 
@@ -214,14 +199,26 @@ def test_a_hospital_cannot_send_instructions_or_answers_that_are_not_asked_for(r
             messages_list=[message_to_proto(forged)],
             message_object_trees=[get_object_tree(forged)],
         )
-        # "From" node 1 it would be an instruction of the coordinator.
-        refused = raw(members["west"], running, "push-messages", request)
-        assert refused == (403, b"NodeNotYours")
+        part = [object_.deflate() for object_ in get_all_nested_objects(forged).values()]
+
+        def refusal():
+            content = frame([request.SerializeToString(), *part])
+            return raw(members["west"], running, "/v1/letters/answer", content)
+
+        # "From" node 1 it would be an instruction of the coordinator; it answers no letter at all.
+        assert refusal() == (410, b"AnswerNotWanted")
         forged.metadata.__dict__["_src_node_id"] = west.node_id
         request.messages_list[0].metadata.src_node_id = west.node_id
-        assert raw(members["west"], running, "push-messages", request) == (410, b"AnswerNotWanted")
+        assert refusal() == (410, b"AnswerNotWanted")
+        (letter,) = grid.push_messages(messages(grid, ["west"], pack("ask", {})))
+        request.messages_list[0].metadata.reply_to_message_id = letter
+        request.messages_list[0].metadata.src_node_id = 1
+        assert refusal() == (403, b"NodeNotYours")
+        request.messages_list[0].metadata.src_node_id = west.node_id
+        part.append(b"one object more")
+        assert refusal() == (400, b"MalformedRequest")
         del request.message_object_trees[:]
-        assert raw(members["west"], running, "push-messages", request)[1] == b"MalformedRequest"
+        assert refusal() == (400, b"MalformedRequest")
     west.close()
 
 
@@ -232,15 +229,18 @@ def test_an_answer_inside_another_envelope_comes_as_an_error(running, members):
         grid.wait_for(["west"], 5)
         waiting = grid.push_messages(messages(grid, ["west"], pack("ask", {})))
         answer = echo(west.receive(5))
-        true_call = west._call
+        true_post = west._https.post
 
-        def call(route, request, kind, **options):
+        def post(path, content, **options):
             # The envelope is right; the letter inside is a reply from another node.
-            if route == "push-messages":
+            if path == "/v1/letters/answer":
+                told, *objects = unframe(content, most_parts=10)
+                request = PushMessagesRequest.FromString(told)
                 request.messages_list[0].metadata.src_node_id = west.node_id
-            return true_call(route, request, kind, **options)
+                content = frame([request.SerializeToString(), *objects])
+            return true_post(path, content, **options)
 
-        west._call = call
+        west._https.post = post
         answer.metadata.__dict__["_src_node_id"] = 4711
         west.reply(answer)
         (arrived,) = collect(grid, waiting).values()
@@ -259,7 +259,7 @@ def test_an_answer_over_the_limit_is_refused_before_it_is_held(tmp_path):
             grid.wait_for(["a"], 5)
             grid.push_messages(messages(grid, ["a"], pack("ask", {})))
             question = hospital.receive(5)
-            large = Message(pack("x", {}, np.zeros(10**5, np.float32)), reply_to=question)
+            large = Message(pack("x", {}, np.zeros(10**6, np.float32)), reply_to=question)
             with pytest.raises(ProtocolViolation, match=r"413 .RequestTooLarge."):
                 hospital.reply(large)
         hospital.close()
