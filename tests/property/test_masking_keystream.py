@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from wardround.errors import WardroundError
 from wardround.masking import keystream
 from wardround.masking.keystream import (
-    BLOCK_WORDS,
     CHUNK_WORDS,
     ENGINES,
     Engine,
@@ -39,8 +38,8 @@ def plain_words(key: bytes, words: int) -> Words:
 def test_each_engine_gives_aes_of_the_counter_over_many_chunks(engine: Engine) -> None:
     key, words = bytes(range(32)), 5 * CHUNK_WORDS
     stream, opened = bytearray(4 * words), engine.open(key)
-    for start in range(0, len(stream), 4 * BLOCK_WORDS):
-        part = memoryview(stream)[start : start + 4 * BLOCK_WORDS]
+    for start in range(0, len(stream), 4 * CHUNK_WORDS):
+        part = memoryview(stream)[start : start + 4 * CHUNK_WORDS]
         opened.update_into(bytes(len(part)), part)
     assert np.array_equal(np.frombuffer(stream, "<u4"), plain_words(key, words))
 
@@ -87,11 +86,11 @@ def test_threads_share_a_vector_in_whole_chunks(size: int, threads: int) -> None
 
 
 def test_streams_go_on_from_block_to_block() -> None:
-    keys, words = [bytes([n]) * 32 for n in range(3)], 3 * BLOCK_WORDS + 5
+    keys, words = [bytes([n]) * 32 for n in range(3)], 3 * CHUNK_WORDS + 5
     vector = np.zeros(words, np.uint32)
     streams = Keystreams(add=keys[:2], subtract=keys[2:])
-    for start in range(0, words, BLOCK_WORDS):
-        streams.apply(vector[start : start + BLOCK_WORDS])
+    for start in range(0, words, CHUNK_WORDS):
+        streams.apply(vector[start : start + CHUNK_WORDS])
     one, two, three = (plain_words(key, words) for key in keys)
     assert np.array_equal(vector, one + two - three)
 

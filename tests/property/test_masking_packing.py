@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from wardround.errors import ProtocolViolation
-from wardround.masking.keystream import BLOCK_WORDS
+from wardround.masking.keystream import CHUNK_WORDS
 from wardround.masking.packing import pack, packed_size, sign_extended, unpack, unpack_add
 
 BITS = st.sampled_from([20, 24, 32])
@@ -46,14 +46,14 @@ def test_unpacking_gives_the_low_bits_of_every_word(words: Words, bits: int) -> 
 @pytest.mark.parametrize("bits", [20, 24, 32])
 @pytest.mark.parametrize("extra", [-3, -1, 0, 1, 2, 5])
 def test_no_lane_is_lost_where_blocks_meet(bits: int, extra: int) -> None:
-    words = drawn(2 * BLOCK_WORDS + extra)
+    words = drawn(2 * CHUNK_WORDS + extra)
     packed = pack(words, bits)
     assert packed.tobytes() == plain_bytes(words, bits)
     assert np.array_equal(unpack(packed, bits, words.size), words % np.uint64(2**bits))
 
 
 @settings(max_examples=60, deadline=None)
-@given(data=st.data(), bits=BITS, lanes=st.sampled_from([1, 7, 64, 65, BLOCK_WORDS + 9]))
+@given(data=st.data(), bits=BITS, lanes=st.sampled_from([1, 7, 64, 65, CHUNK_WORDS + 9]))
 def test_blocks_of_any_lengths_add_up_to_the_same(
     data: st.DataObject, bits: int, lanes: int
 ) -> None:

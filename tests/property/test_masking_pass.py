@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from wardround.errors import ProtocolViolation
-from wardround.masking.keystream import BLOCK_WORDS, apply_keystreams
+from wardround.masking.keystream import CHUNK_WORDS, apply_keystreams
 from wardround.masking.masked_pass import mask_packed
 from wardround.masking.packing import sign_extended, unpack, unpack_add
 from wardround.masking.quantise import quantise
@@ -78,7 +78,7 @@ def test_lanes_are_masked_unchanged(
 
 
 @pytest.mark.parametrize("bits", [20, 24, 32])
-@pytest.mark.parametrize("size", [BLOCK_WORDS, 2 * BLOCK_WORDS + 3, SPANS + 1, 2 * SPANS + 35_001])
+@pytest.mark.parametrize("size", [CHUNK_WORDS, 2 * CHUNK_WORDS + 3, SPANS + 1, 2 * SPANS + 35_001])
 def test_threads_and_blocks_change_no_byte(bits: int, size: int) -> None:
     values = np.random.default_rng(size).normal(0.0, 1.0, size).astype(np.float32)
     keys = [bytes([n]) * 32 for n in range(4)]
@@ -128,7 +128,7 @@ def test_packed_updates_add_up_to_the_exact_sum(
 @pytest.mark.parametrize("threads", [1, 2])
 def test_values_that_are_not_finite_are_counted_over_the_whole_vector(threads: int) -> None:
     values = np.zeros(SPANS + 9, np.float32)
-    values[[0, 5, BLOCK_WORDS, SPANS - 1, SPANS + 8]] = [np.nan, np.inf, -np.inf, np.nan, np.inf]
+    values[[0, 5, CHUNK_WORDS, SPANS - 1, SPANS + 8]] = [np.nan, np.inf, -np.inf, np.nan, np.inf]
     with pytest.raises(ProtocolViolation, match=f"5 of {SPANS + 9} values are NaN or infinite"):
         mask_packed(
             values, scale=1.0, limit=3, add=[bytes(32)], subtract=[], bits=20, threads=threads
@@ -138,7 +138,7 @@ def test_values_that_are_not_finite_are_counted_over_the_whole_vector(threads: i
 @pytest.mark.parametrize("threads", [1, 2])
 def test_lanes_beyond_the_limit_are_counted_over_the_whole_vector(threads: int) -> None:
     lanes = np.full(SPANS + 9, 3, np.int32)
-    lanes[[0, BLOCK_WORDS, SPANS + 8]] = [4, -4, -(2**31)]
+    lanes[[0, CHUNK_WORDS, SPANS + 8]] = [4, -4, -(2**31)]
     with pytest.raises(ProtocolViolation, match=f"3 of {SPANS + 9} lanes are beyond the limit 3"):
         mask_packed(
             lanes, scale=None, limit=3, add=[bytes(32)], subtract=[], bits=20, threads=threads

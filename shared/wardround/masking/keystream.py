@@ -22,8 +22,7 @@ from wardround.errors import WardroundError
 MaskedLanes = npt.NDArray[np.uint32]
 
 WORD: Final = np.dtype("<u4")
-CHUNK_WORDS: Final = 1 << 16  # 256 KiB: the known answer's size, and the most taken at once
-BLOCK_WORDS: Final = 1 << 15  # 128 KiB: vector, zeros and keystream stay in the L2 cache
+CHUNK_WORDS: Final = 1 << 16  # 256 KiB: vector, zeros and keystream stay in the L2 cache
 _CIPHER_WORDS: Final = 4
 _COUNTER_START: Final = 2
 _ZEROS: Final = bytes(4 * CHUNK_WORDS)
@@ -135,8 +134,8 @@ def apply_keystreams(
 
     def apply_to_span(start: int, stop: int) -> None:
         keystreams = Keystreams(add=add, subtract=subtract, first_word=start)
-        for first in range(start, stop, BLOCK_WORDS):
-            keystreams.apply(vector[first : min(first + BLOCK_WORDS, stop)])
+        for first in range(start, stop, CHUNK_WORDS):
+            keystreams.apply(vector[first : min(first + CHUNK_WORDS, stop)])
 
     stops = [*starts[1:], vector.size]
     if len(starts) == 1:

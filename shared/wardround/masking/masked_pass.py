@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wardround.errors import ProtocolViolation
-from wardround.masking.keystream import BLOCK_WORDS, WORD, Keystreams
+from wardround.masking.keystream import CHUNK_WORDS, WORD, Keystreams
 from wardround.masking.packing import Packed, Packer, packed_size
 from wardround.masking.quantise import LANE, Lanes, Quantiser
 
@@ -101,10 +101,10 @@ class _Pass:
     ) -> int:
         keystreams = Keystreams(add=self._add, subtract=self._subtract, first_word=start)
         packer, fill = Packer(self._bits), self._filler()
-        lanes = np.empty(BLOCK_WORDS, dtype=LANE)
+        lanes = np.empty(CHUNK_WORDS, dtype=LANE)
         wrong = 0
-        for first in range(start, min(stop, self._values.size), BLOCK_WORDS):
-            block = self._values[first : min(first + BLOCK_WORDS, stop)]
+        for first in range(start, min(stop, self._values.size), CHUNK_WORDS):
+            block = self._values[first : min(first + CHUNK_WORDS, stop)]
             filled = lanes[: block.size]
             wrong += fill(block, filled)
             if wrong:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wardround.errors import ProtocolViolation
-from wardround.masking.keystream import BLOCK_WORDS, WORD, MaskedLanes
+from wardround.masking.keystream import CHUNK_WORDS, WORD, MaskedLanes
 from wardround.masking.quantise import LANE, Lanes
 from wardround.masking.round_spec import LANE_BITS
 
@@ -41,8 +41,8 @@ def pack(words: MaskedLanes, bits: int) -> Packed:
     """
     packed = np.empty(packed_size(words.size, bits), dtype=np.uint8)
     packer = Packer(bits)
-    for start in range(0, words.size, BLOCK_WORDS):
-        block = words[start : start + BLOCK_WORDS]
+    for start in range(0, words.size, CHUNK_WORDS):
+        block = words[start : start + CHUNK_WORDS]
         first = packed_size(start, bits)
         packer.pack_into(block, packed[first : first + packed_size(block.size, bits)])
     return packed
@@ -77,9 +77,11 @@ def unpack_add(
     staged = unpacker.staged
     due = packed_size(total.size, bits)
     done = filled = 0
-    for piece in _pieces(blocks, staged.size):
-        if done + filled + piece.size > due:
+    for block in _pieces(blocks, staged.size):
+        if done + filled + block.size > due:
             raise ProtocolViolation(f"packed vector: more than the {due} bytes that were due came")
+        direct = 0 if filled else unpacker.add_directly(total, done, block)
+        done, piece = done + direct, block[direct:]
         room = min(piece.size, staged.size - filled)
         staged[filled : filled + room] = piece[:room]
         filled += room
@@ -115,11 +117,11 @@ class Packer:
 
     def __init__(self, bits: int) -> None:
         self._bits = _known(bits)
-        self._twos = np.empty(BLOCK_WORDS // 2, dtype=_TWO)
-        self._scratch = np.empty(BLOCK_WORDS // 2, dtype=_TWO)
+        self._twos = np.empty(CHUNK_WORDS // 2, dtype=_TWO)
+        self._scratch = np.empty(CHUNK_WORDS // 2, dtype=_TWO)
 
     def pack_into(self, words: MaskedLanes, packed: Packed) -> None:
-        """Pack at most BLOCK_WORDS words into `packed`, which has exactly their packed size."""
+        """Pack at most CHUNK_WORDS words into `packed`, which has exactly their packed size."""
         if self._bits == 32:
             packed.view(WORD)[:] = words
             return
@@ -159,11 +161,20 @@ class Unpacker:
 
     def __init__(self, bits: int) -> None:
         self._bits = _known(bits)
-        size = packed_size(BLOCK_WORDS, bits)
+        size = packed_size(CHUNK_WORDS, bits)
         self._memory = np.zeros(size + _TWO.itemsize, dtype=np.uint8)  # the last read goes beyond
-        self._twos = np.empty(BLOCK_WORDS // 2, dtype=_TWO)
-        self._first = np.empty(BLOCK_WORDS // 2, dtype=WORD)
+        self._twos = np.empty(CHUNK_WORDS // 2, dtype=_TWO)
+        self._first = np.empty(CHUNK_WORDS // 2, dtype=WORD)
         self.staged: Packed = self._memory[:size]
+
+    def add_directly(self, total: MaskedLanes, done: int, block: Packed) -> int:
+        """Add what need not be staged, after so many bytes; return how many bytes of `block`."""
+        if self._bits != 32:
+            return 0
+        words = block[: block.size - block.size % WORD.itemsize].view(WORD)
+        part = total[done // WORD.itemsize :][: words.size]
+        np.add(part, words, out=part)
+        return words.nbytes
 
     def add_to(self, total: MaskedLanes) -> None:
         """Add the first `total.size` lanes of what is staged to `total`, modulo 2^bits."""
@@ -191,7 +202,7 @@ def _known(bits: int) -> int:
 def _lanes_from(total: MaskedLanes, packed_bytes: int, bits: int) -> MaskedLanes:
     """The next block of `total`, when so many packed bytes of it are done."""
     start = 8 * packed_bytes // bits
-    return total[start : start + BLOCK_WORDS]
+    return total[start : start + CHUNK_WORDS]
 
 
 def _pieces(

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wardround.errors import BadInput, ProtocolViolation
-from wardround.masking.keystream import BLOCK_WORDS
+from wardround.masking.keystream import CHUNK_WORDS
 from wardround.masking.round_spec import LARGEST_SCALE, SMALLEST_SCALE
 
 Lanes = npt.NDArray[np.int32]
@@ -32,8 +32,8 @@ def quantise(values: npt.NDArray[np.floating[Any]], *, scale: float, limit: int)
     lanes = np.empty(values.size, dtype=LANE)
     quantiser = Quantiser(scale=scale, limit=limit)
     not_finite = 0
-    for start in range(0, values.size, BLOCK_WORDS):
-        stop = start + BLOCK_WORDS
+    for start in range(0, values.size, CHUNK_WORDS):
+        stop = start + CHUNK_WORDS
         not_finite += quantiser.fill(values[start:stop], lanes[start:stop])
     if not_finite:
         raise ProtocolViolation(
@@ -47,11 +47,11 @@ class Quantiser:
 
     def __init__(self, *, scale: float, limit: int) -> None:
         self._scale, self._limit = scale, limit
-        self._wide = np.empty(BLOCK_WORDS, dtype=np.float64)
+        self._wide = np.empty(CHUNK_WORDS, dtype=np.float64)
         self._narrow = self._wide.view(np.float32)
 
     def fill(self, block: npt.NDArray[np.floating[Any]], lanes: Lanes) -> int:
-        """Fill `lanes` from at most BLOCK_WORDS values; return how many are NaN or infinite.
+        """Fill `lanes` from at most CHUNK_WORDS values; return how many are NaN or infinite.
 
         When some are, `lanes` means nothing. The product with a power of two is exact in float32
         too, unless it is clipped or rounded to zero; only a limit that float32 does not have needs
