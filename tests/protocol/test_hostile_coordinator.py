@@ -31,7 +31,7 @@ from wardround.audit.verify import verify_bytes
 from wardround.canonical import Json, canonical_bytes
 from wardround.errors import QuorumMissed, Refused
 from wardround.evidence.entry import Entry
-from wardround.protocol.messages import Close, Closed, Open, Work
+from wardround.protocol.messages import Close, Closed, Open, Survivors, Work
 from wardround.study.files import sign_study
 from wardround_server.rounds import run as coordinator_run
 from wardround_server.rounds.record import RunRecord
@@ -97,6 +97,43 @@ def test_a_coordinator_that_rewrites_a_round_in_mid_run_is_refused_by_every_hosp
         federation.run().train_and_evaluate()
     assert liar.refusals == [(name, HISTORY) for name in NAMES]
     assert len(federation.entries("round-closed")) == 2
+
+
+# --- it lies about whose updates are in a sum ---
+
+
+def test_a_coordinator_that_names_other_survivors_than_were_signed_is_exposed_by_everybody(
+    finished: Finished,
+):
+    parts = retold(
+        finished.ward, finished.parts, edited("survivors-agreed", survivors=[HARBOUR, LAKESIDE])
+    )
+    found = codes(sealed(finished.ward, parts))
+    assert {"survivor-signature", "survivors-differ", "below-threshold"} <= found["coordinator"]
+    for name in NAMES:
+        assert "survivors-differ" in found[f"hospitals/{name}"]
+
+
+def test_a_coordinator_that_asks_for_two_sets_of_survivors_opens_no_sum(ward: Ward):
+    """Two hospitals hear that the third is in the sum, and it hears that it is alone with one."""
+    federation = Federation(ward, rounds__count=1, rounds__quorum=3)
+
+    def bend(name, body, vector):
+        if isinstance(body, Survivors) and name == NORTHSIDE:
+            survivors = (LAKESIDE, NORTHSIDE)
+            headers = {each: body.headers[each] for each in survivors}
+            shares = {LAKESIDE: body.shares[LAKESIDE]}
+            body = body.model_copy(
+                update={"survivors": survivors, "headers": headers, "shares": shares}
+            )
+        return body, vector
+
+    liar = lying(federation, bend)
+    with pytest.raises(QuorumMissed):
+        federation.run().train_and_evaluate()
+    assert set(liar.refusals) == {(NORTHSIDE, "survivors-not-valid")}
+    assert federation.survivors() == []
+    assert federation.entries("round-closed") == []
 
 
 # --- it truncates its log ---

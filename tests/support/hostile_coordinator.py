@@ -85,8 +85,9 @@ def under(body: Body, log: EvidenceLog) -> Body:
     if isinstance(body, Close):
         note = log.checkpoint(lasting=True)
         return body.model_copy(update={"checkpoint": note, "log": log.export().decode()})
-    assert isinstance(body, Open)
-    return body.model_copy(update={"checkpoint": log.checkpoint()})
+    if isinstance(body, Open):
+        return body.model_copy(update={"checkpoint": log.checkpoint()})
+    return body  # between the ends of a round nothing shows the log
 
 
 class TwoFaced:
