@@ -180,6 +180,7 @@ class Hospital:
         closed = Closer(self.home, self.identity, self.name, attack).answer(session, close, vector)
         if vector is not None:
             keep_final_model(self.home, session, vector)
+        session.close()
         self._show(state="done", **self._seen)
         return closed
 

@@ -88,6 +88,19 @@ def test_the_final_model_and_its_local_evaluation_stay_at_the_hospital(closing):
     assert kept == [f"{RUN}.evaluation.json", f"{RUN}.safetensors"]
 
 
+def test_the_end_of_a_run_is_the_end_of_its_secrets(closing):
+    secrets = closing.hospital.hospital.sessions[RUN].secrets
+    pairs, attempt = secrets.pairs, secrets.attempt
+    assert pairs._roots
+    assert attempt._self_key
+    closing.end()
+    assert not pairs._roots
+    assert not attempt._self_key
+    work = closing.talk.work(closing.talk.spec(number=1))
+    answer, _ = closing.hospital.ask(work, closing.talk.model)
+    assert answer == Refusal(code=RefusalCode.SPEC)
+
+
 def test_a_log_without_our_update_is_refused(closing):
     closing.entries = [entry for entry in closing.entries if entry[0] != "update-received"]
     assert closing.end() == REFUSED

@@ -126,16 +126,27 @@ def test_survivors_that_were_written_but_not_signed_count_as_signed(ward, monkey
     assert asked(talk, attempt=2) == Refusal(code=RefusalCode.SECOND_ATTEMPT)
 
 
-def uploads(folder, say):
-    """A hospital in a process of its own, up to its upload."""
+def joins(folder, _):
+    """Two hospitals in a process of their own, before their first round."""
     ward = Ward.of(folder, TWO)
-    attempt = Attempt(ward.talk(**UNNOISED).open())
-    return ward, attempt.upload(), say
+    return ward, Attempt(ward.talk(**UNNOISED).open())
+
+
+def uploads(folder, say):
+    """And up to their uploads."""
+    ward, attempt = joins(folder, say)
+    return ward, attempt.upload()
+
+
+def one_uploads(folder, say):
+    ward, attempt = joins(folder, say)
+    attempt.upload(HARBOUR)
+    ward.close()
 
 
 def signs(folder, say):
     """And up to its signature; it says when the signature exists."""
-    ward, attempt, _ = uploads(folder, say)
+    ward, attempt = uploads(folder, say)
     real = Identity.sign
 
     def heard(identity, purpose, message):
@@ -152,22 +163,54 @@ def signs(folder, say):
     ward.close()
 
 
+def fresh(folder, name):
+    (folder / name).mkdir(parents=True)
+    Ward.make(folder / name, TWO).close()
+    return folder / name
+
+
+def steps_to(work, folder):
+    """How many steps it takes in a process that has read its modules: a fork's."""
+    return [steps_of(work, fresh(folder, name)) for name in ("cold", "warm")][-1]
+
+
+def test_an_attempt_that_was_begun_is_never_answered_again_wherever_the_process_is_killed(tmp_path):
+    """kill -9 at writes of the upload: either nothing was begun, or it is on disk for ever."""
+    before = steps_to(lambda *given: joins(*given)[0].close(), tmp_path / "before")
+    whole = steps_to(one_uploads, tmp_path / "whole")
+    begun = set()
+    for step in range(before, whole, 8):
+        folder = fresh(tmp_path, f"step-{step}")
+        killed_at(step, one_uploads, folder)
+        ward = Ward.of(folder, TWO)
+        talk = Talk(ward, ward.study(**UNNOISED), ward.new_log())
+        last = record_of(ward, talk.study)
+        kinds = [kind for kind, _ in ward[HARBOUR].log_entries(talk.study)]
+        assert last is not None or "release-reserved" not in kinds
+        begun.add(last is not None)
+        talk.open("ef" * 16)
+        answer = asked(talk)
+        if last is None:
+            assert isinstance(answer, Update)
+        else:
+            assert answer == Refusal(code=RefusalCode.REPLAY)
+        assert isinstance(asked(talk, attempt=2), Update)
+        ward.close()
+    assert begun == {True, False}
+
+
 def test_survivors_are_on_disk_before_a_signature_exists_wherever_the_process_is_killed(tmp_path):
     """kill -9 before every write of the answer: the set is on disk or nothing is signed.
 
     Whatever is left opens again, and whether a second attempt is answered follows from it.
     """
 
-    def fresh(name):
-        Ward.make(tmp_path / name, TWO).close()
-        return tmp_path / name
-
-    before = steps_of(lambda path, say: uploads(path, say)[0].close(), fresh("uploads"))
-    whole = steps_of(signs, fresh("signs"))
+    before = steps_to(lambda *given: uploads(*given)[0].close(), tmp_path / "before")
+    whole = steps_to(signs, tmp_path / "whole")
     assert whole > before
     written = set()
     for step in range(before, whole + 1, 2):
-        folder = fresh(f"step-{step}")
+        folder = fresh(tmp_path, f"step-{step}")
         said = killed_at(step, signs, folder)
         ward = Ward.of(folder, TWO)
         talk = Talk(ward, ward.study(**UNNOISED), ward.new_log())

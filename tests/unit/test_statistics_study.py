@@ -297,6 +297,12 @@ def test_an_officer_is_told_what_is_counted_and_at_which_price():
     assert "statistics  none" in in_words(study())
 
 
+def test_an_officer_reads_when_a_sum_opens():
+    assert "masks       double-mask: a sum opens when more than two thirds" in in_words(study())
+    shared = study(privacy__mechanism="distributed", masking__profile="one-trip")
+    assert "masks       one-trip: a sum opens only with all that were asked" in in_words(shared)
+
+
 def test_a_study_that_evaluates_nothing_opens_no_counts_that_a_policy_could_forbid():
     strict = Policy.model_validate(
         {

@@ -167,6 +167,7 @@ def in_words(study: "Study") -> str:
         f"  model       {study.task.model}",
         f"  mechanism   {_mechanism_in_words(study)}, one {privacy.unit} is protected",
         f"  epsilon     {epsilon}",
+        f"  masks       {_masks_in_words(study)}",
         f"  rounds      {study.rounds.count}, at most {study.attempts} attempts",
         f"  evaluation  {study.evaluation.counts} counts of held-out patients, pooled",
         f"  statistics  {_statistics_in_words(study)}",
@@ -180,6 +181,16 @@ def _mechanism_in_words(study: "Study") -> str:
     if privacy.mechanism != "distributed":
         return str(privacy.mechanism)
     return f"distributed (against the coordinator and at most {privacy.colluders} hospitals)"
+
+
+def _masks_in_words(study: "Study") -> str:
+    profile, fewest = study.masking.profile.value, study.masking.minimum_hospitals
+    if profile == "one-trip":
+        return f"one-trip: a sum opens only with all that were asked, at least {fewest}"
+    return (
+        f"double-mask: a sum opens when more than two thirds of those asked, at least {fewest}, "
+        "sign who is in it"
+    )
 
 
 def _statistics_in_words(study: "Study") -> str:
