@@ -210,15 +210,16 @@ class CoordinatorRound:
         """
         self._require(Stage.READY, "sum")
         self.stage = Stage.VOID  # unless all goes well
+        keys = None
         if self.spec.profile is Profile.DOUBLE_MASK:
-            self._keys = self._reveals.keys(self.faults)
-            add, subtract = self._keys.keystreams()
+            keys = self._reveals.keys(self.faults)
+            add, subtract = keys.keystreams()
             self._accumulator.unmask(add=add, subtract=subtract, threads=threads)
         try:
             self._total = self._accumulator.signed(self.spec.largest_sum)
         except ProtocolViolation as error:
             raise ProtocolViolation(f"{self._where}: {error}") from error
-        self.stage = Stage.OPENED
+        self.stage, self._keys = Stage.OPENED, keys
         return self._total
 
     @property
