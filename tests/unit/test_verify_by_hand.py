@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from wardround.audit.derive import derive_report
 from wardround.audit.sign_off import Decision, SignedBytes, SignOff, sign_off
 from wardround.canonical import canonical_bytes
 
-MOST_LINES = 55
+MOST_LINES = 57
 
 
 def sealed(fed: Federation) -> bytes:
@@ -73,6 +74,7 @@ def test_every_signature_is_given_to_openssl(honest: bytes, tmp_path: Path):
     assert {f"countersigned-{name}" for name in NAMES} <= names
     log = unpack(honest)["logs/coordinator.jsonl"].decode()
     signed = log.count('"type":"update-received"') + log.count('"type":"hospital-joined"')
+    signed += len(NAMES) * log.count('"type":"survivors-agreed"')
     assert sum(name.startswith("entry-") for name in names) == signed > len(NAMES)
 
 
@@ -198,3 +200,20 @@ def test_a_history_that_a_hospital_did_not_see_is_found(fed: Federation, tmp_pat
     held, said = follow(sealed(forger), tmp_path)
     assert not held
     assert "saw another history of the coordinator" in said, said
+
+
+def test_a_hospital_that_signed_for_another_sum_is_found(fed: Federation, tmp_path: Path):
+    """Its own log, under its own key, names other survivors than the coordinator's."""
+    forger = fed.fork()
+    party = forger.hospitals["zurich"]
+    party.rewrite(
+        [
+            replace(entry, body={**entry.body, "survivors": ["bergen", "coimbra", "zurich"]})
+            if entry.type == "survivors-signed"
+            else entry
+            for entry in party.entries
+        ]
+    )
+    held, said = follow(sealed(forger), tmp_path)
+    assert not held
+    assert "zurich signed no such sum" in said, said
