@@ -18,7 +18,7 @@ from flwr.app import Message
 from wardround.errors import Unreachable, WardroundError
 from wardround.masking.run_key import RunKey, sign_run_key
 from wardround.protocol.envelope import BODY_LIMIT_BYTES, Vector, seal, unseal
-from wardround.protocol.messages import Body, Closed, Joined, Update
+from wardround.protocol.messages import Body, Closed, Joined, Revealed, Signed, Update
 from wardround.randomness import system_randomness
 from wardround.wire import WireLimits
 from wardround_client.client_app import MOST_PARAMETERS
@@ -73,7 +73,7 @@ def wrong_shape(own: HostileHospital, body: Body, vector: Vector | None) -> Answ
 def not_a_number(own: HostileHospital, body: Body, vector: Vector | None) -> Answered:
     """Floats, all of them NaN, where masked words are due."""
     if isinstance(body, Update) and vector is not None:
-        vector = np.full(vector.shape, np.nan, dtype=np.float32)
+        vector = np.full(vector.size // 4, np.nan, dtype=np.float32)
     return body, vector
 
 
@@ -108,6 +108,20 @@ def wrong_key(own: HostileHospital, body: Body, vector: Vector | None) -> Answer
     return body, vector
 
 
+def wrong_signature(own: HostileHospital, body: Body, vector: Vector | None) -> Answered:
+    """It signs for the survivors, but not with its key."""
+    if isinstance(body, Signed):
+        body = body.model_copy(update={"signature": "0" * 128})
+    return body, vector
+
+
+def wrong_reveal(own: HostileHospital, body: Body, vector: Vector | None) -> Answered:
+    """Another mask key than the one that it has committed to."""
+    if isinstance(body, Revealed):
+        body = body.model_copy(update={"self_key": "0" * 64})
+    return body, vector
+
+
 def wrong_log(own: HostileHospital, body: Body, vector: Vector | None) -> Answered:
     """Honest to the end, then a log that is none."""
     if isinstance(body, Closed):
@@ -128,6 +142,8 @@ FAULTS: dict[str, Fault] = {
     "wrong-digest": wrong_digest,
     "replayed": replayed,
     "wrong-key": wrong_key,
+    "wrong-signature": wrong_signature,
+    "wrong-reveal": wrong_reveal,
     "wrong-log": wrong_log,
     "slow-to-sign": slow_to_sign,
 }
