@@ -1,6 +1,6 @@
 """What masks cost beside Flower's SecAgg+, both measured in this run. One JSON line per case.
 
-`python -m tests.benchmarks.bench_masking [--parameters N ...] [--hospitals N ...]`
+`python -m tests.benchmarks.bench_masking [--parameters N ...] [--hospitals N ...] [--bits B ...]`
 
 Three things are measured, each as the fastest of its repetitions:
 
@@ -17,6 +17,7 @@ keystream and adds, in cache and with nothing else: 1 / (1/keystream + 1/add).
 
 import argparse
 import hashlib
+import itertools
 import json
 import os
 import time
@@ -130,16 +131,18 @@ def keystream_bound() -> float:
     return len(zeros) * len(repetitions) / (fastest(make) + fastest(add))
 
 
-def measure(parameters: int, cohort: Cohort) -> dict[str, object]:
+def measure(
+    parameters: int, cohort: Cohort, values: npt.NDArray[np.float32], theirs: dict[str, float]
+) -> dict[str, object]:
     """One case: Flower's seconds over ours, and ours over the bound."""
-    values = np.random.default_rng(1).normal(0.0, 0.05, parameters).astype(np.float32)
-    ours, theirs = _ours(values, cohort), _flowers(values, cohort.hospitals)
+    ours = seconds_here(values, cohort)
     packed, _ = cohort.client_mask(0, values)
     mask_bytes_s = 4 * parameters * cohort.hospitals / ours["client"]
     return {
         "bench": "masking",
         "parameters": parameters,
         "hospitals": cohort.hospitals,
+        "bits": cohort.bits,
         "client_speedup_over_flower": round(theirs["client"] / ours["client"], 1),
         "server_add_speedup": round(theirs["add"] / ours["add"], 1),
         "server_add_and_hash_speedup": round(theirs["add"] / (ours["add"] + ours["hash"]), 1),
@@ -147,7 +150,6 @@ def measure(parameters: int, cohort: Cohort) -> dict[str, object]:
         "unmask_speedup_10": round(theirs["unmask_10"] / ours["unmask_10"], 1),
         "bytes_per_parameter": packed.nbytes / parameters,
         "fraction_of_bound": round(mask_bytes_s / keystream_bound(), 3),
-        "bits": cohort.bits,
         "threads": cohort.threads,
         "engine": fastest_engine().name,
         "flower": version("flwr"),
@@ -161,7 +163,8 @@ def _dropped(hospitals: int) -> int:
     return max(1, round(hospitals / 10))
 
 
-def _ours(values: npt.NDArray[np.float32], cohort: Cohort) -> dict[str, float]:
+def seconds_here(values: npt.NDArray[np.float32], cohort: Cohort) -> dict[str, float]:
+    """What each part takes in this project."""
     packed, _ = cohort.client_mask(0, values)
     total = np.zeros(values.size, dtype=WORD)
     seconds = {
@@ -187,7 +190,8 @@ def _masked_sum(parameters: int, cohort: Cohort, dropped: int) -> npt.NDArray[np
     return total
 
 
-def _flowers(values: npt.NDArray[np.float32], hospitals: int) -> dict[str, float]:
+def seconds_in_flower(values: npt.NDArray[np.float32], hospitals: int) -> dict[str, float]:
+    """What each part takes in Flower."""
     dropped = _dropped(hospitals)
     everybody = flower.nodes(hospitals, threshold=2 * hospitals // 3 + 1, dropped=dropped)
     sent = flower.client_mask(everybody[-1], everybody, values)
@@ -205,13 +209,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--parameters", type=int, nargs="+", default=[1_000_000, 10_000_000])
     parser.add_argument("--hospitals", type=int, nargs="+", default=[8, 32])
-    parser.add_argument("--bits", type=int, default=20)
+    parser.add_argument("--bits", type=int, nargs="+", default=[20, 32])
     parser.add_argument("--threads", type=int, default=1, help="Flower's side has one")
     options = parser.parse_args(arguments)
-    for parameters in options.parameters:
-        for hospitals in options.hospitals:
-            cohort = Cohort(hospitals=hospitals, bits=options.bits, threads=options.threads)
-            print(json.dumps(measure(parameters, cohort)), flush=True)
+    for parameters, hospitals in itertools.product(options.parameters, options.hospitals):
+        values = np.random.default_rng(1).normal(0.0, 0.05, parameters).astype(np.float32)
+        theirs = seconds_in_flower(values, hospitals)
+        for bits in options.bits:
+            cohort = Cohort(hospitals=hospitals, bits=bits, threads=options.threads)
+            print(json.dumps(measure(parameters, cohort, values, theirs)), flush=True)
 
 
 if __name__ == "__main__":

@@ -103,7 +103,7 @@ class Keystreams:
             for key in (*add, *subtract)
         ]
         self._added, self._subtracted = streams[: len(add)], streams[len(add) :]
-        self._buffer = bytearray(4 * CHUNK_WORDS)
+        self._buffer = bytearray()
 
     def apply(self, chunk: MaskedLanes) -> None:
         """Add and subtract the next words of every stream, in place, modulo 2^32.
@@ -111,6 +111,8 @@ class Keystreams:
         At most CHUNK_WORDS at once, and a multiple of 4 before the last.
         """
         size = 4 * chunk.size
+        if len(self._buffer) < size:  # the first chunk is the largest
+            self._buffer = bytearray(size)
         zeros, stream = memoryview(_ZEROS)[:size], memoryview(self._buffer)[:size]
         words = np.frombuffer(stream, dtype=WORD)
         for keystream in self._added:

@@ -19,7 +19,6 @@ from wardround.masking.round_spec import LANE_BITS
 Packed = npt.NDArray[np.uint8]
 
 _TWO: Final = np.dtype("<u8")  # two words, or lanes, at once
-_Twos = npt.NDArray[np.uint64]
 
 
 def packed_size(lanes: int, bits: int) -> int:
@@ -118,7 +117,8 @@ class Packer:
     def __init__(self, bits: int) -> None:
         self._bits = _known(bits)
         self._twos = np.empty(CHUNK_WORDS // 2, dtype=_TWO)
-        self._scratch = np.empty(CHUNK_WORDS // 2, dtype=_TWO)
+        self._first = np.empty(CHUNK_WORDS // 2, dtype=WORD)
+        self._second = np.empty(CHUNK_WORDS // 2, dtype=WORD)
 
     def pack_into(self, words: MaskedLanes, packed: Packed) -> None:
         """Pack at most CHUNK_WORDS words into `packed`, which has exactly their packed size."""
@@ -134,26 +134,23 @@ class Packer:
 
     def _pack_twos(self, words: MaskedLanes, packed: Packed) -> None:
         """Two lanes fill a 32-bit word and the 8 (b = 20) or 16 (b = 24) bits behind it."""
-        stride, size = self._bits // 4, words.size // 2
+        bits, stride, size = self._bits, self._bits // 4, words.size // 2
         if not size:
             return
-        rest = np.dtype(f"<u{stride - WORD.itemsize}")
-        twos = self._low_bits_together(words.view(_TWO))
-        lower = self._scratch.view(WORD)[:size]
-        lower[:] = twos  # numpy keeps the lower half
+        twos, low = self._twos[:size], (1 << bits) - 1
+        first, second = self._first[:size], self._second[:size]
+        # In the lower half of `twos` the upper 32 - b bits are the second lane's, in their place;
+        # the upper half begins with the rest of it.
+        np.right_shift(words.view(_TWO), np.uint64(32 - bits), out=twos)
+        first[:], second[:] = words.view(_TWO), twos  # numpy keeps the lower halves
+        np.bitwise_and(first, np.uint32(low), out=first)
+        np.bitwise_and(second, np.uint32(0xFFFFFFFF ^ low), out=second)
+        np.bitwise_or(first, second, out=first)
         # From memory without gaps numpy copies fast to words at any byte, else slowly.
-        np.ndarray((size,), WORD, packed, 0, (stride,))[:] = lower
+        np.ndarray((size,), WORD, packed, 0, (stride,))[:] = first
+        rest = np.dtype(f"<u{stride - WORD.itemsize}")
         rests = twos.view(rest)[WORD.itemsize // rest.itemsize :: _TWO.itemsize // rest.itemsize]
         np.ndarray((size,), rest, packed, WORD.itemsize, (stride,))[:] = rests
-
-    def _low_bits_together(self, words: _Twos) -> _Twos:
-        """Of two 32-bit words put the low `bits` side by side: 2 * bits of every 64."""
-        twos, scratch = self._twos[: words.size], self._scratch[: words.size]
-        low = np.uint64((1 << self._bits) - 1)
-        np.right_shift(words, np.uint64(32 - self._bits), out=scratch)
-        np.bitwise_and(scratch, low << np.uint64(self._bits), out=scratch)
-        np.bitwise_and(words, low, out=twos)
-        return np.bitwise_or(twos, scratch, out=twos)
 
 
 class Unpacker:
