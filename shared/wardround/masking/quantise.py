@@ -106,7 +106,7 @@ def largest_limit(hospitals: int, bits: int = 32) -> int:
     """Return the `limit` to put into a spec for so many hospitals and lanes of so many bits.
 
     One bit stays spare: a sum whose masks did not cancel is uniform, so each of its lanes has an
-    even chance to lie beyond hospitals x limit, where `Accumulator.sum` sees it.
+    even chance to lie beyond hospitals x limit, where `Accumulator.signed` sees it.
 
     >>> largest_limit(4), largest_limit(4, bits=20)
     (268435455, 65535)
