@@ -3,12 +3,13 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+FUZZ_STAMP := $(VENV)/.installed-fuzz
 # Hospitals of a rehearsal share the cores: one thread each (4 processes x 2 threads were 23 times slower).
 export OMP_NUM_THREADS := 1
 export FLWR_TELEMETRY_ENABLED := 0
 export FLWR_DISABLE_UPDATE_CHECK := 1
 
-.PHONY: setup demo demo-ct test test-all check bench-rounds bench-masking bench-transport bench-dp bench-utility bench-verify verifier clean
+.PHONY: setup demo demo-ct test test-all fuzz check bench-rounds bench-masking bench-transport bench-dp bench-utility bench-verify verifier clean
 
 setup: $(STAMP)
 
@@ -29,8 +30,18 @@ demo-ct: setup
 test: setup
 	$(BIN)/python -m pytest -q -m "not slow" -n 2 --dist loadfile
 
-test-all: setup
+# With coverage-guided fuzzing: ten minutes in all, so its tool comes first.
+test-all: $(FUZZ_STAMP)
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+
+$(FUZZ_STAMP): $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[fuzz]'
+	touch $(FUZZ_STAMP)
+
+# A minute for every reader of what arrives; SECONDS=600 for longer.
+SECONDS ?= 60
+fuzz: $(FUZZ_STAMP)
+	$(BIN)/python -m tests.fuzz.run --seconds $(SECONDS)
 
 check: setup
 	$(BIN)/ruff check .

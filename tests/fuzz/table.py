@@ -1,0 +1,9 @@
+"""Every target by its name."""
+
+from tests.fuzz import targets_evidence, targets_files, targets_masking, targets_messages
+
+TARGETS = {
+    target.name: target
+    for module in (targets_masking, targets_messages, targets_evidence, targets_files)
+    for target in module.TARGETS
+}
