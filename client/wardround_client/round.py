@@ -26,6 +26,7 @@ from wardround.privacy.mechanism import Mechanism
 from wardround.protocol.envelope import vector_due
 from wardround.protocol.messages import RefusalCode, Update, Work
 from wardround.protocol.specs import check_spec, evaluation_layout, statistics_layout
+from wardround.protocol.weighting import weighs_patients
 from wardround.randomness import Randomness
 from wardround.statistics.released import ReleasedStatistics
 from wardround.study.manifest import Study
@@ -58,6 +59,7 @@ from wardround_client.training.distributed import one_step
 from wardround_client.training.local import train
 from wardround_client.training.plan import PatientRecords
 from wardround_client.training.stages import ClearUpdate, NoisedLanes, NoisedUpdate, to_mask
+from wardround_client.training.weighting import training_loss, weigh
 
 Model = npt.NDArray[np.float32]
 Packed = npt.NDArray[np.uint8]
@@ -216,6 +218,7 @@ class RoundWorker:
         study, patients = session.study, session.records.train
         plan, sizes = training_plan(study, hospitals=len(spec.cohort)), step_sizes(study)
         update: NoisedUpdate | ClearUpdate | NoisedLanes
+        loss = training_loss(network, patients, study) if weighs_patients(study) else None
         if plan.mechanism == "distributed":
             update, report = one_step(
                 network,
@@ -231,6 +234,8 @@ class RoundWorker:
             update, report = train(
                 network, patients, binary_loss, plan, sizes, randomness=self.randomness
             )
+        if loss is not None and isinstance(update, ClearUpdate):
+            update = weigh(update, patients=patients.patients, loss=loss, study=study, spec=spec)
         if report.noise_probe is not None:
             session.noise_probes.append(report.noise_probe)
         return to_mask(update), report.engine

@@ -108,9 +108,12 @@ class Sender:
         return noised.values
 
     def _spec(self) -> RoundSpec:
-        """The first attempt of a run that never was: every message has a run of its own."""
-        fresh = self.randomness
-        return attempt_spec(
+        """The first attempt of a run that never was: every message has a run of its own.
+
+        Its lanes are those of the parameters: a weight before them says nothing of a record.
+        """
+        fresh, model = self.randomness, parameters_of(build(self.study)).numpy()
+        spec = attempt_spec(
             self.study,
             run=fresh(16).hex(),
             session=fresh(16).hex(),
@@ -118,8 +121,9 @@ class Sender:
             attempt=1,
             cohort=self.study.names(),
             directory_digest=fresh(_KEY_BYTES).hex(),
-            model=parameters_of(build(self.study)).numpy(),
+            model=model,
         )
+        return replace(spec, lanes=model.size)
 
     def _masked(self, lanes: Lanes, spec: RoundSpec) -> Lanes:
         """What the coordinator sees, under fresh keys as honest hospitals have them.

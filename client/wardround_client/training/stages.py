@@ -180,6 +180,14 @@ def without_noise(raw: RawUpdate) -> ClearUpdate:
     return ClearUpdate(_sealed(raw.values))
 
 
+def weighted(update: ClearUpdate, *, weight: int, head: Sequence[float]) -> ClearUpdate:
+    """The update times a hospital's weight, behind the lanes of `head`, which are not weighted.
+
+    A weight depends on patients, and no noise covers it: only a ClearUpdate can have one.
+    """
+    return ClearUpdate(_sealed(np.concatenate([np.float32(head), weight * update.values])))
+
+
 def to_mask(update: NoisedUpdate | ClearUpdate | NoisedLanes) -> Vector | Lanes:
     """What is masked: the values of an update that may leave. No earlier stage has a way here.
 

@@ -11,6 +11,7 @@ from wardround.evaluation.histograms import CountsLayout, CountsMode
 from wardround.masking.quantise import choose_scale, largest_limit
 from wardround.masking.round_spec import Purpose, RoundSpec, threshold_of
 from wardround.privacy.noise_shares import NoiseShare, StepScale, noise_share
+from wardround.protocol.weighting import head_lanes, most_weight
 from wardround.statistics.layout import StatisticsLayout
 from wardround.statistics.noise import deviation_of_sum, statistics_share
 from wardround.statistics.released import ReleasedStatistics
@@ -30,8 +31,9 @@ def attempt_spec(
 ) -> RoundSpec:
     """The spec of an attempt. Rounds 0 to count - 1 train, round `count` evaluates.
 
-    Training has one lane per parameter; evaluation has whole counts. A study that standardises
-    binds it to the released statistics (`standardised_spec`).
+    Training has one lane per parameter, and two before them where hospitals are weighted;
+    evaluation has whole counts. A study that standardises binds it to the released statistics
+    (`standardised_spec`).
     Raises ProtocolViolation for a round that the study does not have, BadInput for a study whose
     noise does not fit into the lanes.
     """
@@ -54,7 +56,7 @@ def attempt_spec(
         threshold=threshold_in(study, purpose, len(cohort)),
         directory_digest=directory_digest,
         model_digest=model_digest(model),
-        lanes=model.size if trains else evaluation_layout(study).lanes,
+        lanes=model.size + head_lanes(study) if trains else evaluation_layout(study).lanes,
         bits=bits,
         scale=training_scale(study, len(cohort), model.size) if trains else 1.0,
         limit=largest_limit(len(cohort), bits),
@@ -176,11 +178,15 @@ def statistics_noise_lanes(study: StudyPlan, released: ReleasedStatistics) -> fl
 def training_scale(study: StudyPlan, hospitals: int, lanes: int) -> float:
     """What a parameter's change is multiplied by before it is rounded to a lane.
 
-    It fits the study's bound, and with mechanism distributed the noise on top of the step.
+    It fits the study's bound times the largest weight, and with mechanism distributed the noise on
+    top of the step.
     """
     if study.privacy.mechanism is Mechanism.DISTRIBUTED:
         return training_share(study, hospitals, lanes).scale
-    return choose_scale(study.training.update_bound, hospitals, study.masking.bits)
+    weight, limit = most_weight(study), largest_limit(hospitals, study.masking.bits)
+    if weight > limit:
+        raise BadInput(f"study {study.name}: weights up to {weight}, a lane holds {limit}")
+    return choose_scale(study.training.update_bound * weight, hospitals, study.masking.bits)
 
 
 def training_share(study: StudyPlan, hospitals: int, lanes: int) -> NoiseShare:

@@ -64,6 +64,8 @@ class Training(Frozen):
     `expected_batch` is the fixed public normaliser of every step: a sum of clipped gradients is
     divided by it whatever the batch turned out to be. `update_bound` is the largest absolute
     change of one parameter that a round can carry; beyond it a change is cut.
+    With `weighting = "patients"` a hospital counts as its training patients over `weight_unit`,
+    rounded, 1 to `weight_most`. Where all count the same, none of the three is in the bytes.
     """
 
     local_steps: Annotated[int, Field(ge=1, le=10_000)]
@@ -73,6 +75,25 @@ class Training(Frozen):
     expected_batch: Positive
     update_bound: Positive = 64.0
     server: ServerOptimiser = ServerOptimiser()
+    weighting: Literal["equal", "patients"] = Field(
+        default="equal", exclude_if=lambda value: value == "equal"
+    )
+    weight_unit: Annotated[int, Field(ge=1, le=1_000_000)] | None = Field(
+        default=None, exclude_if=lambda value: value is None
+    )
+    weight_most: Annotated[int, Field(ge=1, le=1024)] | None = Field(
+        default=None, exclude_if=lambda value: value is None
+    )
+
+    @model_validator(mode="after")
+    def _weights_when_weighted(self) -> Self:
+        given = {self.weight_unit is not None, self.weight_most is not None}
+        if given != {self.weighting == "patients"}:
+            raise ValueError(
+                "training: `weight_unit` and `weight_most` belong to weighting = patients, and "
+                "only there"
+            )
+        return self
 
 
 class Rounds(Frozen):
@@ -189,6 +210,15 @@ class StudyPlan(Frozen):
             raise ValueError(
                 f"study: masking.profile one-trip with mechanism {self.privacy.mechanism}: sums of "
                 "two attempts show their difference, which only mechanism distributed has noised"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _weights_need_no_guarantee(self) -> Self:
+        if self.training.weighting == "patients" and self.privacy.mechanism is not Mechanism.NONE:
+            raise ValueError(
+                f"study: training.weighting patients with mechanism {self.privacy.mechanism}: a "
+                "weight depends on who is a patient, and no noise covers it"
             )
         return self
 
