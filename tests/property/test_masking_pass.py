@@ -1,6 +1,8 @@
 """The masked pass against its steps, each done plainly; and what it refuses."""
 
 import hashlib
+import tracemalloc
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -191,3 +193,35 @@ def test_the_smallest_and_largest_floats_are_rounded_as_in_float64(
     values = np.nan_to_num(values)
     due = np.rint(np.clip(values.astype(np.float64) * 2.0**power, -limit, limit))
     assert np.array_equal(quantise(values, scale=2.0**power, limit=limit), due)
+
+
+def most_bytes_held(work: Callable[[], object]) -> int:
+    """The most memory that Python and numpy held at once for `work`, its answer included."""
+    tracemalloc.start()
+    try:
+        work()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("bits", [20, 32])
+def test_no_second_vector_is_held_while_masking_adding_or_unmasking(bits: int) -> None:
+    lanes, scratch = 4_000_000, 3_000_000
+    values = np.zeros(lanes, np.float32)
+    keys = [bytes([n]) * 32 for n in range(3)]
+    packed, _ = mask_packed(values, scale=1.0, limit=1, add=keys, subtract=[], bits=bits)
+    total = np.zeros(lanes, np.uint32)
+    blocks = (packed[start : start + 65_000] for start in range(0, packed.size, 65_000))
+
+    def mask() -> object:
+        return mask_packed(values, scale=1.0, limit=1, add=keys, subtract=[], bits=bits)
+
+    def unmask() -> object:
+        apply_keystreams(total, add=[], subtract=keys)
+        return sign_extended(total, bits)
+
+    assert most_bytes_held(mask) < packed.nbytes + scratch
+    assert most_bytes_held(lambda: unpack_add(total, blocks, bits)) < scratch
+    assert most_bytes_held(unmask) < scratch
+    assert not total.any()

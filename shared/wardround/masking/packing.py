@@ -106,8 +106,10 @@ def sign_extended(total: MaskedLanes, bits: int) -> Lanes:
     [-1, 524287, 1]
     """
     signed = total.view(LANE)
-    np.left_shift(signed, 32 - bits, out=signed)
-    np.right_shift(signed, 32 - bits, out=signed)
+    for start in range(0, signed.size if bits < 32 else 0, CHUNK_WORDS):
+        chunk = signed[start : start + CHUNK_WORDS]
+        np.left_shift(chunk, 32 - bits, out=chunk)
+        np.right_shift(chunk, 32 - bits, out=chunk)  # of signed numbers: copies the sign
     return signed
 
 
