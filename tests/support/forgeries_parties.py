@@ -95,6 +95,7 @@ FORGERIES = (
     Forgery("few-who-answered", acting(few_who_answered), "complete", "below-threshold"),
     Forgery("unsigned", acting(one_signature_less), "complete", "absence-unnamed"),
     Forgery("foreign-signature", acting(foreign_signature), "complete", "survivors-differ"),
+    Forgery("own-log", acting(foreign_signature), "complete", "survivors-differ", place=HIS),
     Forgery("opened-without-one", acting(opened_without_one), "complete", "survivors-differ"),
     Forgery("second-opening", second_opening, "complete", "second-attempt"),
     Forgery("second-attempt", signed_attempt_again, "complete", "second-attempt"),
