@@ -67,7 +67,7 @@ class FleetPatience:
     `heartbeat_s` that it lives.
     """
 
-    longest_poll_s: int = 20
+    longest_poll_s: float = 20.0
     read_timeout_s: float = 60.0
     heartbeat_s: float = 12.0
     first_pause_s: float = 0.1
@@ -265,8 +265,9 @@ class FleetConnection:
         return message
 
     def _next_letter(self, ends: float) -> "_Held | None":
-        wait_s = int(max(0.0, min(self._patience.longest_poll_s, ends - time.monotonic())))
-        headers = {"content-type": "application/x-protobuf", "prefer": f"wait={wait_s}"}
+        wait_s = max(0.0, min(self._patience.longest_poll_s, ends - time.monotonic()))
+        wait_ms = str(round(1000 * wait_s))
+        headers = {"content-type": "application/x-protobuf", "wardround-wait-ms": wait_ms}
         if self._received:
             headers["wardround-received"] = self._received
         answer = self._https.post(

@@ -39,6 +39,7 @@ SMALL_REQUEST_LIMIT_BYTES = 256 * 1024
 # Anything larger takes longer to hash than small requests take: it is carried out beside the
 # event loop.
 INLINE_BYTES = 256 * 1024
+_MOST_DIGITS = 9
 _DIGEST = re.compile(rb"[0-9a-f]{64}")
 
 
@@ -157,7 +158,7 @@ class Gateway:
     async def _poll(self, hospital: str, body: bytes, scope: Scope, receive: Receive) -> bytes:
         """Answer when there is a letter, after the wait, or when the hospital has hung up."""
         loop = asyncio.get_running_loop()
-        ends = loop.time() + min(_wished_wait(scope), self._longest_poll_s)
+        ends = loop.time() + min(_wished_wait_s(scope), self._longest_poll_s)
         received = _hex_header(scope, b"wardround-received")
         event = asyncio.Event()
         self._polls.setdefault(hospital, set()).add(event)
@@ -228,10 +229,11 @@ def _hex_header(scope: Scope, name: bytes) -> str:
     return value.decode()
 
 
-def _wished_wait(scope: Scope) -> float:
-    """How long the hospital wants to wait: `Prefer: wait=SECONDS` (RFC 7240, 4.3)."""
-    value = header_of(scope, b"prefer")
-    if value.startswith(b"wait="):
-        seconds = value.removeprefix(b"wait=")
-        return float(seconds) if seconds.isdigit() else 0.0
-    return LONGEST_POLL_S
+def _wished_wait_s(scope: Scope) -> float:
+    """How long the hospital wants to wait: `Wardround-Wait-Ms: MILLISECONDS`."""
+    value = header_of(scope, b"wardround-wait-ms")
+    if not value:
+        return LONGEST_POLL_S
+    if not value.isdigit() or len(value) > _MOST_DIGITS:
+        raise MalformedRequest("wardround-wait-ms: a number of milliseconds was due")
+    return int(value) / 1000

@@ -56,7 +56,7 @@ def raw(member, running, path, content, **headers):
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     try:
         answer = client.post(
-            path, content, limit_bytes=10**7, headers={"prefer": "wait=0"} | named
+            path, content, limit_bytes=10**7, headers={"wardround-wait-ms": "0"} | named
         )
         return answer.status, answer.content
     finally:
