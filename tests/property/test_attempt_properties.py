@@ -156,6 +156,16 @@ def test_spare_attempts_count_down_and_never_come_back(spare, completes, noised)
     assert len(asked) <= progress.round + spare + 1
 
 
+@given(st.integers(1, 9), st.integers(0, 9), st.integers(0, 9))
+def test_after_a_stop_no_attempt_is_asked_again_and_each_that_was_is_spent(attempt, spare, opened):
+    progress = Progress(round=3, attempt=attempt, spare_attempts=spare)
+    after = progress.after_stop(opened)
+    assert after.attempt > opened
+    assert after.attempt >= attempt
+    assert spare - after.spare_attempts == min(spare, after.attempt - attempt)
+    assert after.after_stop(opened) == after
+
+
 def test_without_noise_an_attempt_that_was_void_once_somebody_was_asked_to_sign_is_the_last():
     progress = Progress(round=4, attempt=1, spare_attempts=5)
     state = attempt("abc", threshold=3)

@@ -1,6 +1,7 @@
 """A whole run in memory: the coordinator's real loop over hospitals that speak the real bytes."""
 
 import json
+import time
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from wardround.optimisers import OptimiserState, step
 from wardround.protocol.envelope import seal, unseal
 from wardround.protocol.messages import Closed, Failed, Open, Reveal, Work
 from wardround.protocol.specs import evaluation_layout
+from wardround_server.rounds.attempt import Progress
 from wardround_server.rounds.checkpoints import read_checkpoint
 
 HARBOUR, LAKESIDE, NORTHSIDE = NAMES
@@ -219,9 +221,11 @@ def test_a_stopped_run_goes_on_from_its_checkpoint_and_never_asks_an_attempt_twi
     with pytest.raises(Stopped):
         federation.run().train_and_evaluate()
     kept = read_checkpoint(ward.folder / "checkpoint", parameters=3)
-    assert (kept.progress.round, kept.progress.attempt, kept.progress.spare_attempts) == (1, 2, 0)
+    assert (kept.progress.round, kept.progress.attempt, kept.progress.spare_attempts) == (1, 1, 1)
     federation.grid = MemoryGrid(ward)
-    federation.run().train_and_evaluate()
+    resumed = federation.run()
+    assert resumed._resume_or_start().progress == Progress(round=1, attempt=2, spare_attempts=0)
+    resumed.train_and_evaluate()
     specs = [RoundSpec.from_json(body["spec"]) for body in federation.entries("round-opened")]
     asked = [(spec.round, spec.attempt) for spec in specs]
     assert asked == [(0, 1), (1, 1), (1, 2), (2, 1)]
@@ -280,6 +284,40 @@ def test_the_status_file_names_hospitals_and_rounds_and_holds_no_vector(ward):
     assert set(status["hospitals"]) == set(NAMES)
     assert status["state"] == "evaluate"
     assert "counts" not in federation.status.read_text()
+
+
+def test_a_coordinator_that_stops_again_and_again_asks_no_attempt_twice(ward):
+    class Stopped(Exception):
+        pass
+
+    def stop(answer):
+        raise Stopped
+
+    federation = Federation(
+        ward, when(lambda body: isinstance(body, Work), stop), rounds__spare_attempts=2
+    )
+    for _ in range(3):
+        with pytest.raises(Stopped):
+            federation.run().train_and_evaluate()
+    federation.grid = MemoryGrid(ward)
+    progress = federation.run()._resume_or_start().progress
+    assert progress == Progress(round=0, attempt=4, spare_attempts=0)
+
+
+def test_the_status_file_is_not_written_for_each_hospital_but_is_never_long_behind(ward):
+    federation = Federation(ward, rounds__count=1)
+    run = federation.run()
+    run.record.show(state="train")
+    for name in NAMES:
+        run.record.joined(name, "ab" * 16, {})
+    assert "hospitals" not in json.loads(federation.status.read_text())
+    time.sleep(0.3)
+    run.record.refresh()
+    assert set(json.loads(federation.status.read_text())["hospitals"]) == set(NAMES)
+    written = federation.status.stat().st_mtime_ns
+    time.sleep(0.3)
+    run.record.refresh()  # nothing is new
+    assert federation.status.stat().st_mtime_ns == written
 
 
 def test_a_model_is_kept_when_too_few_hospitals_are_left_to_evaluate_it(ward):

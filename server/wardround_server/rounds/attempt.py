@@ -161,6 +161,12 @@ class Progress:
             raise QuorumMissed(f"{where}; the study has no spare attempt left")
         return replace(self, attempt=self.attempt + 1, spare_attempts=self.spare_attempts - 1)
 
+    def after_stop(self, opened: int) -> "Progress":
+        """Go on after the coordinator stopped, when attempts up to `opened` were asked for."""
+        spent = max(0, opened - self.attempt + 1)
+        left = max(0, self.spare_attempts - spent)
+        return replace(self, attempt=self.attempt + spent, spare_attempts=left)
+
     def after_complete(self) -> "Progress":
         """Go on to the next round."""
         return replace(self, round=self.round + 1, attempt=1)

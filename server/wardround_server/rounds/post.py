@@ -4,7 +4,7 @@ One answer is pulled, handed on and forgotten: the coordinator never holds two v
 """
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -19,6 +19,10 @@ from wardround_server.rounds.attempt import Absence
 
 _WAIT_S = 1.0
 _SEND_TRIES = 20
+
+
+def _nothing() -> None:
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +45,14 @@ class Silence:
 
 @dataclass(slots=True)
 class Post:
-    """Sends one question to several hospitals; `lanes` bounds the vectors that come back."""
+    """Sends one question to several hospitals; `lanes` bounds the vectors that come back.
+
+    `meanwhile` is called now and then while it waits for answers.
+    """
 
     grid: HospitalGrid
     lanes: int
+    meanwhile: Callable[[], None] = _nothing
 
     def ask(
         self,
@@ -94,6 +102,7 @@ class Post:
             for message_id, reason in given_up.items():
                 yield Silence(waiting.pop(message_id), reason)
             if waiting:
+                self.meanwhile()
                 self.grid.wait(min(_WAIT_S, max(0.0, end - time.monotonic())))
 
     def _send(

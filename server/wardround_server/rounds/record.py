@@ -12,7 +12,7 @@ from wardround.canonical import Json
 from wardround.durable import replace_file
 from wardround.evidence.entry import Entry
 from wardround.evidence.log import EvidenceLog
-from wardround.evidence.witness import Witness
+from wardround.evidence.witness import WITNESSED, Witness
 from wardround.masking.packing import packed_size
 from wardround.masking.round_spec import Purpose, RoundSpec
 from wardround.protocol.messages import Refusal
@@ -24,6 +24,7 @@ from wardround_server.rounds.attempt import Stage
 from wardround_server.rounds.heads import HeadsShown
 from wardround_server.rounds.post import Silence
 
+_SHOW_EVERY_S = 0.25
 _SUM_OPENED = {"statistics-closed", "round-closed", "evaluation-closed"}
 
 
@@ -42,6 +43,9 @@ class RunRecord:
     heads: HeadsShown = field(init=False)
     _times: AttemptTimes = field(init=False)
     _attempt: RoundSpec | None = None
+    _transcript: str = ""
+    _shown_s: float = float("-inf")
+    _unshown: bool = False
     _pending: list[tuple[str, Json]] = field(default_factory=list)
     _witnesses: dict[str, Witness] = field(default_factory=dict)
     _started: float = field(default_factory=time.monotonic)
@@ -79,10 +83,8 @@ class RunRecord:
 
     def round_opened(self, spec: RoundSpec) -> None:
         """An attempt begins; nothing was sent yet."""
-        self._attempt = spec
-        self._append(
-            "round-opened", {"transcript": spec.transcript().hex(), "spec": spec.to_json()}
-        )
+        self._attempt, self._transcript = spec, spec.transcript().hex()
+        self._append("round-opened", {"transcript": self._transcript, "spec": spec.to_json()})
         self.show(state=spec.purpose.value, round=spec.round, attempt=spec.attempt)
 
     def witness(self, hospital: str, note: str, key: bytes) -> tuple[str, Json] | None:
@@ -106,7 +108,7 @@ class RunRecord:
     ) -> None:
         """A checked update was added."""
         body = {
-            "transcript": spec.transcript().hex(),
+            "transcript": self._transcript_of(spec),
             "hospital": hospital,
             "header": header,
             "signature": signature,
@@ -117,9 +119,18 @@ class RunRecord:
         self._hospital(hospital, f"round {spec.round}")
 
     def saw(self, seen: tuple[str, Json] | None) -> None:
-        """What `witness` returned, to be logged."""
-        if seen is not None:
-            self._pending.append(seen)
+        """What `witness` returned, to be logged: of an attempt each hospital's newest head.
+
+        It covers the entries of those before it.
+        """
+        if seen is None:
+            return
+        self._pending = [
+            (kind, body)
+            for kind, body in self._pending
+            if (kind, body.get("actor")) != (WITNESSED, seen[1]["actor"])
+        ]
+        self._pending.append(seen)
 
     def rejected(self, spec: RoundSpec, hospital: str, reason: str) -> None:
         """An update was not what the protocol says; it was not added."""
@@ -145,7 +156,7 @@ class RunRecord:
     ) -> None:
         """Whose updates are in the sum that was opened, and who signed for it (hex, by name)."""
         body = {
-            "transcript": spec.transcript().hex(),
+            "transcript": self._transcript_of(spec),
             "survivors": list(survivors),
             "signatures": dict(signatures),
         }
@@ -153,12 +164,12 @@ class RunRecord:
 
     def void(self, spec: RoundSpec, reason: str) -> None:
         """The attempt's sum cannot be opened."""
-        self._append("attempt-void", {"transcript": spec.transcript().hex(), "reason": reason})
+        self._append("attempt-void", {"transcript": self._transcript_of(spec), "reason": reason})
 
     def round_closed(self, spec: RoundSpec, sum_digest: str, before: str, after: str) -> None:
         """The model took its step."""
         body = {
-            "transcript": spec.transcript().hex(),
+            "transcript": self._transcript_of(spec),
             "sum_digest": sum_digest,
             "model_before": before,
             "model_after": after,
@@ -173,15 +184,17 @@ class RunRecord:
 
     def statistics_closed(self, spec: RoundSpec, sum_digest: str, sums: list[int]) -> None:
         """The noised sums of all patients."""
-        body = {"transcript": spec.transcript().hex(), "sum_digest": sum_digest, "sums": sums}
+        body = {"transcript": self._transcript_of(spec), "sum_digest": sum_digest, "sums": sums}
         self._append("statistics-closed", body)
 
-    def opened_for(self, purpose: Purpose) -> int:
-        """How many attempts of this purpose were opened, before a stop too."""
-        return sum(
-            entry.type == "round-opened" and entry.body["spec"]["purpose"] == purpose
-            for entry in self.log.entries()
-        )
+    def opened_for(self, purpose: Purpose, round_number: int) -> int:
+        """The last attempt of this round that was opened, before a stop too; 0 for none.
+
+        Its entry is on disk before anybody is asked: a stopped run asks for no attempt twice.
+        """
+        specs = [e.body["spec"] for e in self.log.entries() if e.type == "round-opened"]
+        due = (purpose, round_number)
+        return max((s["attempt"] for s in specs if (s["purpose"], s["round"]) == due), default=0)
 
     def released(self) -> ReleasedStatistics | None:
         """The statistics that were opened, or None."""
@@ -196,7 +209,7 @@ class RunRecord:
     def evaluation_closed(self, spec: RoundSpec, sum_digest: str, counts: list[int]) -> None:
         """The pooled counts of the held-out patients."""
         body = {
-            "transcript": spec.transcript().hex(),
+            "transcript": self._transcript_of(spec),
             "sum_digest": sum_digest,
             "counts": counts,
         }
@@ -222,20 +235,33 @@ class RunRecord:
 
     def missing(self, why: Mapping[str, str]) -> None:
         """For whoever watches: who of the roster does not take part now, and why."""
-        self.show(missing=dict(sorted(why.items())))
+        self.status["missing"] = dict(sorted(why.items()))
+        self._unshown = True
 
     def show(self, **changes: object) -> None:
         """Refresh the status file: no secret and no hospital's number is in it."""
         self.status |= changes
-        self.status["seconds"] = round(time.monotonic() - self._started, 3)
+        self._shown_s, self._unshown = time.monotonic(), False
+        self.status["seconds"] = round(self._shown_s - self._started, 3)
         replace_file(self.status_file, json.dumps(self.status).encode())
 
+    def refresh(self) -> None:
+        """Show what has changed since the file was written, now and then: a disk may be slow."""
+        if self._unshown and time.monotonic() >= self._shown_s + _SHOW_EVERY_S:
+            self.show()
+
     def _in_attempt(self, kind: str, spec: RoundSpec, hospital: str, **more: str) -> None:
-        body = {"transcript": spec.transcript().hex(), "hospital": hospital, **more}
+        body = {"transcript": self._transcript_of(spec), "hospital": hospital, **more}
         self._pending.append((kind, body))
 
+    def _transcript_of(self, spec: RoundSpec) -> str:
+        """Hashed once per attempt: every entry of it asks."""
+        return self._transcript if spec is self._attempt else spec.transcript().hex()
+
     def _hospital(self, hospital: str, state: str) -> None:
-        self.show(hospitals={**self.status.get("hospitals", {}), hospital: state})
+        self.status["hospitals"] = {**self.status.get("hospitals", {}), hospital: state}
+        self._unshown = True
+        self.refresh()
 
     def _append(self, kind: str, body: Json) -> None:
         entries = [*self._pending, (kind, body)]

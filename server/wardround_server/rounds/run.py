@@ -8,7 +8,7 @@ from its last checkpoint under a fresh session.
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -75,7 +75,8 @@ class Run:
         Raises QuorumMissed when too few hospitals are left, Refused when they said no.
         """
         state = self._resume_or_start()
-        post = Post(self.grid, lanes=max(state.model.size, longest_sum(self.study)))
+        lanes = max(state.model.size, longest_sum(self.study))
+        post = Post(self.grid, lanes=lanes, meanwhile=self.record.refresh)
         self.record.opened()
         if self.uploads is not None and state.progress.round == 0 < self.study.rounds.count:
             self.uploads.start(state.model)
@@ -102,7 +103,7 @@ class Run:
         if plan is None:
             return lost
         self._released = self.record.released()
-        for attempt in range(self.record.opened_for(Purpose.STATISTICS) + 1, plan.attempts + 1):
+        for attempt in range(self.record.opened_for(Purpose.STATISTICS, 0) + 1, plan.attempts + 1):
             if self._released is not None:
                 break
             lost = self._with_gone(session, lost)
@@ -137,8 +138,6 @@ class Run:
         progress = state.progress
         cohort = self._cohort(session, lost, progress.round)
         spec = self._spec(session, progress.round, progress.attempt, cohort, state.model)
-        # Durable before it is asked: a resumed run never asks for this attempt again.
-        write_checkpoint(self.checkpoint_file, self._if_stopped_now(state))
         collected = self._collector(post, session).collect(
             spec, state.model, deadline_s=self.study.rounds.deadline_s, scale=self.scale
         )
@@ -163,7 +162,8 @@ class Run:
         """
         exact = self.study.evaluation.counts == "exact"
         attempts = _EVALUATION_ATTEMPTS if exact else 1
-        for attempt in range(self.record.opened_for(Purpose.EVALUATE) + 1, attempts + 1):
+        done = self.record.opened_for(Purpose.EVALUATE, self.study.rounds.count)
+        for attempt in range(done + 1, attempts + 1):
             try:
                 session, lost = self._with_returned(post, session, self._with_gone(session, lost))
                 collected = self._counts(post, session, state, lost, attempt)
@@ -257,24 +257,15 @@ class Run:
             )
         return why is not Absence.DISCONNECTED
 
-    def _if_stopped_now(self, state: Checkpoint) -> Checkpoint:
-        """What to resume from should the coordinator die during this attempt."""
-        progress = state.progress
-        spent = Progress(
-            round=progress.round,
-            attempt=progress.attempt + 1,
-            spare_attempts=max(0, progress.spare_attempts - 1),
-        )
-        return Checkpoint(state.model, state.optimiser, spent)
-
     def _resume_or_start(self) -> Checkpoint:
+        """From the checkpoint, or the study's first model; attempts in the log are spent."""
         start = parameters_of(build(self.study)).numpy()
+        progress = Progress(round=0, attempt=1, spare_attempts=self.study.rounds.spare_attempts)
+        state = Checkpoint(start, OptimiserState(), progress)
         if self.checkpoint_file.exists():
-            return read_checkpoint(self.checkpoint_file, parameters=start.size)
-        spare = self.study.rounds.spare_attempts
-        return Checkpoint(
-            start, OptimiserState(), Progress(round=0, attempt=1, spare_attempts=spare)
-        )
+            state = read_checkpoint(self.checkpoint_file, parameters=start.size)
+        opened = self.record.opened_for(Purpose.TRAIN, state.progress.round)
+        return replace(state, progress=state.progress.after_stop(opened))
 
     def _opener(self, post: Post) -> SessionOpener:
         return SessionOpener(

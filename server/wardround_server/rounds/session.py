@@ -115,6 +115,7 @@ class SessionOpener:
                 patience_end = end
             elif patience_end == end:
                 patience_end = min(end, time.monotonic() + self.grace_s)
+            self.post.meanwhile()
             self.post.grid.wait(_ASK_AGAIN_S)
         return joined
 
