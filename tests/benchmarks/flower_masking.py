@@ -13,20 +13,15 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-
-from wardround.flower_quiet import quiet_flower
-
-quiet_flower()
-
-from flwr.common import bytes_to_ndarray, ndarray_to_bytes  # noqa: E402 - Flower is muted first
-from flwr.common.secure_aggregation.crypto.shamir import (  # noqa: E402
+from flwr.common import bytes_to_ndarray, ndarray_to_bytes
+from flwr.common.secure_aggregation.crypto.shamir import (
     combine_shares,
     create_shares,
 )
-from flwr.common.secure_aggregation.crypto.symmetric_encryption import (  # noqa: E402
+from flwr.common.secure_aggregation.crypto.symmetric_encryption import (
     generate_shared_key,
 )
-from flwr.common.secure_aggregation.ndarrays_arithmetic import (  # noqa: E402
+from flwr.common.secure_aggregation.ndarrays_arithmetic import (
     factor_combine,
     factor_extract,
     get_parameters_shape,
@@ -35,9 +30,9 @@ from flwr.common.secure_aggregation.ndarrays_arithmetic import (  # noqa: E402
     parameters_multiply,
     parameters_subtraction,
 )
-from flwr.common.secure_aggregation.quantization import dequantize, quantize  # noqa: E402
-from flwr.common.secure_aggregation.secaggplus_utils import pseudo_rand_gen  # noqa: E402
-from flwr.supercore.primitives.asymmetric import (  # noqa: E402
+from flwr.common.secure_aggregation.quantization import dequantize, quantize
+from flwr.common.secure_aggregation.secaggplus_utils import pseudo_rand_gen
+from flwr.supercore.primitives.asymmetric import (
     bytes_to_private_key,
     bytes_to_public_key,
     generate_key_pairs,
