@@ -31,10 +31,12 @@ def new_coordinator(directory: Path) -> Path:
 
 
 @contextmanager
-def running_fleet(directory: Path, *, port: int = 0, **options: object) -> Iterator[RunningFleet]:
+def running_fleet(
+    directory: Path, *, port: int = 0, names: Sequence[str] = (), **options: object
+) -> Iterator[RunningFleet]:
     """A gateway on loopback."""
     chosen = FleetOptions(**options)
-    with start_fleet(directory, port=port, options=chosen) as running:
+    with start_fleet(directory, port=port, names=names, options=chosen) as running:
         yield running
 
 
@@ -135,9 +137,11 @@ def bootstrap_tls(ticket: JoinTicket, folder: Path) -> ClientTls:
     return tls
 
 
-def invite(running: RunningFleet, hospital: str, **options: timedelta) -> JoinTicket:
+def invite(
+    running: RunningFleet, hospital: str, *, host: str = "127.0.0.1", **options: timedelta
+) -> JoinTicket:
     """A join ticket for this gateway."""
-    address = f"127.0.0.1:{running.port}"
+    address = f"{host}:{running.port}"
     return running.enrolment.invite(hospital, address=address, evidence_key=EVIDENCE_KEY, **options)
 
 
