@@ -5,6 +5,7 @@ is the constant term of its own polynomial of degree threshold - 1; a holder's s
 at its point, nine 32-bit words (PROTOCOL 5).
 """
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from itertools import combinations, islice
 from typing import Any, Final
@@ -80,7 +81,8 @@ def join_checked(
     """`join`, though some shares may be wrong: the secrets, and the points that gave wrong ones.
 
     `accept(index, secret)` says whether this is the secret number `index`: its commitment does.
-    What the first points do not give is looked for among other subsets of the points, at most
+    What the first points do not give is looked for among those that decoding finds right, which
+    is so when at most (m - threshold) // 2 points are wrong, then among other subsets, at most
     5,000. Wrong points are the fewest that are not on one polynomial with an accepted secret. When
     two sets are equally small nobody is named: of two that deal in wrong shares together each
     could name somebody honest. Whether a point's holder or the dealer is at fault, no third party
@@ -91,7 +93,7 @@ def join_checked(
     secrets = np.zeros((shares.shape[1], SECRET_BYTES), dtype=np.uint8)
     found: dict[int, set[frozenset[int]]] = {index: set() for index in range(len(secrets))}
     open_ones = list(found)
-    for left_out, subset in islice(_subsets(len(points), threshold), _MOST_SUBSETS):
+    for left_out, subset in islice(_subsets(points, field, threshold), _MOST_SUBSETS):
         open_ones = [index for index in open_ones if not _settled(found[index], left_out, spare)]
         if not open_ones:
             break
@@ -118,21 +120,70 @@ def join_checked(
     return secrets, tuple(point for point in points if point in named)
 
 
-def _subsets(size: int, threshold: int) -> Iterator[tuple[int, list[int]]]:
+def _subsets(
+    points: Sequence[int], field: _Field, threshold: int
+) -> Iterator[tuple[int, list[int]]]:
     """How many wrong places are looked for, and the subset of `threshold` places to try.
 
     For each number every choice of so many places is left out once at least: the places are cut
     into runs, and every choice of so many runs is left out.
     """
-    yield 0, list(range(threshold))
-    spare = size - threshold
+    first = list(range(threshold))
+    yield 0, first
+    size, spare = len(points), len(points) - threshold
+    yield 1, (_decoded(points, field, threshold) or first)
     for wrong in range(1, spare + 1):
         run = spare // wrong
         runs = [range(start, min(start + run, size)) for start in range(0, size, run)]
         for left_out in combinations(runs, wrong):
             gone = {place for places in left_out for place in places}
             yield wrong, [place for place in range(size) if place not in gone][:threshold]
-    yield spare + 1, list(range(threshold))  # all was tried
+    yield spare + 1, first  # all was tried
+
+
+def _decoded(points: Sequence[int], field: _Field, threshold: int) -> list[int]:
+    """`threshold` places that are right if at most (m - threshold) // 2 are wrong, or none.
+
+    All polynomials are decoded as one, their sum with weights that depend on every share. With a
+    polynomial E of degree e that is zero where a value y is wrong, and P the right polynomial,
+    Q = P * E has Q(x) = y * E(x) everywhere: linear in the coefficients of Q and E. Whatever
+    solves it, E is zero at all wrong places. (Berlekamp and Welch 1986)
+    """
+    most = (len(points) - threshold) // 2
+    values = field.reshape(len(points), -1)
+    drawn = hashlib.shake_256(values.tobytes()).digest(8 * values.shape[1])
+    weights = np.frombuffer(drawn, dtype="<u8") % _PRIME
+    given = _product(values, weights[:, None])
+    powers = _powers(points, threshold + most)
+    highest = _powers(points, most + 1)
+    times_given = _reduced(given * highest)
+    table = np.hstack((powers, _PRIME - times_given[:, :most], times_given[:, most:]))
+    locator = np.append(_solution(table)[threshold + most :], np.uint64(1))
+    right = np.flatnonzero(_product(highest, locator[:, None])[:, 0]).tolist()
+    return right[:threshold] if len(right) >= threshold else []
+
+
+def _solution(table: _Field) -> _Field:
+    """Solve linear equations modulo p, each a row with its right side last (Gauss and Jordan).
+
+    An unknown that they leave free is zero; what contradicts the other equations is passed over.
+    """
+    table = _reduced(table)
+    pivots: list[int] = []
+    for column in range(table.shape[1] - 1):
+        row = len(pivots)
+        below = np.flatnonzero(table[row:, column])
+        if not below.size:
+            continue
+        table[[row, row + below[0]]] = table[[row + below[0], row]]
+        table[row] = _reduced(table[row] * _inverses(table[row, column : column + 1]))
+        others = _PRIME - table[:, column : column + 1]
+        others[row] = 0
+        table = _reduced(table + _reduced(others * table[row]))
+        pivots.append(column)
+    solution = np.zeros(table.shape[1] - 1, dtype=np.uint64)
+    solution[pivots] = table[: len(pivots), -1]
+    return solution
 
 
 def _settled(sets: set[frozenset[int]], left_out: int, spare: int) -> bool:
