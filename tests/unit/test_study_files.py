@@ -381,7 +381,7 @@ def _models(model):
 def test_the_noise_multiplier_is_a_function_of_the_study_and_0_without_noise():
     assert study().noise_multiplier() == study().noise_multiplier() == 1.3999
     assert study(privacy__mechanism="none").noise_multiplier() == 0.0
-    assert study(privacy__mechanism="none").attempts == 2
+    assert study(privacy__mechanism="none").attempts == 3
     assert study().attempts == 3
 
 
