@@ -8,7 +8,7 @@ product with the written ones.
 import hashlib
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from tests.support import plain_ml_kem as kem
@@ -65,10 +65,10 @@ def drawn(seed: str) -> Callable[[int], bytes]:
     return randomness
 
 
-def secret_parts() -> list[Json]:
-    """The private keys of the hospitals."""
+def secret_parts(names: Sequence[str] = NAMES) -> list[Json]:
+    """The private keys of these hospitals."""
     found = []
-    for name in NAMES:
+    for name in names:
         draw = drawn(f"keys/{name}")
         found.append(
             {
