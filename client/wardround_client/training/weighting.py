@@ -21,18 +21,16 @@ def training_loss(network: nn.Module, patients: PatientRecords, study: Study) ->
 
     Records go through in parts, which bounds the memory. The network is left in mode evaluation.
     """
-    family, total = family_of(study), 0.0
+    family, total, records = family_of(study), 0.0, len(patients.features)
     loss = family.loss(study)
     network.eval()
-    parts = zip(
-        patients.features.split(_RECORDS_AT_ONCE),
-        patients.labels.split(_RECORDS_AT_ONCE),
-        strict=True,
-    )
     with torch.inference_mode():
-        for features, labels in parts:
-            total += float(loss(network(features), family.targets(features, labels)).double().sum())
-    return total / max(1, len(patients.features))
+        for start in range(0, records, _RECORDS_AT_ONCE):
+            part = slice(start, start + _RECORDS_AT_ONCE)
+            features, labels = patients.features[part], patients.labels[part]
+            losses = loss(network(features), family.targets(features, labels))
+            total += float(losses.double().sum())
+    return total / max(1, records)
 
 
 def weigh(
