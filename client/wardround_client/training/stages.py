@@ -185,7 +185,8 @@ def weighted(update: ClearUpdate, *, weight: int, head: Sequence[float]) -> Clea
 
     A weight depends on patients, and no noise covers it: only a ClearUpdate can have one.
     """
-    return ClearUpdate(_sealed(np.concatenate([np.float32(head), weight * update.values])))
+    values = np.concatenate([np.array(head, np.float32), weight * update.values])
+    return ClearUpdate(_sealed(values))
 
 
 def to_mask(update: NoisedUpdate | ClearUpdate | NoisedLanes) -> Vector | Lanes:
