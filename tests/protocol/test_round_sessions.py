@@ -21,6 +21,7 @@ from wardround.protocol.messages import (
     Reveal,
     Survivors,
 )
+from wardround_server.rounds.record import RunRecord
 
 HARBOUR, LAKESIDE, NORTHSIDE = NAMES
 TWO = [HARBOUR, LAKESIDE]
@@ -178,6 +179,33 @@ def test_a_coordinator_that_stops_in_mid_attempt_goes_on_with_fresh_keys_and_a_n
     assert len(set(sessions[len(first) :])) == 1
     assert set(sessions[: len(first)]).isdisjoint(sessions[len(first) :])
     assert plain.check(federation) == 3
+
+
+@pytest.mark.parametrize("logged", [False, True])
+def test_a_coordinator_that_stops_between_checkpoint_and_log_closes_each_round_once(
+    ward, monkeypatch, logged
+):
+    plain = PlainLanes(monkeypatch)
+    federation = Federation(ward, privacy__mechanism="none")
+    real = RunRecord.round_closed
+
+    def stopping(record, closing):
+        if logged:
+            real(record, closing)
+        raise Stopped
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunRecord, "round_closed", stopping)
+        with pytest.raises(Stopped):
+            federation.run().train_and_evaluate()
+    assert len(federation.entries("round-closed")) == logged
+    federation.run().train_and_evaluate()
+    opened = {b["transcript"]: b["spec"]["round"] for b in federation.entries("round-opened")}
+    closed = federation.entries("round-closed")
+    assert [opened[body["transcript"]] for body in closed] == [0, 1]
+    assert closed[0]["model_after"] == closed[1]["model_before"]
+    assert len(federation.entries("survivors-agreed")) == plain.check(federation) == 3
+    assert len(federation.entries("update-received")) == 9
 
 
 def test_without_noise_hospitals_that_signed_for_a_stopped_attempt_refuse_another_one(ward):

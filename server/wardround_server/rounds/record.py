@@ -166,15 +166,31 @@ class RunRecord:
         """The attempt's sum cannot be opened."""
         self._append("attempt-void", {"transcript": self._transcript_of(spec), "reason": reason})
 
-    def round_closed(self, spec: RoundSpec, sum_digest: str, before: str, after: str) -> None:
-        """The model took its step."""
+    def round_closing(
+        self, spec: RoundSpec, sum_digest: str, before: str, after: str
+    ) -> tuple[tuple[str, Json], ...]:
+        """The entries by which the model takes its step, for `round_closed` when it is on disk."""
         body = {
             "transcript": self._transcript_of(spec),
             "sum_digest": sum_digest,
             "model_before": before,
             "model_after": after,
         }
-        self._append("round-closed", body)
+        closing = (*self._pending, ("round-closed", body))
+        self._pending.clear()
+        return closing
+
+    def round_closed(self, closing: Sequence[tuple[str, Json]]) -> None:
+        """The model took its step; a void attempt has nothing to close."""
+        if closing:
+            self._append_many(closing)
+
+    def catch_up(self, closing: Sequence[tuple[str, Json]]) -> None:
+        """Log what a checkpoint says and a stop kept from the log."""
+        due = {body["transcript"] for kind, body in closing if kind == "round-closed"}
+        entries = self.log.entries()
+        if due - {e.body["transcript"] for e in entries if e.type == "round-closed"}:
+            self._append_many(closing)
 
     def took(self, seconds: float) -> None:
         """The last training attempt is over, checkpoint written: so long it took, all in all."""
@@ -265,8 +281,11 @@ class RunRecord:
 
     def _append(self, kind: str, body: Json) -> None:
         entries = [*self._pending, (kind, body)]
-        self.log.append_many(entries, time=datetime.now(UTC))
         self._pending.clear()
+        self._append_many(entries)
+
+    def _append_many(self, entries: Sequence[tuple[str, Json]]) -> None:
+        self.log.append_many(entries, time=datetime.now(UTC))
         for witness in self._witnesses.values():
             witness.logged(entries)
 

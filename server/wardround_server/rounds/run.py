@@ -89,6 +89,7 @@ class Run:
             state, gone = self._round(post, session, state, lost)
             lost |= gone
             write_checkpoint(self.checkpoint_file, state)
+            self.record.round_closed(state.closing)
             self.record.took(time.perf_counter() - started_s)
         if self.study.rounds.count and not self.record.evaluated():
             session = self._evaluate(post, session, state, lost)
@@ -150,8 +151,8 @@ class Run:
         mean = (dequantise(collected.total, scale=spec.scale) / in_sum).astype(np.float32)
         model = step(state.model, mean, self.study.training.server, state.optimiser)
         moved = model_digest(model, self.scale)
-        self.record.round_closed(spec, collected.sum_digest, spec.model_digest, moved)
-        return Checkpoint(model, state.optimiser, progress.after_complete()), lost
+        closing = self.record.round_closing(spec, collected.sum_digest, spec.model_digest, moved)
+        return Checkpoint(model, state.optimiser, progress.after_complete(), closing), lost
 
     def _evaluate(self, post: Post, session: Session, state: Checkpoint, lost: Lost) -> Session:
         """Sum the held-out patients' counts under the final model.
@@ -264,6 +265,7 @@ class Run:
         state = Checkpoint(start, OptimiserState(), progress)
         if self.checkpoint_file.exists():
             state = read_checkpoint(self.checkpoint_file, parameters=start.size)
+            self.record.catch_up(state.closing)
         opened = self.record.opened_for(Purpose.TRAIN, state.progress.round)
         return replace(state, progress=state.progress.after_stop(opened))
 
