@@ -75,6 +75,7 @@ class Federation:
     audited: bool = False
     witnessed: bool = False
     software: str = "0.1.0"
+    code: dict[str, str] = field(default_factory=dict)
 
     def fork(self) -> "Federation":
         """A copy whose logs can be changed."""
@@ -130,6 +131,7 @@ def federation(
     audited: bool = False,
     witnessed: bool = False,
     software: str = "0.1.0",
+    code: dict[str, str] | None = None,
 ) -> Federation:
     """Run it all. `lost` = {hospital: (round from which it does not answer, reason)}.
 
@@ -138,7 +140,7 @@ def federation(
     stage on, for this round only. `suspected` = {hospital: (round, what did not fit)}. Of the
     rounds in `void` the first attempt has one signature too few. `audited`: the hospitals audited
     their engines before, and measured their noise. `witnessed`: the coordinator logs the heads of
-    the hospitals' logs, as the real one does.
+    the hospitals' logs, as the real one does. `code` are the digests that everybody logs.
     """
     study = study or study_of(names, rounds=rounds, changes=changes, keys=keys)
     fed = Federation(
@@ -149,6 +151,7 @@ def federation(
         audited=audited,
         witnessed=witnessed,
         software=software,
+        code=code or {},
     )
     _open(fed)
     cohort, model = study.names(), digest_of("model")
@@ -176,6 +179,7 @@ def _open(fed: Federation) -> None:
                 party.append(kind, body, at=fed.tick())
         fed.run_keys[name] = RunKey.generate(seeded(f"run-key/{name}"))
     opened = {"study_digest": study.digest, "run": RUN, "software": fed.software}
+    opened |= _code(fed, "wardround_server")
     fed.coordinator.append("study-opened", opened, at=fed.tick())
     keys = [
         sign_run_key(
@@ -193,6 +197,7 @@ def _open(fed: Federation) -> None:
             "session": SESSION,
             "study_digest": study.digest,
             "epsilon_planned": study.privacy.epsilon,
+            **_code(fed, "wardround_client"),
         }
         fed.hospitals[key.hospital].append("run-joined", joined, at=fed.tick())
         witness(fed, key.hospital)
@@ -205,6 +210,12 @@ def _open(fed: Federation) -> None:
     for key in fed.directory.entries:
         body = {"hospital": key.hospital, "session": SESSION, "run_key": key.to_json()}
         fed.coordinator.append("hospital-joined", body, at=fed.tick())
+
+
+def _code(fed: Federation, package: str) -> Json:
+    """What a party logs of its code: the shared package and its own."""
+    own = {name: digest for name, digest in fed.code.items() if name in {"wardround", package}}
+    return {"code_digest": own} if own else {}
 
 
 def _round(

@@ -27,6 +27,7 @@ update-received      bytes                1            complete    history-diffe
 survivors-agreed     transcript           F64          complete    entry-contradicts  coordinator
 survivors-agreed     survivors            []           complete    below-threshold    coordinator
 survivors-agreed     survivors            WITHOUT      complete    survivors-differ   coordinator
+survivors-agreed[1]  survivors            WITHOUT      complete    survivors-differ   leiden
 survivors-agreed     survivors            TURNED       complete    survivors-differ   coordinator
 survivors-agreed     survivors            OSLO         complete    sum-without-hospital coordinator
 survivors-agreed     signatures           {}           complete    below-threshold    coordinator

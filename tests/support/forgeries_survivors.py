@@ -79,6 +79,15 @@ def opened_without_one(fed: Federation) -> None:
         rewritten(fed.hospitals[name], "survivors-signed", set_to(survivors=list(OTHERS)))
 
 
+def other_code(_: Federation) -> bytes:
+    """The study pins the code, and a hospital says that it ran other code."""
+    pinned = {"wardround": "c" * 64}
+    fed = federation(rounds=1, changes={"software": pinned}, code=pinned)
+    changed = set_to(code_digest={"wardround": "d" * 64})
+    rewritten(fed.hospitals[VICTIM], "run-joined", changed)
+    return sealed(fed.parts())
+
+
 def second_opening(_: Federation) -> bytes:
     """The exact counts of an evaluation are opened twice, the second time without one hospital."""
     fed = federation(rounds=1, changes=WITHOUT_NOISE)

@@ -7,6 +7,7 @@ from pydantic import Field, ValidationError
 from wardround.audit.body_fields import (
     Bits,
     Body,
+    CodeDigests,
     Count,
     Digest,
     Epsilon,
@@ -33,6 +34,7 @@ class StudyOpened(Body):
     study_digest: Digest
     run: RunId
     software: Line | dict[str, Line]
+    code_digest: CodeDigests | None = None
 
 
 class HospitalJoined(Body):
@@ -179,6 +181,7 @@ class RunJoined(Body):
     session: str | int
     study_digest: Digest
     epsilon_planned: Epsilon | None = None
+    code_digest: CodeDigests | None = None
 
 
 class DryRunRule(Frozen):

@@ -4,6 +4,7 @@ from itertools import pairwise
 
 from wardround.audit.attempts import Attempt, Release, attempts_of, releases_of
 from wardround.audit.bodies import HospitalJoined, RunClosed, StudyOpened
+from wardround.audit.code_facts import code_of
 from wardround.audit.dpia import dpia_of
 from wardround.audit.empirical_report import (
     engine_audits_of,
@@ -167,6 +168,7 @@ def _run_facts(evidence: Evidence) -> RunFacts:
         opened_at=moment(opened[0].time),
         closed_at=moment(closed.time) if closed else None,
         software=tuple(sorted({_software(record.body) for record in opened})),
+        code=code_of(evidence),
         sessions=len(sessions),
         model_digest=closed.body.model if closed else None,
     )

@@ -29,6 +29,7 @@ __all__ = [
     "Absent",
     "AttackPoint",
     "AttemptFacts",
+    "CodeFacts",
     "ColumnFacts",
     "DpiaItem",
     "EngineAudit",
@@ -136,13 +137,23 @@ class StudyFacts(Frozen):
     roster: tuple[RosterEntry, ...]
 
 
+class CodeFacts(Frozen):
+    """One package's code digest, and which parties logged it of themselves."""
+
+    package: str
+    digest: str
+    parties: tuple[str, ...]
+    verdict: Literal["pinned", "NOT THE PINNED", "not pinned"]
+
+
 class RunFacts(Frozen):
-    """Which run this is."""
+    """Which run this is. `code` is empty where nobody logged which code ran."""
 
     run: str
     opened_at: Moment
     closed_at: Moment | None
     software: tuple[Text, ...]
+    code: tuple[CodeFacts, ...]
     sessions: int
     model_digest: str | None
 

@@ -14,6 +14,7 @@ from wardround.audit.check_redacted import check_redacted
 from wardround.audit.check_rounds import check_rounds
 from wardround.audit.check_sign_offs import check_sign_offs
 from wardround.audit.check_survivors import check_signed_survivors, check_survivors
+from wardround.audit.code_facts import code_faults
 from wardround.audit.container import read_file, unpack
 from wardround.audit.derive import releases_by_hospital
 from wardround.audit.empirical import empirical_faults
@@ -140,6 +141,7 @@ def _check_evidence(bundle: Bundle, evidence: Evidence, found: _Findings) -> Non
     found.authentic += check_parties(evidence, bundle, attempts)
     found.authentic += check_signed_survivors(evidence, attempts)
     found.complete += check_opening(evidence)
+    found.complete += code_faults(evidence)
     found.complete += check_rounds(evidence, attempts)
     found.complete += check_survivors(evidence, attempts)
     found.complete += check_both_sides(evidence, attempts, releases, bundle)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from wardround.cli.audit_bundle import attach, redact
-from wardround.cli.audit_report import report, schema
+from wardround.cli.audit_report import code, report, schema
 from wardround.errors import BadInput, VerificationFailed
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ def verify(
 
 app.command()(report)
 app.command()(schema)
+app.command()(code)
 app.command()(attach)
 app.command()(redact)
 

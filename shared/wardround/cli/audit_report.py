@@ -102,6 +102,15 @@ def schema(*, as_json: AsJson = False) -> None:
     typer.echo(json.dumps(report_schema(), indent=None if as_json else 1, sort_keys=True))
 
 
+def code(*, as_json: AsJson = False) -> None:
+    """Print the digest of each package of Wardround here, as a study's [software] pins it."""
+    from wardround.code_digest import code_digests, installed
+
+    found = code_digests(installed())
+    lines = [f'{name} = "{digest}"' for name, digest in found.items()]
+    typer.echo(json.dumps(found) if as_json else "\n".join(["[software]", *lines]))
+
+
 def _rendered(form: Form, value: "Json", verdicts: "Verdicts", lang: Language) -> bytes:
     from wardround.audit.html import render_html
     from wardround.audit.pdf import render_pdf

@@ -36,6 +36,7 @@ __all__ = [
     "Profile",
     "Rounds",
     "ServerOptimiser",
+    "Software",
     "Study",
     "StudyPlan",
     "Task",
@@ -155,6 +156,23 @@ class Hospital(Frozen):
     fingerprint: Fingerprint
 
 
+class Software(Frozen):
+    """Pins the code by the digest of each package (`wardround.code_digest`)."""
+
+    wardround: Fingerprint
+    wardround_client: Fingerprint | None = Field(
+        default=None, exclude_if=lambda value: value is None
+    )
+    wardround_server: Fingerprint | None = Field(
+        default=None, exclude_if=lambda value: value is None
+    )
+
+    def pins(self) -> dict[str, str]:
+        """The digest of each package that is pinned."""
+        found: dict[str, str] = self.model_dump(exclude_none=True)
+        return found
+
+
 class StudyPlan(Frozen):
     """A study as it is written in study.toml: all but the roster."""
 
@@ -171,6 +189,7 @@ class StudyPlan(Frozen):
     masking: Masking = Masking()
     evaluation: Evaluation
     statistics: StatisticsPlan | None = None
+    software: Software | None = Field(default=None, exclude_if=lambda value: value is None)
 
     @model_validator(mode="after")
     def _parts_agree(self) -> Self:
