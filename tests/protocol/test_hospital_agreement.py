@@ -90,11 +90,19 @@ SPOILT = {
 }
 
 
-@pytest.mark.parametrize("spoil", SPOILT.values(), ids=SPOILT)
-def test_a_directory_that_is_not_honest_is_refused_and_the_right_one_still_works(joined, spoil):
-    directory = spoil(Came(joined, *joined.directory.to_json()))
+# Whose entry is not its own; where there is no such entry, nobody is named.
+ACCUSED = dict.fromkeys(list(SPOILT)[:4], LAKESIDE) | {
+    "a key of an earlier session": LAKESIDE,
+    "no key": LAKESIDE,
+}
+
+
+@pytest.mark.parametrize("name", SPOILT)
+def test_a_directory_that_is_not_honest_is_refused_and_the_right_one_still_works(joined, name):
+    directory = SPOILT[name](Came(joined, *joined.directory.to_json()))
     harbour = joined.ward[HARBOUR]
-    assert harbour.ask(joined.agree_message(directory=directory))[0] == REFUSED
+    refused, _ = harbour.ask(joined.agree_message(directory=directory))
+    assert refused == Refusal(code=RefusalCode.DIRECTORY, hospital=ACCUSED.get(name))
     answer, _ = harbour.ask(joined.agree_message())
     assert isinstance(answer, Agreed), answer
 
@@ -193,13 +201,25 @@ WRONG_KEYS = {
 }
 
 
-@pytest.mark.parametrize("spoil", WRONG_KEYS.values(), ids=WRONG_KEYS)
-def test_secrets_that_are_not_the_peers_are_refused_and_the_right_ones_still_work(agreed, spoil):
+SENDERS = {
+    "one of a greater name": NORTHSIDE,
+    "another ciphertext": HARBOUR,
+    "of another signer": HARBOUR,
+    "for another hospital": HARBOUR,
+    "for another session": HARBOUR,
+    "for another run": HARBOUR,
+    "for another directory": HARBOUR,
+}
+
+
+@pytest.mark.parametrize("name", WRONG_KEYS)
+def test_secrets_that_are_not_the_peers_are_refused_and_the_right_ones_still_work(agreed, name):
     northside, right = agreed.ward[NORTHSIDE], agreed.keys_message(NORTHSIDE)
     wrong = agreed.keys_message(
-        NORTHSIDE, encapsulations=spoil(Came(agreed, *right.encapsulations))
+        NORTHSIDE, encapsulations=WRONG_KEYS[name](Came(agreed, *right.encapsulations))
     )
-    assert northside.ask(wrong)[0] == REFUSED
+    refused, _ = northside.ask(wrong)
+    assert refused == Refusal(code=RefusalCode.DIRECTORY, hospital=SENDERS.get(name))
     assert northside.ask(right)[0] == Keyed(hospital=NORTHSIDE)
 
 
