@@ -9,7 +9,8 @@ Three things are measured, each as the fastest of its repetitions:
 - server add: one message is added to the sum. The coordinator also hashes it to check what was
   signed; `server_add_and_hash_speedup` is with that.
 - unmask: from the sum to real numbers, when nobody and when a tenth dropped out before the
-  upload. There Shamir's shares are joined first; here hospitals send those keys themselves.
+  upload, keys being there. Flower joins every one of its keys from Shamir's shares first; here
+  hospitals send theirs. `unmask_and_join_speedup_*` is with that.
 
 `fraction_of_bound`: bytes of mask the client applied in a second, over what this machine makes of
 keystream and adds, in cache and with nothing else: 1 / (1/keystream + 1/add).
@@ -23,6 +24,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
@@ -148,6 +150,8 @@ def measure(
         "server_add_and_hash_speedup": round(theirs["add"] / (ours["add"] + ours["hash"]), 1),
         "unmask_speedup_0": round(theirs["unmask_0"] / ours["unmask_0"], 1),
         "unmask_speedup_10": round(theirs["unmask_10"] / ours["unmask_10"], 1),
+        "unmask_and_join_speedup_0": _ratio_with_join(theirs, ours, 0),
+        "unmask_and_join_speedup_10": _ratio_with_join(theirs, ours, 10),
         "bytes_per_parameter": packed.nbytes / parameters,
         "fraction_of_bound": round(mask_bytes_s / keystream_bound(), 3),
         "threads": cohort.threads,
@@ -157,6 +161,11 @@ def measure(
         "seconds": {name: round(seconds, 5) for name, seconds in ours.items()},
         "flower_seconds": {name: round(seconds, 5) for name, seconds in theirs.items()},
     }
+
+
+def _ratio_with_join(theirs: dict[str, float], ours: dict[str, float], percent: int) -> float:
+    both = theirs[f"unmask_{percent}"] + theirs[f"join_{percent}"]
+    return round(both / ours[f"unmask_{percent}"], 1)
 
 
 def _dropped(hospitals: int) -> int:
@@ -196,12 +205,17 @@ def seconds_in_flower(values: npt.NDArray[np.float32], hospitals: int) -> dict[s
     everybody = flower.nodes(hospitals, threshold=2 * hospitals // 3 + 1, dropped=dropped)
     sent = flower.client_mask(everybody[-1], everybody, values)
     total = flower.server_add(None, sent)
-    return {
+    seconds = {
         "client": fastest(lambda: flower.client_mask(everybody[-1], everybody, values)),
         "add": fastest(lambda: flower.server_add(total, sent)),
-        "unmask_0": fastest(lambda: flower.server_unmask(total, everybody, dropped=0)),
-        "unmask_10": fastest(lambda: flower.server_unmask(total, everybody, dropped=dropped)),
     }
+    for percent, gone in ((0, 0), (10, dropped)):
+        secrets = flower.server_join(everybody, dropped=gone)
+        seconds[f"join_{percent}"] = fastest(partial(flower.server_join, everybody, dropped=gone))
+        seconds[f"unmask_{percent}"] = fastest(
+            partial(flower.server_unmask, total, everybody, secrets, dropped=gone)
+        )
+    return seconds
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

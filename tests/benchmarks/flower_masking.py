@@ -104,17 +104,27 @@ def server_add(total: Vectors | None, sent: list[bytes]) -> Vectors:
     return masked if total is None else parameters_addition(total, masked)
 
 
+def server_join(everybody: Sequence[Node], *, dropped: int) -> list[bytes]:
+    """What `unmask_stage` does with the shares of those alive: every node's secret."""
+    alive = everybody[dropped:]
+    return [
+        combine_shares([_shares(node, dropped)[each.number] for each in alive])
+        for node in everybody
+    ]
+
+
+def _shares(node: Node, dropped: int) -> list[bytes]:
+    return node.key_shares if node.number < dropped else node.seed_shares
+
+
 def server_unmask(
-    total: Vectors, everybody: Sequence[Node], *, dropped: int
+    total: Vectors, everybody: Sequence[Node], secrets: Sequence[bytes], *, dropped: int
 ) -> npt.NDArray[np.float64]:
-    """What `unmask_stage` does with shares and vector, the first `dropped` being gone: the mean."""
+    """What `unmask_stage` does with the vector, the first `dropped` being gone: the mean."""
     total = parameters_mod(total, MOD_RANGE)
     alive = everybody[dropped:]
-    for node in everybody:
-        gone = node.number < dropped
-        shares = node.key_shares if gone else node.seed_shares
-        secret = combine_shares([shares[each.number] for each in alive])
-        if not gone:
+    for node, secret in zip(everybody, secrets, strict=True):
+        if node.number >= dropped:
             mask = pseudo_rand_gen(secret, MOD_RANGE, get_parameters_shape(total))
             total = parameters_subtraction(total, mask)
             continue

@@ -24,7 +24,8 @@ def test_flowers_steps_give_the_mean_of_those_who_stayed(dropped):
         total = flower_masking.server_add(
             total, flower_masking.client_mask(node, everybody, values)
         )
-    mean = flower_masking.server_unmask(total, everybody, dropped=dropped)
+    secrets = flower_masking.server_join(everybody, dropped=dropped)
+    mean = flower_masking.server_unmask(total, everybody, secrets, dropped=dropped)
     step = 2 * flower_masking.CLIPPING_RANGE / flower_masking.TARGET_RANGE
     assert np.max(np.abs(mean - np.mean(vectors()[dropped:], axis=0))) <= step
 
