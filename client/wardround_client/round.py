@@ -159,7 +159,7 @@ class RoundWorker:
                 raise StudyRefused(RefusalCode.BUDGET, "the evaluation's epsilon is spent")
         elif attempts_used(study, session.ledger.releases()) >= study.attempts:
             raise StudyRefused(
-                RefusalCode.BUDGET, f"all {study.attempts} attempts that epsilon covers are spent"
+                RefusalCode.BUDGET, f"all {study.attempts} attempts of the study are spent"
             )
 
     def _reserve(
