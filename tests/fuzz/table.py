@@ -1,9 +1,21 @@
 """Every target by its name."""
 
-from tests.fuzz import targets_evidence, targets_files, targets_masking, targets_messages
+from tests.fuzz import (
+    targets_bundle,
+    targets_evidence,
+    targets_files,
+    targets_masking,
+    targets_messages,
+)
 
 TARGETS = {
     target.name: target
-    for module in (targets_masking, targets_messages, targets_evidence, targets_files)
+    for module in (
+        targets_masking,
+        targets_messages,
+        targets_evidence,
+        targets_bundle,
+        targets_files,
+    )
     for target in module.TARGETS
 }
