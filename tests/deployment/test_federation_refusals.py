@@ -174,8 +174,8 @@ def test_the_honest_hospitals_finish_without_the_liars(with_liars: tuple[Json, P
 @pytest.mark.parametrize(
     ("liar", "reason"),
     [
-        ("not-a-number", "uint32 of shape (5,) was due, float32 of shape (5,) came"),
-        ("wrong-shape", "uint32 of shape (5,) was due, uint32 of shape (6,) came"),
+        ("not-a-number", "uint8 of shape (20,) was due, float32 of shape (5,) came"),
+        ("wrong-shape", "uint8 of shape (20,) was due, uint8 of shape (21,) came"),
         ("wrong-digest", "its header says update_digest"),
         ("replayed", "its header says transcript"),
         ("wrong-key", "its run key is for somebody else"),

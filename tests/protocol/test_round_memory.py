@@ -11,8 +11,9 @@ from tests.support.memory_runs import Federation, PlainLanes, asks, in_round, un
 
 from wardround.errors import QuorumMissed, Refused, RefusedByBudget
 from wardround.evaluation.histograms import EvaluationCounts
+from wardround.masking.hospital_round import HospitalRound
 from wardround.masking.quantise import dequantise
-from wardround.masking.round_spec import RoundSpec
+from wardround.masking.round_spec import Purpose, RoundSpec
 from wardround.optimisers import OptimiserState, step
 from wardround.protocol.envelope import seal, unseal
 from wardround.protocol.messages import Closed, Failed, Open, Reveal, Work
@@ -59,6 +60,45 @@ def test_the_sum_is_the_plain_sum_of_the_updates_and_the_model_takes_that_step(w
     assert len(words) == len(lanes) == 3
     for vector, values in zip(words, lanes.values(), strict=True):
         assert not (vector.view(np.int32) == values).any()
+
+
+WEIGHTS = {"weighting": "patients", "weight_unit": 10, "weight_most": 8}
+
+
+def test_hospitals_count_by_their_patients_where_the_study_says_so(ward, monkeypatch):
+    plain = PlainLanes(monkeypatch)
+    weights = {f"training__{name}": value for name, value in WEIGHTS.items()}
+    federation = Federation(ward, privacy__mechanism="none", rounds__count=1, **weights)
+    model, _ = federation.run().train_and_evaluate()
+    assert plain.check(federation) == 2
+    (closed,) = federation.entries("round-closed")
+    spec = federation.entries("round-opened")[0]["spec"]
+    weight, loss, *total = plain.sum_over(closed["transcript"], NAMES).astype(np.float64)
+    assert 3 <= weight <= 24
+    mean = np.array(total) / float(spec["scale"]) / weight
+    start = np.zeros(3, np.float32)
+    due = step(start, mean.astype(np.float32), federation.study.training.server, OptimiserState())
+    np.testing.assert_allclose(model, due, rtol=1e-6)
+    status = json.loads(federation.status.read_text())
+    assert status["training_loss"] == pytest.approx(loss / 1024 / weight)
+
+
+def test_weights_that_cannot_be_end_the_run_as_a_sum_that_did_not_open(ward, monkeypatch):
+    real = HospitalRound.upload
+
+    def lying(masking, values, **more):
+        if masking.spec.purpose is Purpose.TRAIN and masking.hospital == NORTHSIDE:
+            values = values.copy()
+            values[0] = 1000
+        return real(masking, values, **more)
+
+    monkeypatch.setattr(HospitalRound, "upload", lying)
+    weights = {f"training__{name}": value for name, value in WEIGHTS.items()}
+    federation = Federation(ward, privacy__mechanism="none", **weights)
+    with pytest.raises(QuorumMissed, match="without noise"):
+        federation.run().train_and_evaluate()
+    (void,) = federation.entries("attempt-void")
+    assert "the weights sum to" in void["reason"]
 
 
 def test_a_whole_run_ends_with_counts_of_all_held_out_patients_and_three_signatures(ward):

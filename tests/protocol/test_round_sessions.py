@@ -208,10 +208,33 @@ def test_a_coordinator_that_stops_between_checkpoint_and_log_closes_each_round_o
     assert len(federation.entries("update-received")) == 9
 
 
-def test_without_noise_hospitals_that_signed_for_a_stopped_attempt_refuse_another_one(ward):
+def test_without_noise_a_coordinator_that_stops_after_it_asked_to_sign_never_asks_again(ward):
     federation = Federation(ward, when(asks(Reveal), stop), privacy__mechanism="none")
     with pytest.raises(Stopped):
         federation.run().train_and_evaluate()
+    federation.grid = MemoryGrid(ward)
+    with pytest.raises(QuorumMissed, match=r"round 0: the coordinator was stopped .*without noise"):
+        federation.run().train_and_evaluate()
+    assert len(federation.entries("round-opened")) == 1
+    assert federation.entries("round-closed") == []
+
+
+def test_exact_counts_that_hospitals_were_asked_to_sign_for_are_not_asked_for_again(ward):
+    federation = Federation(ward, when(asks(Reveal, attempt=2), stop), rounds__count=1)
+    with pytest.raises(Stopped):
+        federation.run().train_and_evaluate()
+    federation.grid = MemoryGrid(ward)
+    model, session = federation.run().train_and_evaluate()
+    assert federation.cohorts() == [list(NAMES)] * 2
+    assert federation.entries("evaluation-closed") == []
+    assert len(federation.close(model, session).countersignatures) == 3
+
+
+def test_without_that_note_hospitals_that_signed_refuse_another_attempt(ward):
+    federation = Federation(ward, when(asks(Reveal), stop), privacy__mechanism="none")
+    with pytest.raises(Stopped):
+        federation.run().train_and_evaluate()
+    (ward.folder / "asked-to-sign.json").unlink()
     federation.grid = MemoryGrid(ward)
     with pytest.raises(QuorumMissed, match=f"{NORTHSIDE} .*refused"):
         federation.run().train_and_evaluate()

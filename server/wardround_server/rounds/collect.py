@@ -11,6 +11,7 @@ from wardround.masking.round_spec import Profile, RoundSpec
 from wardround.protocol.envelope import Vector
 from wardround.protocol.messages import Work
 from wardround.statistics.released import ReleasedStatistics
+from wardround_server.rounds.asked import is_noised
 from wardround_server.rounds.attempt import Attempt, Outcome, Stage
 from wardround_server.rounds.open_attempt import OpenAttempt
 from wardround_server.rounds.opening import take_reveals, take_signatures
@@ -99,6 +100,8 @@ class Collector:
         _complete_or_raise(attempt)
         questions = attempt.masked.close_uploads()
         if attempt.spec.profile is Profile.DOUBLE_MASK:
+            if not is_noised(self.record.study, attempt.spec.purpose):
+                self.record.asked.note(attempt.spec)
             take_signatures(attempt, questions, deadline_s=short_s)
             _complete_or_raise(attempt)
             take_reveals(attempt, deadline_s=short_s)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from wardround import __version__
 from wardround.canonical import Json
+from wardround.code_digest import OF_COORDINATOR, code_digests
 from wardround.durable import replace_file
 from wardround.evidence.entry import Entry
 from wardround.evidence.log import EvidenceLog
@@ -20,6 +21,7 @@ from wardround.protocol.specs import statistics_layout
 from wardround.statistics.released import ReleasedStatistics
 from wardround.study.manifest import Study
 from wardround.times import AttemptTimes
+from wardround_server.rounds.asked import AskedToSign
 from wardround_server.rounds.attempt import Stage
 from wardround_server.rounds.heads import HeadsShown
 from wardround_server.rounds.post import Silence
@@ -41,6 +43,7 @@ class RunRecord:
     status_file: Path
     status: Json = field(default_factory=dict)
     heads: HeadsShown = field(init=False)
+    asked: AskedToSign = field(init=False)
     _times: AttemptTimes = field(init=False)
     _attempt: RoundSpec | None = None
     _transcript: str = ""
@@ -52,12 +55,13 @@ class RunRecord:
 
     def __post_init__(self) -> None:
         self.heads = HeadsShown(self.log)
+        self.asked = AskedToSign(self.status_file.with_name("asked-to-sign.json"))
         self._times = AttemptTimes(self.status_file.with_name("times.jsonl"))
 
     def opened(self) -> None:
         """A run begins, or goes on after a stop."""
         body = {"study_digest": self.study.digest, "run": self.run, "software": __version__}
-        self._append("study-opened", body)
+        self._append("study-opened", body | {"code_digest": code_digests(OF_COORDINATOR)})
         self.show(state="joining", round=0)
 
     def joined(self, hospital: str, session: str, run_key: Json) -> None:

@@ -11,11 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
-
 from wardround.canonical import Json
-from wardround.errors import QuorumMissed, Refused
-from wardround.masking.quantise import dequantise
+from wardround.errors import ProtocolViolation, QuorumMissed, Refused
 from wardround.masking.round_spec import Purpose, RoundSpec
 from wardround.models.networks import build, parameters_of
 from wardround.optimisers import OptimiserState, step
@@ -29,9 +26,11 @@ from wardround.protocol.specs import (
     statistics_layout,
     statistics_spec,
 )
+from wardround.protocol.weighting import head_lanes, mean_update
 from wardround.statistics.released import ReleasedStatistics
-from wardround.study.manifest import Mechanism, Study
+from wardround.study.manifest import Study
 from wardround_server.grid import HospitalGrid
+from wardround_server.rounds.asked import is_noised
 from wardround_server.rounds.attempt import Absence, Progress, cohort_for
 from wardround_server.rounds.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
 from wardround_server.rounds.collect import Collected, Collector
@@ -75,7 +74,7 @@ class Run:
         Raises QuorumMissed when too few hospitals are left, Refused when they said no.
         """
         state = self._resume_or_start()
-        lanes = max(state.model.size, longest_sum(self.study))
+        lanes = max(state.model.size + head_lanes(self.study), longest_sum(self.study))
         post = Post(self.grid, lanes=lanes, meanwhile=self.record.refresh)
         self.record.opened()
         if self.uploads is not None and state.progress.round == 0 < self.study.rounds.count:
@@ -144,15 +143,25 @@ class Run:
         )
         lost = collected.attempt.lost()
         if collected.total is None:
-            noised = self.study.privacy.mechanism is not Mechanism.NONE
-            after = progress.after_void(collected.attempt, noised=noised)
-            return Checkpoint(state.model, state.optimiser, after), lost
-        in_sum = len(collected.survivors)
-        mean = (dequantise(collected.total, scale=spec.scale) / in_sum).astype(np.float32)
-        model = step(state.model, mean, self.study.training.server, state.optimiser)
+            return self._after_void(state, collected), lost
+        try:
+            mean = mean_update(
+                collected.total, self.study, spec, hospitals=len(collected.survivors)
+            )
+        except ProtocolViolation as error:  # a hospital has masked what cannot be a weight
+            self.record.void(spec, str(error))
+            return self._after_void(state, collected), lost
+        if mean.loss is not None:
+            self.record.show(training_loss=mean.loss)
+        model = step(state.model, mean.values, self.study.training.server, state.optimiser)
         moved = model_digest(model, self.scale)
         closing = self.record.round_closing(spec, collected.sum_digest, spec.model_digest, moved)
         return Checkpoint(model, state.optimiser, progress.after_complete(), closing), lost
+
+    def _after_void(self, state: Checkpoint, collected: Collected) -> Checkpoint:
+        noised = is_noised(self.study, Purpose.TRAIN)
+        after = state.progress.after_void(collected.attempt, noised=noised)
+        return Checkpoint(state.model, state.optimiser, after)
 
     def _evaluate(self, post: Post, session: Session, state: Checkpoint, lost: Lost) -> Session:
         """Sum the held-out patients' counts under the final model.
@@ -161,10 +170,12 @@ class Run:
         then (decision 0003). Counts with noise are charged when they leave, for one attempt. When
         none opens, the model is there all the same, and the report says that nobody evaluated it.
         """
-        exact = self.study.evaluation.counts == "exact"
-        attempts = _EVALUATION_ATTEMPTS if exact else 1
-        done = self.record.opened_for(Purpose.EVALUATE, self.study.rounds.count)
-        for attempt in range(done + 1, attempts + 1):
+        number = self.study.rounds.count
+        if self.record.asked.covers(Purpose.EVALUATE, number):
+            self.record.show(note="no evaluation: the coordinator was stopped while it was opened")
+            return session
+        attempts = 1 if is_noised(self.study, Purpose.EVALUATE) else _EVALUATION_ATTEMPTS
+        for attempt in range(self.record.opened_for(Purpose.EVALUATE, number) + 1, attempts + 1):
             try:
                 session, lost = self._with_returned(post, session, self._with_gone(session, lost))
                 collected = self._counts(post, session, state, lost, attempt)
@@ -266,6 +277,12 @@ class Run:
         if self.checkpoint_file.exists():
             state = read_checkpoint(self.checkpoint_file, parameters=start.size)
             self.record.catch_up(state.closing)
+        if self.record.asked.covers(Purpose.TRAIN, state.progress.round):
+            raise QuorumMissed(
+                f"round {state.progress.round}: the coordinator was stopped when hospitals had "
+                "been asked to sign, and without noise a second sum of one round could open one "
+                "hospital's update: the run ends here"
+            )
         opened = self.record.opened_for(Purpose.TRAIN, state.progress.round)
         return replace(state, progress=state.progress.after_stop(opened))
 
