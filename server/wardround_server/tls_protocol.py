@@ -13,6 +13,8 @@ log = logging.getLogger(__name__)
 
 STATE_KEY = "connections"
 PEER_KEY = "peer"
+# uvloop's own would be half a MiB for each hospital that fetches a model.
+WRITE_BUFFER_BYTES = 128 * 1024
 
 
 class ConnectionWatcher(Protocol):
@@ -42,6 +44,7 @@ class PeerProtocol(HttpToolsProtocol):
     ) -> None:
         """Read the certificate, then go on as uvicorn does."""
         super().connection_made(transport)
+        transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
         tls = transport.get_extra_info("ssl_object")
         certificate = tls.getpeercert(binary_form=True) if tls is not None else None
         try:

@@ -19,8 +19,10 @@ from wardround_server.spool import Spool
 
 VECTOR_PREFIX = "/v1/vectors/"
 TEXT, OCTETS = b"text/plain", b"application/octet-stream"
-# What a hospital's connection holds in memory; with more, thirty hospitals would add up to a model.
-BLOCK_BYTES = 256 * 1024
+# What all vectors under way hold in memory together: each has two blocks, small ones when they are
+# many. Thirty hospitals with large blocks would add up to a model.
+BLOCKS_BYTES = 8 << 20
+SMALLEST_BLOCK_BYTES, LARGEST_BLOCK_BYTES = 64 << 10, 1 << 20
 _LETTER = re.compile(r"[0-9a-f]{64}")
 _DIGEST = re.compile(rb"[0-9a-f]{64}")
 _RANGE = re.compile(rb"bytes=([0-9]{1,15})-")
@@ -33,6 +35,7 @@ class VectorRoutes:
     def __init__(self, fleet: FlowerFleet, presence: Presence) -> None:
         self._fleet = fleet
         self._presence = presence
+        self._under_way = 0
 
     async def answer(
         self, hospital: str, scope: Scope, receive: Receive, send: Send
@@ -41,17 +44,24 @@ class VectorRoutes:
         letter = scope["path"].removeprefix(VECTOR_PREFIX)
         if not _LETTER.fullmatch(letter):
             raise NoSuchRoute(scope["path"])
-        if scope["method"] == "GET":
-            await self._give(hospital, letter, scope, send)
-            return None
-        if scope["method"] not in {"PUT", "POST"}:
-            raise NoSuchRoute(scope["path"])
-        spool, offset, length = self._asked(hospital, letter, scope)
-        if offset is None:
-            arrived = spool.resume()
-        else:
-            arrived = await self._take(hospital, spool, offset, length, scope, receive)
-        return TEXT, b"%d" % arrived
+        self._under_way += 1
+        try:
+            if scope["method"] == "GET":
+                await self._give(hospital, letter, scope, send)
+                return None
+            if scope["method"] not in {"PUT", "POST"}:
+                raise NoSuchRoute(scope["path"])
+            spool, offset, length = self._asked(hospital, letter, scope)
+            if offset is not None:
+                await self._take(hospital, spool, offset, length, scope, receive)
+            return TEXT, b"%d" % (spool.resume() if offset is None else spool.arrived)
+        finally:
+            self._under_way -= 1
+
+    @property
+    def _block_bytes(self) -> int:
+        share = BLOCKS_BYTES // (2 * self._under_way)
+        return max(SMALLEST_BLOCK_BYTES, min(LARGEST_BLOCK_BYTES, share))
 
     async def _give(self, hospital: str, letter: str, scope: Scope, send: Send) -> None:
         held = in_memory(self._fleet.vector_for(hospital, letter).vector)
@@ -69,12 +79,13 @@ class VectorRoutes:
         ]
         status = int(HTTPStatus.PARTIAL_CONTENT)
         await send({"type": "http.response.start", "status": status, "headers": headers})
-        for start in range(offset, len(whole), BLOCK_BYTES):
+        while offset < len(whole):
             if not self._is_wanted(hospital, letter):
                 return  # unfinished, so that uvicorn closes the connection
             self._presence.seen(hospital)
-            block = whole[start : start + BLOCK_BYTES]
-            more = start + BLOCK_BYTES < len(whole)
+            block = whole[offset : offset + self._block_bytes]
+            offset += len(block)
+            more = offset < len(whole)
             await send({"type": "http.response.body", "body": block, "more_body": more})
 
     def _is_wanted(self, hospital: str, letter: str) -> bool:
@@ -108,7 +119,7 @@ class VectorRoutes:
         length: int,
         scope: Scope,
         receive: Receive,
-    ) -> int:
+    ) -> None:
         """Write the body beside the event loop, a block while the next one comes."""
         writer = spool.claim(offset)
         pieces: list[bytes] = []
@@ -118,7 +129,7 @@ class VectorRoutes:
             async for piece in body_pieces(scope, receive, limit_bytes=length):
                 pieces.append(piece)
                 size += len(piece)
-                if size < BLOCK_BYTES:
+                if size < self._block_bytes:
                     continue
                 if writing is not None:
                     await writing
@@ -130,4 +141,3 @@ class VectorRoutes:
             if writing is not None:
                 await writing
             await asyncio.to_thread(spool.write, writer, pieces)
-        return spool.arrived
