@@ -11,10 +11,12 @@ from tests.support import plain_vectors
 from tests.support.identities import identity_of
 from tests.support.mixed_parties import RealCoordinator, RealHospital
 from tests.support.plain_coordinator import PlainCoordinator
-from tests.support.plain_hospital import directory_digest
-from tests.support.plain_primitives import PlainFault, aes_256
+from tests.support.plain_hospital import PlainRound, directory_digest, leaves, share_key
+from tests.support.plain_primitives import PlainFault, aes_256, canonical, gcm_seal, sign
+from tests.support.plain_sharing import SHARE_BYTES, tree_root
 from tests.support.plain_vectors import NAMES, ROUNDS, agreed_session, lanes_of, spec_of
 
+from wardround.errors import QuorumMissed
 from wardround.masking.keystream import CHUNK_WORDS, open_gcm, open_keystream
 
 PARTS = plain_vectors.secret_parts()
@@ -109,6 +111,43 @@ def test_a_plain_hospital_is_shown_what_a_real_one_lied_about() -> None:
     share["sealed"] = f"{int(share['sealed'][:2], 16) ^ 1:02x}{share['sealed'][2:]}"
     with pytest.raises(PlainFault, match="did not sign for"):
         rounds["hungarian"].survivors(body)
+
+
+def upload_of_no_shares(dealer: PlainRound) -> tuple[Any, bytes, bytes, Any]:
+    """An upload whose bundles open, and hold words that are no shares."""
+    header, _, packed, shares = dealer.upload(lanes_of(dealer.spec, dealer.hospital.name))
+    for peer in dealer.peers:
+        root, own = dealer.hospital.roots[peer], dealer.hospital.name
+        key = share_key(root, own, peer, dealer.transcript)
+        rubbish = b"\xff" * SHARE_BYTES * len(dealer.spec["cohort"])
+        shares[peer]["sealed"] = gcm_seal(key, rubbish, dealer.transcript).hex()
+    header["pairs_root"] = tree_root(leaves(shares)).hex()
+    signature = sign(dealer.hospital.identity_private, "masked-update", canonical(header))
+    return header, signature, packed, shares
+
+
+@pytest.mark.parametrize("real", WHO_IS_REAL.values(), ids=WHO_IS_REAL)
+def test_a_dealer_of_words_that_are_no_shares_puts_the_blame_on_no_holder(real: list[str]) -> None:
+    dealer = "va-long-beach"
+    hospitals, digest = session([name for name in real if name != dealer])
+    spec = spec_of(digest, ROUNDS[1])
+    coordinator = RealCoordinator(spec, IDENTITY_KEYS)
+    rounds = {name: hospitals[name].begin(spec) for name in spec["cohort"]}
+    coordinator.take_upload(*upload_of_no_shares(rounds[dealer]))
+    others = [name for name in spec["cohort"] if name != dealer]
+    for name in others:
+        coordinator.take_upload(*rounds[name].upload(lanes_of(spec, name)))
+    for name in others:
+        signature = rounds[name].survivors(coordinator.survivors_for(name))
+        coordinator.take_signature(name, signature)
+    reveal = coordinator.reveal()
+    for name in others:
+        body = rounds[name].reveal(reveal)
+        assert (body["shares"], body["unreadable"]) == ({}, [dealer])
+        coordinator.take_revealed(name, body)
+    with pytest.raises(QuorumMissed, match="readable shares for va-long-beach"):
+        coordinator.round.still_needed()
+    assert coordinator.round.faults == {}
 
 
 @pytest.mark.parametrize("engine", [open_keystream, open_gcm])
