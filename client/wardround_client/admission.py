@@ -8,6 +8,7 @@ against the contract.
 from dataclasses import dataclass
 
 from wardround.canonical import Json, canonical_bytes
+from wardround.code_digest import OF_HOSPITAL, code_digests
 from wardround.errors import BadInput, RefusedByBudget, RefusedByPolicy
 from wardround.identity import PUBLIC_KEY_BYTES, Identity, fingerprint
 from wardround.masking.run_key import RunKey, sign_run_key
@@ -123,6 +124,7 @@ class Admission:
             "session": session.name,
             "study_digest": session.study.digest,
             "epsilon_planned": planned,
+            "code_digest": code_digests(OF_HOSPITAL),
         }
         session.evidence.append(("run-joined", joined), seen)
         key = sign_run_key(

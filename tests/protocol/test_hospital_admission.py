@@ -4,6 +4,7 @@ import pytest
 from tests.support.hospitals import NAMES, RUN, Ward
 
 from wardround.canonical import parse_canonical
+from wardround.code_digest import OF_HOSPITAL, code_digests
 from wardround.errors import BadInput, RefusedByPolicy
 from wardround.identity import Identity
 from wardround.protocol.messages import Joined, Refusal, RefusalCode
@@ -238,4 +239,5 @@ def test_the_evidence_of_joining_names_run_session_and_planned_epsilon(ward, tal
         "session": talk.session,
         "study_digest": talk.study.digest,
         "epsilon_planned": answer.epsilon_planned,
+        "code_digest": code_digests(OF_HOSPITAL),
     }

@@ -32,6 +32,10 @@ KINDS: dict[str, Json] = {
     "lost": {},
     "audited": {},
     "dropped": {},
+    "weighted": {
+        "privacy": {"mechanism": "none", "epsilon": None, "delta": None},
+        "training": {"weighting": "patients", "weight_unit": 50, "weight_most": 20},
+    },
     "one-trip": {
         "privacy": {"mechanism": "distributed"},
         "training": {"local_steps": 1},

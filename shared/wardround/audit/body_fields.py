@@ -18,7 +18,7 @@ Probability = Annotated[float, Field(gt=0, lt=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Names = Annotated[tuple[HospitalName, ...], Field(max_length=1000, strict=False)]
 Bits = Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{2}){1,12500}$")]
-PackageName = Literal["wardround", "wardround_client", "wardround_server"]
+PackageName = Annotated[str, StringConstraints(pattern=r"^wardround(_client|_server)?$")]
 CodeDigests = Annotated[dict[PackageName, Digest], Field(max_length=8)]
 Found = Literal["PASS", "VIOLATION", "INCONCLUSIVE"]
 

@@ -6,6 +6,7 @@ from wardround.audit.attempts import Attempt, Release
 from wardround.audit.evidence import Evidence
 from wardround.audit.report_model import Figure, Outflow, logged, not_available, recomputed
 from wardround.masking.round_spec import Profile, Purpose
+from wardround.protocol.weighting import weighs_patients
 from wardround.study.manifest import Mechanism, Study
 
 _MEGABYTE = 1e6
@@ -50,6 +51,12 @@ def not_protected(study: Study, *, without_noise: bool, attacked: bool = False) 
         )
     if study.privacy.mechanism is not Mechanism.LOCAL:
         lines.insert(0, _against_many(study))
+    if weighs_patients(study):
+        lines.insert(
+            0,
+            "About how many patients trained at all hospitals together, and their training loss: "
+            "opened exactly, round by round, to the coordinator.",
+        )
     if study.privacy.unit == "record":
         lines.insert(0, "A patient with several records: epsilon counts one record only.")
     if without_noise:

@@ -21,12 +21,14 @@ from wardround.errors import BadInput, ProtocolViolation
 from wardround.masking.commitments import self_commitment, self_mask_key
 from wardround.masking.keystream import MaskedLanes, apply_keystreams
 from wardround.masking.packing import packed_size, sign_extended, unpack_add
-from wardround.masking.quantise import Lanes, dequantise
+from wardround.masking.quantise import Lanes
 from wardround.masking.round_spec import Profile
 from wardround.masking.update import update_digest
 from wardround.optimisers import OptimiserState, step
 from wardround.protocol.specs import model_digest, standardises, statistics_layout
+from wardround.protocol.weighting import head_lanes, mean_update
 from wardround.statistics.released import ReleasedStatistics
+from wardround.study.manifest import Study
 
 _FLOAT = np.dtype("<f4")
 
@@ -180,28 +182,45 @@ def _stepped(
     model: Model = np.frombuffer(first, _FLOAT).astype(np.float32)
     released, state = _scale(evidence, attempts), OptimiserState()
     for attempt in attempts:
-        end = attempt.end
-        if end is None or not isinstance(end.body, RoundClosed):
+        if not isinstance(attempt.end and attempt.end.body, RoundClosed):
             continue
-        if model_digest(model, released) != end.body.model_before:
-            reason = "the bundle's first model is not the one that this round was opened with"
-            yield Failure("model-differs", upload_member(FIRST_MODEL), None, reason)
-            return
         total = found.sums.get(attempt.transcript)
-        if total is None or total.size != model.size:
-            return  # the steps behind it need this one's sum
-        mean = _mean(total, attempt)
-        model = step(model, mean, evidence.study.training.server, state)
-        if model_digest(model, released) != end.body.model_after:
-            reason = "the step with this round's sum leads to another model than the logged one"
-            yield Failure("step-differs", end.log, end.seq, reason)
+        try:
+            stepped = _step(evidence.study, attempt, model, total, released, state)
+        except _Differs as fault:
+            yield fault.failure
             return
-        found.rounds += 1
+        if stepped is None:
+            return  # the steps behind it need this one's sum
+        model, found.rounds = stepped, found.rounds + 1
 
 
-def _mean(total: Lanes, attempt: Attempt) -> Model:
-    summed = dequantise(total, scale=attempt.spec.scale)
-    return (summed / len(attempt.survivors)).astype(np.float32)
+def _step(
+    study: Study,
+    attempt: Attempt,
+    model: Model,
+    total: Lanes | None,
+    released: ReleasedStatistics | None,
+    state: OptimiserState,
+) -> Model | None:
+    """The model behind this round, or None without its sum."""
+    end = attempt.end
+    if end is None or not isinstance(end.body, RoundClosed):
+        return None
+    if model_digest(model, released) != end.body.model_before:
+        reason = "the bundle's first model is not the one that this round was opened with"
+        raise _Differs("model-differs", upload_member(FIRST_MODEL), None, reason)
+    if total is None or total.size != model.size + head_lanes(study):
+        return None
+    try:
+        mean = mean_update(total, study, attempt.spec, hospitals=len(attempt.survivors))
+    except ProtocolViolation as error:
+        raise _Differs("sum-differs", end.log, end.seq, str(error)) from error
+    stepped = step(model, mean.values, study.training.server, state)
+    if model_digest(stepped, released) != end.body.model_after:
+        reason = "the step with this round's sum leads to another model than the logged one"
+        raise _Differs("step-differs", end.log, end.seq, reason)
+    return stepped
 
 
 def _scale(evidence: Evidence, attempts: tuple[Attempt, ...]) -> ReleasedStatistics | None:
