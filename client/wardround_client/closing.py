@@ -11,7 +11,6 @@ from wardround.evidence.checkpoint import Checkpoint, check_entries, verify_chec
 from wardround.evidence.entry import Entry
 from wardround.evidence.export import read_export
 from wardround.identity import Identity
-from wardround.models.networks import build
 from wardround.protocol.envelope import Vector, vector_due
 from wardround.protocol.messages import Close, Closed, RefusalCode
 from wardround.protocol.specs import model_digest, standardises, statistics_layout
@@ -100,8 +99,7 @@ def _whole_log(close: Close, checkpoint: Checkpoint) -> list[Entry]:
 
 
 def _check_model(session: RunSession, entries: list[Entry], model: Vector) -> None:
-    lanes = sum(p.numel() for p in build(session.study).parameters())
-    vector_due(model, dtype=np.float32, lanes=lanes, what="final model")
+    vector_due(model, dtype=np.float32, lanes=session.parameters, what="final model")
     last = entries[-1].body if entries and entries[-1].type == "run-closed" else {}
     if last.get("model") != model_digest(model, session.released):
         raise ProtocolViolation("final model: not the one that the coordinator's log ends with")

@@ -129,8 +129,7 @@ class RoundWorker:
     ) -> tuple[RoundSpec, Model]:
         with refusing(RefusalCode.SPEC):
             spec = RoundSpec.from_json(work.spec)
-            lanes = sum(p.numel() for p in build(session.study).parameters())
-            model = vector_due(vector, dtype=np.float32, lanes=lanes, what="model")
+            model = vector_due(vector, dtype=np.float32, lanes=session.parameters, what="model")
             released = _released(session.study, work)
             check_spec(spec, session.study, model, released)
             if released is not None:

@@ -8,6 +8,7 @@ from wardround.masking.agreement import Agreement
 from wardround.masking.hospital_round import HospitalRound
 from wardround.masking.pairs import PairSecrets
 from wardround.masking.run_key import RunKey
+from wardround.models.networks import build
 from wardround.protocol.messages import Keys, RefusalCode
 from wardround.protocol.specs import statistics_noise_lanes
 from wardround.statistics.released import ReleasedStatistics
@@ -79,11 +80,19 @@ class RunSession:
     secrets: SessionSecrets = field(default_factory=SessionSecrets, repr=False)
     released: ReleasedStatistics | None = field(default=None, repr=False)
     noise_probes: list[NoiseProbe] = field(default_factory=list, repr=False)
+    _parameters: int = 0
 
     @property
     def study(self) -> Study:
         """The approved study."""
         return self.approved.study
+
+    @property
+    def parameters(self) -> int:
+        """How many the study's network has; it is built once for that, not in every round."""
+        if not self._parameters:
+            self._parameters = sum(p.numel() for p in build(self.study).parameters())
+        return self._parameters
 
     def standardise(self, released: ReleasedStatistics) -> None:
         """Scale the features by what was released, once; other sums later are refused.
