@@ -9,7 +9,7 @@ export OMP_NUM_THREADS := 1
 export FLWR_TELEMETRY_ENABLED := 0
 export FLWR_DISABLE_UPDATE_CHECK := 1
 
-.PHONY: setup demo demo-ct test test-all fuzz check bench-rounds bench-masking bench-transport bench-dp bench-utility bench-verify verifier clean
+.PHONY: setup demo demo-ct test test-all fuzz check bench-rounds bench-masking bench-transport bench-memory bench-dp bench-utility bench-verify verifier clean
 
 setup: $(STAMP)
 
@@ -57,6 +57,9 @@ bench-masking: setup
 
 bench-transport: setup
 	$(BIN)/python -m tests.benchmarks.bench_transport
+
+bench-memory: setup
+	$(BIN)/python -m tests.benchmarks.bench_memory
 
 bench-dp: setup
 	$(BIN)/python -m tests.benchmarks.bench_dp

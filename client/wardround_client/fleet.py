@@ -261,6 +261,10 @@ class FleetConnection:
             except ProtocolViolation:
                 self._held = None
                 raise
+            except DeadlineMissed as error:
+                log.info("a letter was withdrawn while it came: %s", error)
+                self._held = None
+                return None
         self._held = None
         return message
 

@@ -15,6 +15,7 @@ quiet_flower()
 
 from flwr.app import Message, RecordDict
 from flwr.app.message import make_message, remove_content_from_message
+from flwr.app.metadata import Metadata
 from flwr.common.constant import (
     HEARTBEAT_DEFAULT_INTERVAL,
     NOOP_FLWR_AID,
@@ -278,10 +279,12 @@ class FlowerFleet:
 
         Raises BadInput for a message of another run, Unreachable for one to nobody's node.
         """
+        # Before the lock: a large vector is hashed here, once for all that it goes to.
+        parts = [(message.metadata, *detach(message.content)) for message in messages]
         with no_object_id_recompute(), self._lock:
-            for message in messages:
-                self._check_addressed(run_id, message)
-            return [self._send_one(run_id, message) for message in messages]
+            for metadata, _, _ in parts:
+                self._check_addressed(run_id, metadata)
+            return [self._send_one(run_id, *part) for part in parts]
 
     def fetch(self, run_id: int, letters: Sequence[str]) -> Iterator[Message]:
         """Yield the answers that have arrived whole, one in memory at a time; each is deleted.
@@ -313,19 +316,20 @@ class FlowerFleet:
         """How many objects are in memory; none once every answer has been fetched."""
         return len(self._store)
 
-    def _check_addressed(self, run_id: int, message: Message) -> None:
-        if message.metadata.run_id != run_id:
-            raise BadInput(f"message of run {message.metadata.run_id}, this is run {run_id}")
-        if message.metadata.dst_node_id not in self.nodes.live():
-            raise Unreachable(f"node {message.metadata.dst_node_id} is not connected")
+    def _check_addressed(self, run_id: int, metadata: Metadata) -> None:
+        if metadata.run_id != run_id:
+            raise BadInput(f"message of run {metadata.run_id}, this is run {run_id}")
+        if metadata.dst_node_id not in self.nodes.live():
+            raise Unreachable(f"node {metadata.dst_node_id} is not connected")
 
     def _contents(self, tree: ObjectTree) -> dict[str, bytes]:
         names = [node.object_id for node in iterate_object_tree(tree)]
         return {name: self._store.get(name) or b"" for name in names}
 
-    def _send_one(self, run_id: int, whole: Message) -> str:
-        content, held = detach(whole.content)
-        message = make_message(metadata=whole.metadata, content=content)
+    def _send_one(
+        self, run_id: int, metadata: Metadata, content: RecordDict, held: HeldVector | None
+    ) -> str:
+        message = make_message(metadata=metadata, content=content)
         name: str = message.object_id
         message.metadata.__dict__["_message_id"] = name
         objects = get_all_nested_objects(message)

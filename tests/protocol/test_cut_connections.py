@@ -9,7 +9,15 @@ import time
 import numpy as np
 import pytest
 from flwr.app import Message
-from tests.support.fleets import QUICK, collect, enrol, messages, new_coordinator, running_fleet
+from tests.support.fleets import (  # fmt: skip
+    QUICK,
+    collect,
+    echo,
+    enrol,
+    messages,
+    new_coordinator,
+    running_fleet,
+)
 from tests.support.tcp_cutter import TcpCutter
 
 from wardround.errors import BadInput, DeadlineMissed, ProtocolViolation
@@ -235,6 +243,29 @@ def test_a_model_that_changed_on_its_way_is_refused(running, member):
             with pytest.raises(ProtocolViolation, match="not those that the message refers to"):
                 hospital.receive(10)
             assert hospital.receive(0) is None
+
+
+def test_a_letter_that_is_withdrawn_while_its_model_comes_is_forgotten(running, member):
+    with FleetConnection(member.address, member.tls, patience=QUICK) as hospital:
+        hospital.connect()
+        with running.open_grid() as grid:
+            grid.wait_for(["north"], 5)
+            waiting = grid.push_messages(messages(grid, ["north"], pack("work", {}, MODEL)))
+            true_get = hospital._https.get_into
+
+            def get_into(path, into, *, headers, arrived):
+                def first_part(part):
+                    grid.withdraw(waiting)
+                    arrived(part)
+
+                return true_get(path, into, headers=headers, arrived=first_part)
+
+            hospital._https.get_into = get_into
+            assert hospital.receive(1.0) is None
+            hospital._https.get_into = true_get
+            again = grid.push_messages(messages(grid, ["north"], pack("ask", {})))
+            hospital.reply(echo(hospital.receive(5)))
+            assert set(collect(grid, again)) == {"north"}
 
 
 def test_a_coordinator_stays_quick_while_a_hospital_sends_slowly(running, member, tmp_path):

@@ -32,6 +32,7 @@ INFLATABLE = "flwr.supercore.inflatable.inflatable_object"
 INTERNALS = {
     "flower_adapter.py": {
         "flwr.app.message": {"make_message", "remove_content_from_message"},
+        "flwr.app.metadata": {"Metadata"},
         "flwr.common.constant": {
             "HEARTBEAT_DEFAULT_INTERVAL",
             "NOOP_FLWR_AID",
