@@ -30,6 +30,25 @@ def study_states(home: CoordinatorHome) -> list[Json]:
     return states
 
 
+def status_line(state: Json) -> str:
+    """One study for a terminal: its state and, while it runs, the round and who is missing."""
+    text = f"{state['study']:24} {state['digest'][:16]}  {state['state']}"
+    if "result" in state:
+        return text
+    if state["state"] == "train":
+        text += f", round {int(state['round']) + 1}"
+    return f"{text}; missing: {missing_of(state)}" if state.get("missing") else text
+
+
+def missing_of(status: Json) -> str:
+    """Who does not take part now, by a run's status, and why; empty when everybody does.
+
+    >>> missing_of({"missing": {"harbour": "disconnected"}})
+    'harbour (disconnected)'
+    """
+    return ", ".join(f"{name} ({why})" for name, why in status.get("missing", {}).items())
+
+
 def study_state(home: CoordinatorHome, name: str) -> Json:
     """One study by name or by the beginning of its digest. Raises BadInput unless one fits."""
     states = study_states(home)

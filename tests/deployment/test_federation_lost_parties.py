@@ -113,11 +113,15 @@ def test_the_report_names_who_was_missing_and_why(hospitals_killed: Played) -> N
         for name in ("alpha", "beta")
     }
     assert {entry["hospital"] for entry in absent} == set(reasons)
-    assert all("disconnected" in reason for reason in reasons.values()), reasons
+    # In a round, `alpha` had answered and did not sign any more; `beta` had not answered.
+    assert "vanished before it signed; its update is in the sum" in reasons["alpha"], reasons
+    assert "disconnected" in reasons["beta"], reasons
     assert any(e["since"].endswith("to evaluation") for e in absent if e["hospital"] == "alpha")
-    missed = [(e["hospital"], e["transcript"]) for e in hospitals_killed.entries("hospital-missed")]
-    assert ("alpha", None) in missed  # noticed between two rounds
-    assert any(name == "beta" and transcript for name, transcript in missed)  # in a round
+    missed = {e["hospital"]: e["transcript"] for e in hospitals_killed.entries("hospital-missed")}
+    assert missed["beta"]
+    vanished = {e["hospital"]: e["stage"] for e in hospitals_killed.entries("hospital-vanished")}
+    assert vanished == {"alpha": "signed"}
+    assert hospitals_killed.entries("attempt-void") == []
     assert "alpha" in hospitals_killed.report["participation"]["headline"]
     assert "alpha" in hospitals_killed.page
 
@@ -128,11 +132,9 @@ def test_a_killed_hospital_that_is_started_again_comes_back_in_a_later_round_wit
     joined = [e for e in hospitals_killed.entries("hospital-joined") if e["hospital"] == "beta"]
     assert len({entry["session"] for entry in joined}) == 2
     assert len({entry["run_key"]["public_key"] for entry in joined}) == 2
-    opened = {e["transcript"]: e["spec"] for e in hospitals_killed.entries("round-opened")}
-    cohorts = [
-        opened[entry["transcript"]]["cohort"] for entry in hospitals_killed.entries("round-closed")
-    ]
-    with_beta = ["beta" in cohort for cohort in cohorts]
+    closed = {entry["transcript"] for entry in hospitals_killed.entries("round-closed")}
+    agreed = hospitals_killed.entries("survivors-agreed")
+    with_beta = ["beta" in e["survivors"] for e in agreed if e["transcript"] in closed]
     assert with_beta[0]
     assert with_beta[-1]
     assert not all(with_beta)
@@ -193,8 +195,9 @@ def test_an_approval_that_is_taken_back_in_mid_run_ends_that_hospitals_part(
         assert found.code == 0, found.err
     played = Played(ward, study)
     assert played.result["exit_code"] == 8
-    absent = {e["hospital"]: e["reason"] for e in played.report["participation"]["absent"]}
-    assert "refused" in absent["delta"]
+    assert {e["hospital"] for e in played.report["participation"]["absent"]} == {"delta"}
+    incidents = played.report["incidents"]
+    assert ("refused", "delta") in {(each["what"], each["party"]) for each in incidents}
     assert verify_bundle(played.bundle).ok
 
 

@@ -63,14 +63,14 @@ def serve(
 def status(directory: Directory, *, as_json: AsJson = False) -> None:
     """Show every study's state."""
     from wardround_server.home import CoordinatorHome
-    from wardround_server.status import study_states
+    from wardround_server.status import status_line, study_states
 
     states = study_states(CoordinatorHome(directory))
     if as_json:
         typer.echo(json.dumps({"studies": states}))
         return
     for state in states:
-        typer.echo(f"{state['study']:24} {state['digest'][:16]}  {state['state']}")
+        typer.echo(status_line(state))
     if not states:
         typer.echo("No study was submitted.")
 

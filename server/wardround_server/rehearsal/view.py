@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from wardround.canonical import Json
+from wardround_server.status import missing_of
 
 _PLAIN_EVERY_S = 2.0
 
@@ -51,8 +52,7 @@ class Snapshot:
     @property
     def missing(self) -> str:
         """Who does not take part now, and why; empty when everybody does."""
-        found = self.coordinator.get("missing") or {}
-        return ", ".join(f"{name} ({why})" for name, why in found.items())
+        return missing_of(self.coordinator)
 
     def left_s(self) -> float | None:
         """Seconds left, from the pace so far; None before the first round has ended."""
@@ -166,6 +166,9 @@ def render(snapshot: Snapshot) -> Group:
     )
     if left is not None:
         text += f", about {left:.0f} s left"
+    loss = snapshot.coordinator.get("training_loss")
+    if isinstance(loss, float):
+        text += f", pooled training loss {loss:.3f}"
     if snapshot.missing:
         text += f"\n  missing: {snapshot.missing}"
     return Group(table, bar, Text(text))

@@ -1,0 +1,58 @@
+"""What a person sees of a run: its round, and who is missing and why."""
+
+from io import StringIO
+
+from rich.console import Console
+
+from wardround_server.rehearsal.view import HospitalState, PlainView, Snapshot, render
+from wardround_server.status import status_line
+
+TWO = {"harbour": "disconnected", "lakeside": "refused: policy"}
+BOTH = "harbour (disconnected), lakeside (refused: policy)"
+
+
+def running(**more):
+    return {"study": "fever", "digest": "ab" * 32, "state": "train", "round": 2, **more}
+
+
+def snapshot(**status):
+    hospitals = [HospitalState("harbour", True, {}, 3.0)]
+    return Snapshot("Fever", 5, {"state": "train", "round": 2, **status}, hospitals, 8.0)
+
+
+def shown(what):
+    text = StringIO()
+    Console(file=text, width=200).print(what)
+    return text.getvalue()
+
+
+def test_a_study_that_runs_is_listed_with_its_round_and_who_is_missing():
+    assert status_line(running()).endswith("train, round 3")
+    assert status_line(running(missing={})).endswith("train, round 3")
+    assert status_line(running(missing=TWO)).endswith(f"train, round 3; missing: {BOTH}")
+    evaluating = running(missing=TWO) | {"state": "evaluate"}
+    assert status_line(evaluating).endswith(f"evaluate; missing: {BOTH}")
+
+
+def test_a_study_that_waits_or_has_ended_is_listed_without_them():
+    waiting = {"study": "fever", "digest": "ab" * 32, "state": "waiting"}
+    assert status_line(waiting).endswith("waiting")
+    ended = running(missing=TWO, result={"exit_code": 8}) | {"state": "done"}
+    assert status_line(ended).endswith("done")
+
+
+def test_the_live_view_names_who_is_missing_and_the_pooled_loss_where_there_is_one():
+    assert "missing" not in shown(render(snapshot()))
+    text = shown(render(snapshot(missing=TWO, training_loss=0.4321)))
+    assert f"missing: {BOTH}" in text
+    assert "pooled training loss 0.432" in text
+
+
+def test_the_plain_view_says_at_once_that_somebody_is_missing():
+    text = StringIO()
+    view = PlainView(Console(file=text, width=200))
+    for status in ({}, {}, {"missing": TWO}, {"missing": TWO}, {"missing": {}}):
+        view.show(snapshot(**status))
+    lines = text.getvalue().splitlines()
+    assert len(lines) == 3
+    assert [BOTH in line for line in lines] == [False, True, False]
