@@ -7,7 +7,7 @@ metrics of a report. What the data cannot say is None (printed NA): never 0.5, n
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -87,7 +87,7 @@ class Evaluation:
 
         The last bits of exp and log differ between machines; six digits do not.
         """
-        return {name: _rounded(value) for name, value in asdict(self).items()}
+        return {name: rounded(value) for name, value in asdict(self).items()}
 
 
 def evaluate_counts(
@@ -252,13 +252,14 @@ def _in_the_large(counts: EvaluationCounts) -> float | None:
     return (int(counts.histogram[1].sum()) - predicted) / patients
 
 
-def _rounded(value: object) -> object:
+def rounded(value: Any) -> Any:
+    """Nested results as plain JSON, every float with 6 digits after the point."""
     if isinstance(value, float):
         return round(value, JSON_DIGITS) + 0.0  # no minus zero
     if isinstance(value, dict):
-        return {name: _rounded(part) for name, part in value.items()}
-    if isinstance(value, tuple):
-        return [_rounded(part) for part in value]
+        return {name: rounded(part) for name, part in value.items()}
+    if isinstance(value, tuple | list):
+        return [rounded(part) for part in value]
     if isinstance(value, CountsMode):
         return value.value
     return value
