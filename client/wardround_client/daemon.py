@@ -89,6 +89,11 @@ class Daemon:
         except DeadlineMissed as error:
             # The release is charged all the same; the coordinator opens a new attempt.
             log.warning("an answer came too late: %s", error)
+        except (TlsRefused, NotLetIn):
+            raise
+        except (Unreachable, ProtocolViolation) as error:
+            # What outlives us lies in the outbox: it is delivered before the next letter is read.
+            log.warning("an answer was not delivered: %s", error)
         with suppress(WardroundError):  # what could not be read has been answered as such
             body, vector = unseal(message.content, lanes=MOST_PARAMETERS)
             hospital_at(str(self.home.directory)).after_answer(body, in_memory(vector))

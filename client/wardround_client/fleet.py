@@ -148,13 +148,19 @@ class FleetConnection:
         `receive` does.
         """
         reply = enveloped(message)
-        outbox = self._outbox if keep else None
-        if outbox is not None:
-            outbox.keep(reply)
-            self._has_left = True
+        if keep and self._outbox is not None:
+            self._keep(self._outbox, reply)
         self._deliver(reply, time.monotonic() + timeout_s, upload=_upload_of(reply))
         # Its letter need not be named again: the answer has confirmed it.
         self._received = ""
+
+    def _keep(self, outbox: Outbox, reply: Reply) -> None:
+        self._has_left = True
+        try:
+            outbox.keep(reply)
+        except (OSError, BadInput) as error:
+            # A full disk costs the second chance, not the first.
+            log.warning("an answer is not in the outbox: %s", type(error).__name__)
 
     def _deliver(self, reply: Reply, ends: float, *, upload: Upload | None) -> None:
         try:

@@ -1,7 +1,7 @@
 """A large vector on its way: taken up again where it broke off, whole and once.
 
 Down: out of the coordinator's one buffer into ours, hashed as it comes. Up: from where it lies.
-(PROTOCOL.md, "Transport"; the coordinator's side is `wardround_server.vector_routes`.)
+(Decision 0013; the coordinator's side is `wardround_server.vector_routes`.)
 """
 
 import hashlib

@@ -24,6 +24,7 @@ from wardround.errors import BadInput, DeadlineMissed, ProtocolViolation
 from wardround.vectors import SpooledVector, digest_of
 from wardround.wire import WireLimits, pack, unpack
 from wardround_client.fleet import FleetConnection
+from wardround_client.outbox import Outbox
 from wardround_server.refusals import (
     BadDigest,
     RequestTooLarge,
@@ -229,6 +230,18 @@ def test_the_same_answer_twice_counts_once_and_another_is_refused(running, membe
             assert list(grid.pull_messages(waiting)) == []
             with pytest.raises(DeadlineMissed):
                 hospital.reply(Message(pack("update", {"n": 2}), reply_to=question))
+
+
+def test_a_full_disk_costs_an_answer_its_second_chance_and_not_its_first(running, member, tmp_path):
+    outbox = Outbox(tmp_path / "no-such-folder" / "outbox", 1 << 28)
+    with FleetConnection(member.address, member.tls, patience=QUICK, outbox=outbox) as hospital:
+        hospital.connect()
+        with running.open_grid() as grid:
+            grid.wait_for(["north"], 5)
+            waiting = grid.push_messages(messages(grid, ["north"], pack("ask", {})))
+            hospital.reply(echo(hospital.receive(5)), keep=True)
+            assert set(collect(grid, waiting)) == {"north"}
+            assert hospital.receive(0) is None
 
 
 def test_a_model_that_changed_on_its_way_is_refused(running, member):
