@@ -164,9 +164,12 @@ def federation_releases(ward, name):
 
 
 def test_a_hospital_that_leaves_costs_an_attempt_and_the_others_go_on(ward):
+    def leave(_answer):
+        federation.grid.gone.add(NORTHSIDE)
+
     federation = Federation(
         ward,
-        when(in_statistics(), lambda _: None),
+        when(in_statistics(), leave),
         rounds__count=0,
         statistics=COUNTS | {"attempts": 2},
     )
@@ -181,6 +184,19 @@ def test_a_hospital_that_leaves_costs_an_attempt_and_the_others_go_on(ward):
     assert 0.9 < report["statistics"]["epsilon"]["value"] <= 1.0
     spent = ward[HARBOUR].hospital.sessions[RUN].ledger.spent(1e-4)
     assert 0.9 < spent <= 1.0
+
+
+def test_a_hospital_that_is_back_at_once_is_in_the_next_attempt(ward):
+    federation = Federation(
+        ward,
+        when(in_statistics(), lambda _: federation.grid.come_back(NORTHSIDE)),
+        rounds__count=0,
+        statistics=COUNTS | {"attempts": 2},
+    )
+    federation.run().train_and_evaluate()
+    assert federation.cohorts() == [list(NAMES)] * 2
+    assert len({body["session"] for body in federation.entries("hospital-joined")}) == 2
+    assert federation.survivors() == [list(NAMES)]
 
 
 @pytest.mark.parametrize(

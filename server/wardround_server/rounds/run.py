@@ -81,7 +81,7 @@ class Run:
             self.uploads.start(state.model)
         everybody = frozenset(self.study.names())
         session = self._opener(post).open(everybody, deadline_s=self.study.rounds.deadline_s)
-        lost: Lost = self._count(post, session, state.model)
+        session, lost = self._count(post, session, state.model)
         while state.progress.round < self.study.rounds.count:
             started_s = time.perf_counter()
             session, lost = self._with_returned(post, session, self._with_gone(session, lost))
@@ -94,19 +94,20 @@ class Run:
             session = self._evaluate(post, session, state, lost)
         return state.model, session
 
-    def _count(self, post: Post, session: Session, model: Vector) -> Lost:
+    def _count(self, post: Post, session: Session, model: Vector) -> tuple[Session, Lost]:
         """Open the study's statistics, in as many attempts as their epsilon covers.
 
-        Returns whom that lost. Without them a study that needs them cannot go on: QuorumMissed.
+        Returns the session then, and whom that lost. Without them a study that needs them cannot
+        go on: QuorumMissed.
         """
         plan, lost = self.study.statistics, Lost()
         if plan is None:
-            return lost
+            return session, lost
         self._released = self.record.released()
         for attempt in range(self.record.opened_for(Purpose.STATISTICS, 0) + 1, plan.attempts + 1):
             if self._released is not None:
                 break
-            lost = self._with_gone(session, lost)
+            session, lost = self._with_returned(post, session, self._with_gone(session, lost))
             spec = statistics_spec(
                 self.study,
                 run=self.record.run,
@@ -129,7 +130,7 @@ class Run:
                 f"statistics: {plan.attempts} attempts are spent and none was complete; the study"
                 " cannot go on without"
             )
-        return lost
+        return session, lost
 
     def _round(
         self, post: Post, session: Session, state: Checkpoint, lost: Lost
