@@ -33,7 +33,7 @@ class CoordinatorSettings(Frozen):
     port: Annotated[int, Field(ge=1, le=65535)]
     address: str
     keep_uploads_bytes: Annotated[int, Field(ge=0, le=128 << 20)] = 0
-    join_grace_s: Annotated[float, Field(ge=0, le=86_400)] = 10.0
+    join_grace_s: Annotated[float, Field(ge=0, le=86_400)] = 30.0
 
 
 @dataclass(frozen=True, slots=True)

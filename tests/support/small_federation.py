@@ -339,7 +339,8 @@ def standing_federation(
     (folder / "logs").mkdir()
     (folder / "hospitals").mkdir()
     port = free_port()
-    settings = CoordinatorSettings(port=port, address=f"127.0.0.1:{port}")
+    # Hospitals that a test starts late are in the first session all the same.
+    settings = CoordinatorSettings(port=port, address=f"127.0.0.1:{port}", join_grace_s=120.0)
     home = CoordinatorHome.create(folder / "coordinator", settings)
     with Processes(folder / "logs") as processes:
         federation = Federation(folder, tuple(names), processes, home)

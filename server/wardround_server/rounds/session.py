@@ -22,7 +22,7 @@ from wardround_server.rounds.post import Answer, Post, Silence
 from wardround_server.rounds.record import RunRecord
 
 # How long the quorum waits for hospitals that are not connected.
-JOIN_GRACE_S: Final = 10.0
+JOIN_GRACE_S: Final = 30.0
 # How long a hospital may take for an answer that needs no training.
 SHORT_DEADLINE_S: Final = 60.0
 _ASK_AGAIN_S = 0.5
