@@ -91,7 +91,7 @@ def encode(records: Records, contract: Contract) -> EncodedRecords:
 
 def _encode_column(values: "pd.Series[float] | pd.Series[str]", column: Column) -> Floats32:
     if column.grams is not None:
-        return fingerprints(values.tolist(), column.grams)
+        return fingerprints(map(str, values), column.grams)
     missing = values.isna().to_numpy()
     if column.kind is ColumnKind.CATEGORICAL:
         codes = values.to_numpy(dtype=object)

@@ -174,7 +174,8 @@ def _overlaps(before: int, after: int) -> npt.NDArray[np.float64]:
     old = np.arange(before)
     starts = np.maximum(edges[:-1, None], old[None, :])
     ends = np.minimum(edges[1:, None], old[None, :] + 1)
-    return np.maximum(ends - starts, 0.0) * (after / before)
+    shares: npt.NDArray[np.float64] = np.maximum(ends - starts, 0.0) * (after / before)
+    return shares
 
 
 def _stack(file: BinaryIO, size: int) -> npt.NDArray[np.generic]:

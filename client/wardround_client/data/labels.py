@@ -44,8 +44,8 @@ def derive_labels(description: DatasetDescription, label: Label, table: pd.DataF
     if label.kind is LabelKind.CLASSES:
         numbers = {name: float(place) for place, name in enumerate(label.classes)}
         known = {code: numbers[name] for code, name in rule.classes.items()}
-        values = text.map(known).to_numpy(dtype=np.float64)
-        return Labels(values, _unknown(values))
+        classes: Floats = np.asarray(text.map(known), dtype=np.float64)
+        return Labels(classes, _unknown(classes))
     values = derived_label(text, rule, description.csv)
     if rule.time is None:
         return Labels(values, _unknown(values))

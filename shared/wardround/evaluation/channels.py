@@ -128,7 +128,8 @@ class ChannelsLayout:
         classes = np.arange(len(self.names))
         if not np.isin(outcomes.truth, classes).all():
             raise BadInput("evaluation: a class number is beyond the study's classes")
-        return (outcomes.truth[:, None] == classes).astype(np.float64)
+        truths: Scores = (outcomes.truth[:, None] == classes).astype(np.float64)
+        return truths
 
     def _confusion(self, outcomes: Outcomes) -> Counts:
         count = len(self.names)
@@ -158,7 +159,8 @@ class ChannelsLayout:
             noise = math.hypot(*(_half(estimate) for estimate, _ in found)) / len(found)
             noise_low, noise_high = _around(value, noise)
             macro = replace(macro, noise_low=noise_low, noise_high=noise_high)
-        return rounded(asdict(macro))
+        said: Json = rounded(asdict(macro))
+        return said
 
 
 def _accuracy(matrix: Counts) -> float | None:
@@ -206,7 +208,8 @@ def _estimate(
         spread = noise_spread(metric, matrix, cell_noise_sd)
         noise_low, noise_high = _around(value, 1.0 if spread is None else spread)
         found = replace(found, noise_low=noise_low, noise_high=noise_high)
-    return rounded(asdict(found))
+    said: Json = rounded(asdict(found))
+    return said
 
 
 def _half(estimate: Estimate) -> float:

@@ -88,7 +88,8 @@ def _before(cells: Counts) -> Counts:
 
 def _under(cells: Counts) -> Counts:
     """[..., time, risk]: how many are in lower risk bins of the same row."""
-    return np.cumsum(cells, axis=-1) - cells
+    below: Counts = np.cumsum(cells, axis=-1) - cells
+    return below
 
 
 def _inside(value: float) -> float:

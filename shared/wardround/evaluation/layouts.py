@@ -37,5 +37,9 @@ def layout_of(study: StudyPlan) -> Layout:
         return AnomalyLayout(cut, plan.threshold)
     if label.kind is LabelKind.BINARY:
         return BinaryLayout(cut, plan.threshold)
-    kind = "classes" if label.kind is LabelKind.CLASSES else "labels"
-    return ChannelsLayout(kind=kind, names=label.channels, cut=cut, threshold=plan.threshold)
+    return ChannelsLayout(
+        kind="classes" if label.kind is LabelKind.CLASSES else "labels",
+        names=label.channels,
+        cut=cut,
+        threshold=plan.threshold,
+    )

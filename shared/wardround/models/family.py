@@ -78,7 +78,9 @@ def readings(
     read = family_of(study).reading(study)
     network.eval()
     with torch.inference_mode():
-        parts = [read(network(part), part) for part in features.split(records_at_once) if len(part)]
-    if not parts:
-        return np.zeros((0, max(1, len(study.contract.label.channels))))
-    return torch.cat(parts).numpy()
+        parts = []
+        for start in range(0, len(features), records_at_once):
+            part = features[start : start + records_at_once]
+            parts.append(read(network(part), part).numpy())
+    none = np.zeros((0, max(1, len(study.contract.label.channels))))
+    return np.concatenate([none, *parts])
