@@ -92,7 +92,8 @@ def _measures(evidence: Evidence, guarantee: Guarantee) -> DpiaItem:
         clause="Art. 35(7)(d)",
         title="Measures against the risks",
         filled_in=(
-            f"{guarantee.mechanism_in_words[0].upper()}{guarantee.mechanism_in_words[1:]}.",
+            _sentence(guarantee.mechanism_in_words),
+            _sentence(guarantee.masking_in_words),
             f"{approved} hospitals' logs show that an officer approved this study before it ran.",
             "Masks alone protect no patient."
             if bare
@@ -104,3 +105,7 @@ def _measures(evidence: Evidence, guarantee: Guarantee) -> DpiaItem:
             "of staff, and how the rights of the patients are met.",
         ),
     )
+
+
+def _sentence(words: str) -> str:
+    return f"{words[0].upper()}{words[1:]}."

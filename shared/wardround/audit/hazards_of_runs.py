@@ -16,7 +16,7 @@ _SAFE_COHORT = 3
 
 
 def sums_are_of_many(case: Case) -> Finding:
-    """The cohorts of the sums that were opened."""
+    """How many hospitals' updates each opened sum is of."""
     opened = [attempt for attempt in case.attempts if attempt.counted]
     due = case.evidence.study.masking.minimum_hospitals
     below = [a for a in opened if len(a.survivors) < due]

@@ -111,7 +111,9 @@ def _deployment_model(report: Report) -> Json:
     there = len(report.participation.completed)
     return {
         "model_name": "Federated",
-        "model_name_details": report.guarantee.mechanism_in_words,
+        "model_name_details": (
+            f"{report.guarantee.mechanism_in_words}; {report.guarantee.masking_in_words}"
+        ),
         "actors": (
             f"{len(report.participation.planned)} hospitals hold the records, {there} took part "
             "throughout; a coordinator opens masked sums; whoever holds the model sees what was "
