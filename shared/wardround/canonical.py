@@ -20,7 +20,7 @@ def canonical_bytes(value: object) -> bytes:
     """Encode a JSON value as RFC 8785 bytes.
 
     NaN, infinities and integers beyond 2^53 raise BadInput: RFC 8785 has no form for them. So does
-    a value that is nested too deeply.
+    a value that is nested too deeply, or a text that is not Unicode.
 
     >>> canonical_bytes({"b": 1.0, "a": "x"})
     b'{"a":"x","b":1}'
@@ -31,6 +31,8 @@ def canonical_bytes(value: object) -> bytes:
         raise BadInput(f"no canonical JSON form: {error}") from error
     except RecursionError as error:
         raise BadInput("no canonical JSON form: nested too deeply") from error
+    except UnicodeEncodeError as error:  # a key that holds half of a surrogate pair
+        raise BadInput("no canonical JSON form: a text is not Unicode") from error
 
 
 def digest(value: object) -> str:
@@ -41,7 +43,7 @@ def digest(value: object) -> str:
 def parse_json(text: bytes, *, what: str, limit_bytes: int) -> Json:
     """Read one JSON object from outside: size limit first, no duplicate key, finite numbers only.
 
-    Raises BadInput naming `what`.
+    Texts have to be Unicode. Raises BadInput naming `what`.
     """
     if len(text) > limit_bytes:
         raise BadInput(f"{what}: {len(text)} bytes came, at most {limit_bytes} are allowed")
@@ -57,6 +59,8 @@ def parse_json(text: bytes, *, what: str, limit_bytes: int) -> Json:
         raise BadInput(f"{what}: not JSON ({type(error).__name__}: {error})") from error
     if not isinstance(value, dict):
         raise BadInput(f"{what}: a JSON object was due, a {type(value).__name__} came")
+    if b"\\u" in text:
+        _all_unicode(value, what)
     return value
 
 
@@ -75,6 +79,14 @@ def _unique(pairs: list[tuple[str, Any]]) -> Json:
         twice = sorted({name for name in names if names.count(name) > 1})
         raise ValueError(f"duplicate key {', '.join(twice)}")
     return value
+
+
+def _all_unicode(value: Json, what: str) -> None:
+    """Refuse half of a surrogate pair, which JSON can escape and no UTF-8 can hold."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except (UnicodeEncodeError, RecursionError) as error:
+        raise BadInput(f"{what}: a text is not Unicode, or nested too deeply") from error
 
 
 def _no_constant(name: str) -> None:

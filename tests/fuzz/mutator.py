@@ -34,6 +34,7 @@ INTERESTING: tuple[Any, ...] = (
     "a",
     "\u0000",
     "\ud7ff\u00e9\U0001f600",
+    "\ud800",
     "00" * 32,
     "ff" * 36,
     "0" * 128,
@@ -75,10 +76,28 @@ def mutated(data: bytes, seed: int, most_bytes: int) -> bytes | None:
         value = json.loads(text)
         for _ in range(int(rng.integers(1, 4))):
             value = _changed(value, rng)
-        written = head + canonical_bytes(value)
-    except (ValueError, RecursionError, BadInput):
+        written = head + (_spelled(value, rng) if rng.random() < 0.1 else _canonical(value))
+    except (ValueError, RecursionError):
         return None
     return written if len(written) <= most_bytes else None
+
+
+def _canonical(value: Any) -> bytes:
+    """The one spelling; what has none is written as JSON all the same."""
+    try:
+        return canonical_bytes(value)
+    except BadInput:
+        return json.dumps(value).encode()
+
+
+def _spelled(value: Any, rng: np.random.Generator) -> bytes:
+    """The same value in other words: order, spaces, escapes, a key twice."""
+    text = json.dumps(
+        value, ensure_ascii=bool(rng.integers(2)), indent=int(rng.integers(3)) or None
+    )
+    if rng.random() < 0.3 and text.startswith("{") and len(text) > 2:
+        text = '{"a":1,"a":2,' + text[1:]
+    return text.encode("utf-8", "surrogatepass")
 
 
 def split_head(data: bytes) -> tuple[bytes, bytes]:
@@ -122,7 +141,8 @@ def _other(part: Any, value: Any, paths: list[Path], rng: np.random.Generator) -
         return _text(part, rng)
     if isinstance(part, list):
         return _list(part, rng)
-    return {**part, str(rng.integers(100)): 0, **dict(list(part.items())[1:2])}
+    key = "\udfff" if rng.random() < 0.2 else str(rng.integers(100))
+    return {**part, key: 0}
 
 
 def _text(part: str, rng: np.random.Generator) -> str:

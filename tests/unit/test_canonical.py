@@ -1,6 +1,7 @@
 """One byte string for one value (RFC 8785), and a parser that takes no other."""
 
 import hashlib
+import json
 
 import pytest
 
@@ -82,6 +83,20 @@ def test_the_digest_is_sha256_of_the_canonical_bytes():
 def test_what_rfc_8785_has_no_form_for_is_refused(value):
     with pytest.raises(BadInput, match="no canonical JSON form"):
         canonical_bytes({"value": value})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [rb'{"a":"\ud800"}', rb'{"\ud800":1}', rb'{"a":[{"b":["\uDFFF"]}]}', rb'{"\udc00\ud800":{}}'],
+)
+def test_half_of_a_surrogate_pair_is_refused_as_a_value_and_as_a_key(text):
+    for read in (parse_json, parse_canonical):
+        with pytest.raises(BadInput, match="note: a text is not Unicode"):
+            read(text, what="note", limit_bytes=100)
+    with pytest.raises(BadInput, match="no canonical JSON form"):
+        canonical_bytes(json.loads(text))
+    whole = rb'{"a":"\ud83d\ude00"}'
+    assert parse_json(whole, what="note", limit_bytes=100) == {"a": "\U0001f600"}
 
 
 def test_a_value_that_is_nested_too_deeply_is_refused_and_not_a_crash():
