@@ -8,9 +8,9 @@ from typing import Self
 from wardround.canonical import Json, canonical_bytes
 from wardround.durable import write_durably
 from wardround.masking.fields import exact_fields
-from wardround.masking.round_spec import Purpose, RoundSpec
+from wardround.masking.round_spec import RoundSpec
 from wardround.protocol.messages import RefusalCode
-from wardround.study.manifest import Mechanism, Study
+from wardround.study.manifest import Study
 from wardround_client.home import HospitalHome, read_state
 from wardround_client.refusal import StudyRefused
 from wardround_client.restored import LoggedAttempt, refuse_a_restored_attempt
@@ -96,7 +96,7 @@ class AttemptRecord:
                 f"{where}: place {last.place}, attempt {last.attempt} was answered",
             )
         signed = spec.place == last.place and last.survivors is not None
-        if signed and not self._noised(spec.purpose):
+        if signed and not self.study.noises(spec.purpose):
             raise StudyRefused(
                 RefusalCode.SECOND_ATTEMPT,
                 f"{where}: survivors of attempt {last.attempt} were signed, and no noise covers "
@@ -149,10 +149,3 @@ class AttemptRecord:
     @property
     def _file(self) -> Path:
         return self.home.attempt_file(self.study.digest)
-
-    def _noised(self, purpose: Purpose) -> bool:
-        if purpose is Purpose.EVALUATE:
-            return self.study.evaluation.counts == "noised"
-        if purpose is Purpose.STATISTICS:
-            return True
-        return self.study.privacy.mechanism is not Mechanism.NONE

@@ -316,6 +316,12 @@ class StudyPlan(Frozen):
         """How a round of this purpose is masked: one trip only where the sum is noised as one."""
         return Profile.DOUBLE_MASK if purpose is Purpose.EVALUATE else self.masking.profile
 
+    def noises(self, purpose: Purpose) -> bool:
+        """Whether each vector of such a round has noise: a second sum of it may be opened then."""
+        if purpose is Purpose.EVALUATE:
+            return self.evaluation.counts == "noised"
+        return purpose is Purpose.STATISTICS or self.privacy.mechanism is not Mechanism.NONE
+
     def statistics_noise(self) -> float:
         """Noise multiplier of one release of statistics; epsilon covers all its attempts.
 
