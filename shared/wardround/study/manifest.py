@@ -212,7 +212,8 @@ class StudyPlan(Frozen):
                 raise ValueError("study: rounds.count 0 belongs to a study with [statistics]")
             return self
         faults = list(plan.faults(self.contract))
-        if self.contract.label.kind is not LabelKind.BINARY or self.contract.grid is not None:
+        table = self.contract.grid is None and not any(c.grams for c in self.contract.columns)
+        if self.contract.label.kind is not LabelKind.BINARY or not table:
             faults.append("statistics: they count tables with a binary label, no other ones yet")
         if self.privacy.delta is None:
             faults.append("statistics: `privacy.delta` is due")
