@@ -121,6 +121,19 @@ class AnyCoordinator(RuleBasedStateMachine):
             sets = sorted(tried.signed[name]) * 3 + sorted(tried.signatures)
             self._reveal(tried, name, data.draw(st.sampled_from(sets)), vanished)
 
+    @precondition(lambda self: any(tried.uploads for tried in self.tried))
+    @rule(data=st.data(), victim=st.sampled_from(NAMES))
+    def single_out(self, data: st.DataObject, victim: str) -> None:
+        """The best that is known: the victim is a survivor for itself, and dropped for the rest."""
+        tried = data.draw(st.sampled_from([t for t in self.tried if t.uploads]))
+        everybody = tuple(sorted(tried.uploads))
+        rest = tuple(name for name in everybody if name != victim) or everybody
+        for name in everybody:
+            self._survivors(tried, name, everybody if name == victim else rest)
+        for name in everybody:
+            for survivors in tried.signed.get(name, ()):
+                self._reveal(tried, name, survivors, ())
+
     @precondition(lambda self: len(self.tried) > 1 and not self.crashed)
     @rule(hospital=st.sampled_from(NAMES))
     def crash(self, hospital: str) -> None:
@@ -179,10 +192,10 @@ class AnyCoordinator(RuleBasedStateMachine):
         if len(survivors) >= tried.spec.threshold and coordinator.stage is Stage.UPLOADS:
             coordinator.close_uploads()
         signature = None
-        if name in self.corrupt:
+        if name in self.corrupt & set(survivors):
             transcript = tried.spec.transcript().hex()
             signature = SurvivorSet(transcript, survivors).sign(self.fleet[name].identity, name)
-        elif name in self.present:
+        elif name in self.present and name not in self.corrupt:
             try:
                 part = self.present[name]
                 messages = coordinator._survivor_messages()
