@@ -13,14 +13,22 @@ from tests.fuzz.mutator import split_head
 from tests.fuzz.target import Target
 from tests.fuzz.targets_evidence import MOMENT
 from tests.fuzz.targets_masking import LIVE, parsed
+from tests.fuzz.targets_messages import identity
 
 from wardround.audit.bodies import COORDINATOR_TYPES, HOSPITAL_TYPES, read_body
-from wardround.audit.bundle import bundle_of
-from wardround.audit.container import unpack
+from wardround.audit.bundle import COORDINATOR_LOG, ENTRIES, bundle_of
+from wardround.audit.check_redacted import check_redacted
+from wardround.audit.container import MANIFEST, manifest_of, pack, unpack
+from wardround.audit.pins import Pins
+from wardround.audit.redact import REDACTED
+from wardround.audit.statement import STATEMENT
+from wardround.audit.verify import verify_bytes
 from wardround.canonical import Json, canonical_bytes, parse_canonical
-from wardround.errors import WardroundError
+from wardround.errors import BadInput, WardroundError
+from wardround.evidence.dsse import Envelope, seal
 from wardround.evidence.entry import FIRST_PREVIOUS, Entry, entry_digest
 from wardround.evidence.export import read_export, write_export
+from wardround.evidence.merkle import leaf_hash
 
 BUNDLE = Path(__file__).parents[1] / "vectors/golden/report-1/bundle.zip"
 KNOWN = COORDINATOR_TYPES | HOSPITAL_TYPES
@@ -131,7 +139,46 @@ def member_seeds() -> list[bytes]:
     ]
 
 
+@functools.cache
+def redacted_members() -> dict[str, bytes]:
+    """The golden bundle with every entry of the coordinator's log withheld."""
+    found = dict(members())
+    lines = found.pop(COORDINATOR_LOG + ENTRIES).splitlines()
+    hashes = [canonical_bytes({"withheld": leaf_hash(line).hex()}) + b"\n" for line in lines]
+    return found | {COORDINATOR_LOG + REDACTED: b"".join(hashes)}
+
+
+def read_redacted(data: bytes) -> None:
+    """A member of a redacted bundle in another form; `payload` is the statement's, sealed here."""
+    head, content = split_head(data)
+    name = head.decode("latin-1").rstrip("\n")
+    if name == "payload":
+        name, content = STATEMENT, seal(content, identity())
+    check_redacted({**redacted_members(), name: content}, Pins())
+
+
+def redacted_seeds() -> list[bytes]:
+    shown = redacted_members()
+    names = (COORDINATOR_LOG + REDACTED, "manifest.json", "keys.json", STATEMENT)
+    payload = Envelope.from_bytes(shown[STATEMENT], what=STATEMENT).payload
+    return [b"payload\n" + payload, *(name.encode() + b"\n" + shown[name] for name in names)]
+
+
+def read_verified(data: bytes) -> None:
+    """A whole bundle with a member in another form and a manifest that lists it, as a file."""
+    head, content = split_head(data)
+    changed = {**members(), head.decode("latin-1").rstrip("\n"): content}
+    listed = {name: value for name, value in changed.items() if not name.startswith("manifest.")}
+    try:
+        packed = pack(changed | {MANIFEST: manifest_of(listed)})
+    except ValueError as error:  # zipfile takes no such name
+        raise BadInput("input: no name of a member") from error
+    verify_bytes(packed)
+
+
 TARGETS = (
+    Target(name="verify", read=read_verified, seeds=member_seeds),
+    Target(name="redacted", read=read_redacted, seeds=redacted_seeds),
     Target(name="entry-body", read=read_entry_body, seeds=body_seeds),
     Target(name="chain", read=read_chain, seeds=chain_seeds),
     Target(name="member", read=read_member, seeds=member_seeds),

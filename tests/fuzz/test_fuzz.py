@@ -58,6 +58,22 @@ def test_changed_inputs_are_accepted_or_refused_with_an_error_of_the_project(
     assert refused
 
 
+# What fuzzing has found, and was mended.
+FOUND = (
+    ("header", rb'{"\ud800":1}'),
+    ("message", b"keyed\n" + rb'{"hospital":"a","\udfff\ud800":0}'),
+    ("redacted", b'manifest.json\n{"members":[{"name":1.5,"sha256":"00"}]}'),
+    ("redacted", b"manifest.json\n" + b"[" * 100_000),
+    ("redacted", b'payload\n{"subject":5}'),
+    ("redacted", b'payload\n{"subject":[[]]}'),
+)
+
+
+@pytest.mark.parametrize(("name", "data"), FOUND, ids=[str(n) for n in range(len(FOUND))])
+def test_what_was_found_once_is_not_found_again(name: str, data: bytes) -> None:
+    refusal_of(TARGETS[name], data)
+
+
 def test_every_kind_of_message_is_among_the_real_inputs() -> None:
     assert kinds_without_a_seed() == set()
 

@@ -111,9 +111,11 @@ def _members(members: Mapping[str, bytes], logs: Mapping[str, bytes]) -> Iterato
 def _listed(members: Mapping[str, bytes]) -> dict[str, str]:
     try:
         value = json.loads(members[MANIFEST])
-        return {entry["name"]: entry["sha256"] for entry in value["members"]}
-    except (KeyError, TypeError, ValueError):
+        listed = {entry["name"]: entry["sha256"] for entry in value["members"]}
+    except (KeyError, TypeError, ValueError, RecursionError):
         return {}  # `manifest_faults` names it
+    texts = all(isinstance(part, str) for entry in listed.items() for part in entry)
+    return listed if texts else {}
 
 
 def _attested(members: Mapping[str, bytes]) -> Iterator[Failure]:
@@ -122,7 +124,10 @@ def _attested(members: Mapping[str, bytes]) -> Iterator[Failure]:
     def check() -> None:
         payload = Envelope.from_bytes(members[STATEMENT], what=STATEMENT).payload
         value = parse_canonical(payload, what=STATEMENT, limit_bytes=len(payload))
-        subjects = {s["name"]: s["digest"]["sha256"] for s in value.get("subject", [])}
+        try:
+            subjects = {s["name"]: s["digest"]["sha256"] for s in value["subject"]}
+        except (KeyError, TypeError) as error:
+            raise BadInput("its subject is not a list of names and digests") from error
         if subjects.get(REPORT) != _listed(members).get(REPORT):
             raise VerificationFailed("it is about another report than the manifest's")
 
