@@ -16,6 +16,7 @@ from wardround.evaluation.layouts import layout_of
 from wardround.evaluation.metrics import evaluate_counts
 from wardround.evaluation.patients import outcomes_of
 from wardround.evaluation.regression import RegressionLayout, Scale
+from wardround.evaluation.shown import kind_of, patients_in, rows
 from wardround.evaluation.survival import SurvivalLayout
 from wardround.study.contract import Label
 
@@ -336,3 +337,26 @@ def test_labels_of_a_patient_that_differ_are_refused_and_a_missing_one_is_its_ow
     same[1, 0] = 0
     with pytest.raises(BadInput, match="1 patients have records with different labels"):
         outcomes_of(label, np.array([0, 2]), same, outputs)
+
+
+SHOWN = {
+    "classes": (THREE, of_classes, "Mean AUROC, each class against the rest", 6),
+    "labels": (TWO, of_labels, "Mean AUROC over the labels", 3),
+    "regression": (NUMBERS, of_numbers, "R squared", 8),
+}
+
+
+@pytest.mark.parametrize("kind", SHOWN)
+def test_a_page_gets_rows_of_every_kind_with_their_intervals(kind):
+    layout, patients, first, count = SHOWN[kind]
+    metrics = read(layout, patients(1, 300))
+    found = rows(metrics)
+    assert kind_of(metrics) == kind
+    assert (found[0].name, len(found)) == (first, count)
+    assert all(row.value is not None for row in found)
+    assert 200 < patients_in(metrics) <= 300
+    nobody = read(layout, patients(1, 0))
+    assert [(row.name, row.of) for row in rows(nobody)] == [(row.name, row.of) for row in found]
+    assert all(row.value is None for row in rows(nobody))
+    with pytest.raises(BadInput, match="'else' are not known"):
+        rows({"kind": "else"})

@@ -1,0 +1,50 @@
+"""What a model says of this hospital's held-out patients, counted or for our own eyes."""
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from wardround.evaluation.layout import Outcomes
+from wardround.evaluation.patients import outcomes_of
+from wardround.models.family import RECORDS_AT_ONCE, family_of, readings
+from wardround.study.manifest import StudyPlan
+from wardround_client.training.plan import PatientRecords
+
+Scores = npt.NDArray[np.float64]
+
+
+def held_out_outcomes(network: nn.Module, held_out: PatientRecords, study: StudyPlan) -> Outcomes:
+    """One row a patient: what came true, and the mean over its records of what the model says.
+
+    `wardround.evaluation.layouts.layout_of(study)` counts it. The network is left in mode
+    evaluation. Raises BadInput, in counts, when a patient's records have different labels.
+    """
+    said = readings(network, held_out.features, study)
+    return outcomes_of(study.contract.label, held_out.offsets, held_out.labels.numpy(), said)
+
+
+def held_out_scores(
+    network: nn.Module, held_out: PatientRecords, study: StudyPlan
+) -> tuple[npt.NDArray[np.bool_], Scores]:
+    """One yes or no and one score in [0, 1] per held-out patient of a study with a binary label."""
+    outcomes = held_out_outcomes(network, held_out, study)
+    return outcomes.truth > 0.5, outcomes.outputs[:, 0]
+
+
+def losses_of_patients(network: nn.Module, records: PatientRecords, study: StudyPlan) -> Scores:
+    """[patients]: the mean loss over each patient's records; the network is left in evaluation."""
+    family = family_of(study)
+    loss, parts = family.loss(study), [torch.zeros(0)]
+    network.eval()
+    with torch.inference_mode():
+        for start in range(0, len(records.features), RECORDS_AT_ONCE):
+            part = slice(start, start + RECORDS_AT_ONCE)
+            features = records.features[part]
+            parts.append(loss(network(features), family.targets(features, records.labels[part])))
+    of_record = torch.cat(parts).double().numpy()
+    counts = np.diff(records.offsets)
+    places = np.repeat(np.arange(records.patients), counts)
+    sums = np.bincount(places, weights=of_record, minlength=records.patients)
+    means: Scores = sums / counts
+    return means
