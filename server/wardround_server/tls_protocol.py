@@ -13,8 +13,8 @@ log = logging.getLogger(__name__)
 
 STATE_KEY = "connections"
 PEER_KEY = "peer"
-# uvloop's own would be half a MiB for each hospital that fetches a model.
-WRITE_BUFFER_BYTES = 128 * 1024
+# uvloop's own would be half a MiB each way for each hospital.
+BUFFER_BYTES = 128 * 1024
 
 
 class ConnectionWatcher(Protocol):
@@ -26,6 +26,14 @@ class ConnectionWatcher(Protocol):
 
     def connection_closed(self, peer: Peer) -> None:
         """It is gone; called only when `connection_opened` said True."""
+        ...
+
+
+class ReadLimited(Protocol):
+    """What asyncio's and uvloop's TLS transports have, and asyncio's types do not say."""
+
+    def set_read_buffer_limits(self, high: int) -> None:
+        """How much may wait encrypted before reading from the network stops."""
         ...
 
 
@@ -44,7 +52,9 @@ class PeerProtocol(HttpToolsProtocol):
     ) -> None:
         """Read the certificate, then go on as uvicorn does."""
         super().connection_made(transport)
-        transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
+        transport.set_write_buffer_limits(high=BUFFER_BYTES)
+        tls_transport = cast("ReadLimited", transport)
+        tls_transport.set_read_buffer_limits(high=BUFFER_BYTES)
         tls = transport.get_extra_info("ssl_object")
         certificate = tls.getpeercert(binary_form=True) if tls is not None else None
         try:

@@ -22,6 +22,7 @@ TEXT, OCTETS = b"text/plain", b"application/octet-stream"
 # What all vectors under way hold in memory together: each has two blocks, small ones when they are
 # many. Thirty hospitals with large blocks would add up to a model.
 BLOCKS_BYTES = 8 << 20
+_FEW = 4
 SMALLEST_BLOCK_BYTES, LARGEST_BLOCK_BYTES = 64 << 10, 1 << 20
 _LETTER = re.compile(r"[0-9a-f]{64}")
 _DIGEST = re.compile(rb"[0-9a-f]{64}")
@@ -136,6 +137,8 @@ class VectorRoutes:
                 self._presence.seen(hospital)
                 writing = asyncio.create_task(asyncio.to_thread(spool.write, writer, pieces))
                 pieces, size = [], 0
+                if self._under_way > _FEW:
+                    await writing  # enough others keep both sides busy
         finally:
             # What came before a connection broke counts: the upload goes on after it.
             if writing is not None:
