@@ -18,6 +18,7 @@ class Target:
     read: Callable[[bytes], object]
     seeds: Callable[[], list[bytes]]
     refused: Callable[[], list[bytes]] = list
+    refuses: bool = True
     most_bytes: int = 1 << 16
     json: bool = True
 

@@ -177,7 +177,7 @@ def read_verified(data: bytes) -> None:
 
 
 TARGETS = (
-    Target(name="verify", read=read_verified, seeds=member_seeds),
+    Target(name="verify", read=read_verified, seeds=member_seeds, refuses=False),
     Target(name="redacted", read=read_redacted, seeds=redacted_seeds),
     Target(name="entry-body", read=read_entry_body, seeds=body_seeds),
     Target(name="chain", read=read_chain, seeds=chain_seeds),

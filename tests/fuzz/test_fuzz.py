@@ -55,7 +55,7 @@ def test_changed_inputs_are_accepted_or_refused_with_an_error_of_the_project(
         rng, seed = np.random.default_rng(number), seeds[number % len(seeds)]
         data = mutated(seed, number, target.most_bytes) if target.json else None
         refused += refusal_of(target, data or blindly_changed(seed, rng)) is not None
-    assert refused
+    assert refused or not target.refuses
 
 
 # What fuzzing has found, and was mended.
