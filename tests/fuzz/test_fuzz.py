@@ -113,4 +113,4 @@ def test_fuzzing_finds_a_planted_bug(name: str) -> None:
 def test_coverage_guided_fuzzing_finds_nothing(target: Target) -> None:
     result = fuzzed(target, seconds=TOTAL_S // len(TARGETS))
     assert result["finding"] is None, result["finding"]
-    assert result["executions"] > 200
+    assert result["executions"] > 50

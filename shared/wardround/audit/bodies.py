@@ -111,7 +111,10 @@ class HospitalVanished(Body):
 
 
 class ShareRejected(Body):
-    """A hospital revealed what is not what it had committed to: a key, or its share of one."""
+    """A hospital revealed another key than it had committed to, or a share that does not fit.
+
+    A share may as well have been dealt wrongly: `reason` names the dealer too (PROTOCOL 9.8).
+    """
 
     TYPE = "share-rejected"
     transcript: Digest
