@@ -111,10 +111,7 @@ class HospitalVanished(Body):
 
 
 class ShareRejected(Body):
-    """A hospital revealed another key than it had committed to, or a share that does not fit.
-
-    A share may as well have been dealt wrongly: `reason` names the dealer too (PROTOCOL 9.8).
-    """
+    """Another key than was committed to, or a share that does not fit: it or its dealer."""
 
     TYPE = "share-rejected"
     transcript: Digest
