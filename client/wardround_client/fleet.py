@@ -10,6 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from types import TracebackType
@@ -195,7 +196,9 @@ class FleetConnection:
         self._ensure_node()
         headers = {"content-type": "application/octet-stream"}
         if upload is not None:
-            upload.go_on(self._https, self._check_status)
+            # What is not wanted may have been taken already: the answer itself is told which.
+            with suppress(DeadlineMissed):
+                upload.go_on(self._https, self._check_status)
             headers[DIGEST_HEADER] = reply.digest
         content = addressed(reply, self._node)
         answer = self._https.post(

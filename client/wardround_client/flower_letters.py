@@ -58,16 +58,20 @@ def read_letter(letter: str, objects: Sequence[bytes], *, limits: WireLimits) ->
 
 def enveloped(message: Message) -> Reply:
     """An answer as it travels; its large vector stays where it lies, beside it."""
-    content, held = detach(message.content)
+    whole_content = message.content
+    content, held = detach(whole_content)
     message.content = content
-    with no_object_id_recompute():
-        message.metadata.__dict__["_message_id"] = message.object_id
-        request = PushMessagesRequest(
-            messages_list=[message_to_proto(remove_content_from_message(message))],
-            message_object_trees=[get_object_tree(message)],
-            clientapp_runtime_list=[0.0],
-        )
-        objects = [part.deflate() for part in get_all_nested_objects(message).values()]
+    try:
+        with no_object_id_recompute():
+            message.metadata.__dict__["_message_id"] = message.object_id
+            request = PushMessagesRequest(
+                messages_list=[message_to_proto(remove_content_from_message(message))],
+                message_object_trees=[get_object_tree(message)],
+                clientapp_runtime_list=[0.0],
+            )
+            objects = [part.deflate() for part in get_all_nested_objects(message).values()]
+    finally:
+        message.content = whole_content
     letter, envelope = message.metadata.reply_to_message_id, request.SerializeToString()
     whole = None if held is None else in_memory(held.vector)
     if held is None or whole is None:

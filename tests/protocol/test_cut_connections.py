@@ -25,6 +25,7 @@ from wardround.vectors import SpooledVector, digest_of
 from wardround.wire import WireLimits, pack, unpack
 from wardround_client.fleet import FleetConnection
 from wardround_client.outbox import Outbox
+from wardround_client.tls import HttpsClient
 from wardround_server.refusals import (
     BadDigest,
     RequestTooLarge,
@@ -223,6 +224,7 @@ def test_the_same_answer_twice_counts_once_and_another_is_refused(running, membe
             answer = Message(pack("update", {}, PACKED), reply_to=question)
             hospital.reply(answer)
             hospital.reply(answer)
+            assert answer.content["vector"].vector is not None
             with pytest.raises(ProtocolViolation, match="MalformedRequest"):
                 hospital.reply(Message(pack("update", {"n": 2}), reply_to=question))
             assert len(collect(grid, waiting)) == 1
@@ -230,6 +232,56 @@ def test_the_same_answer_twice_counts_once_and_another_is_refused(running, membe
             assert list(grid.pull_messages(waiting)) == []
             with pytest.raises(DeadlineMissed):
                 hospital.reply(Message(pack("update", {"n": 2}), reply_to=question))
+
+
+def test_nobody_else_can_fetch_the_model_of_a_letter_or_send_its_vector(running, member, tmp_path):
+    thief = enrol(running, "thief", tmp_path / "thief")
+    with FleetConnection(member.address, member.tls, patience=QUICK) as hospital:
+        hospital.connect()
+        with running.open_grid() as grid:
+            grid.wait_for(["north"], 5)
+            (letter,) = grid.push_messages(messages(grid, ["north"], pack("work", {}, MODEL)))
+            https = HttpsClient(member.address, thief.tls.context(), read_timeout_s=10)
+            path = f"/v1/vectors/{letter}"
+            stolen = np.empty(MODEL.nbytes, np.uint8)
+            put = {"content-range": "bytes 0-3/4", "wardround-vector": "ab" * 32}
+            refused = [
+                https.get_into(path, stolen.data, headers={"range": "bytes=0-"}, arrived=print),
+                https.put(path, memoryview(b"evil"), limit_bytes=1000, headers=put),
+            ]
+            https.close()
+            assert [(each.status, each.content) for each in refused] == [(403, b"NodeNotYours")] * 2
+            assert digest_of(unpack(hospital.receive(10).content).vector) == digest_of(MODEL)
+
+
+@pytest.mark.parametrize(
+    ("method", "headers"),
+    [
+        ("PUT", {"content-range": "bytes 0-3/4"}),
+        ("PUT", {"content-range": "bytes 0-3/4", "wardround-vector": "xy" * 32}),
+        ("PUT", {"content-range": "bytes 3-1/4", "wardround-vector": "ab" * 32}),
+        ("PUT", {"content-range": "bytes 0-4/4", "wardround-vector": "ab" * 32}),
+        ("PUT", {"content-range": "bytes 0-3/*", "wardround-vector": "ab" * 32}),
+        ("PUT", {"content-range": "bytes */4", "wardround-vector": "ab" * 32}),
+        ("POST", {"content-range": "bytes 0-3/4", "wardround-vector": "ab" * 32}),
+        ("POST", {"content-range": "bytes */0", "wardround-vector": "ab" * 32}),
+        ("POST", {"content-range": "bytes */" + "9" * 40, "wardround-vector": "ab" * 32}),
+        ("GET", {}),
+        ("GET", {"range": "bytes=0-1"}),
+        ("GET", {"range": "bytes=-1"}),
+        ("GET", {"range": "bytes=25000000-"}),
+    ],
+)
+def test_a_range_that_is_not_exactly_one_of_the_three_is_refused(running, member, method, headers):
+    with FleetConnection(member.address, member.tls, patience=QUICK) as hospital:
+        hospital.connect()
+        with running.open_grid() as grid:
+            grid.wait_for(["north"], 5)
+            (letter,) = grid.push_messages(messages(grid, ["north"], pack("work", {}, MODEL)))
+            connection = hospital._https._connection
+            connection.request(method, f"/v1/vectors/{letter}", b"evil", headers)
+            answer = connection.getresponse()
+            assert (answer.status, answer.read()) == (400, b"MalformedRequest")
 
 
 def test_a_full_disk_costs_an_answer_its_second_chance_and_not_its_first(running, member, tmp_path):
