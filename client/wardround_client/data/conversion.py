@@ -105,6 +105,10 @@ def _continuous(
     text: "pd.Series[str]", source: ColumnSource, column: Column, csv: CsvFormat
 ) -> Converted:
     numbers = parse_numbers(text, csv.decimal)
+    if source.values:
+        stands_for = {code: float(value) for code, value in source.values.items()}
+        meant = text.map(stands_for).to_numpy(dtype=np.float64)
+        numbers = np.where(np.isnan(meant), numbers, meant)
     codes = parse_numbers(pd.Series([*csv.missing, *source.missing], dtype=str), csv.decimal)
     # the code "0" is meant in a file that writes 0.0, too
     missing = _is_missing(text, source, csv).to_numpy() | np.isin(numbers, codes[~np.isnan(codes)])

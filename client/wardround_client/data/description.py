@@ -9,6 +9,7 @@ from wardround.study.contract import Contract, Frozen, LabelKind, Text
 from wardround.study.files import checked, read_toml
 from wardround.study.manifest import HospitalName
 from wardround_client.data.label_rule import LabelRule
+from wardround_client.data.listing import FILE, parts_of
 from wardround_client.data.sources import (
     BINARY_CODES,
     NUMBER,
@@ -34,6 +35,7 @@ __all__ = [
     "Join",
     "LabelRule",
     "LongTable",
+    "Parts",
     "PatientKey",
     "RowFilter",
     "is_inside",
@@ -54,11 +56,36 @@ class Join(Frozen):
     key: SourceName
 
 
+class Parts(Frozen):
+    """Some of `of` parts, by a hash: for public data that nobody has cut into hospitals."""
+
+    of: Annotated[int, Field(ge=2, le=1000)]
+    own: tuple[Annotated[int, Field(ge=0)], ...] = Field(min_length=1, max_length=1000)
+
+    @model_validator(mode="after")
+    def _within(self) -> Self:
+        if max(self.own) >= self.of or len(set(self.own)) != len(self.own):
+            raise ValueError(f"rows: `own` names different parts from 0 to {self.of - 1}")
+        return self
+
+
 class RowFilter(Frozen):
-    """Only rows with one of these `values` in the column `source` are this hospital's."""
+    """Which rows are this hospital's, by the column `source`.
+
+    Those with one of `values`; or those without any of `except_values`; or those whose value falls
+    into its own `parts`: all rows with one value fall into one part.
+    """
 
     source: SourceName
-    values: tuple[Code, ...] = Field(min_length=1, max_length=10_000)
+    values: tuple[Code, ...] = Field(default=(), max_length=10_000)
+    except_values: tuple[Code, ...] = Field(default=(), max_length=10_000)
+    parts: Parts | None = None
+
+    @model_validator(mode="after")
+    def _one_form(self) -> Self:
+        if sum((bool(self.values), bool(self.except_values), self.parts is not None)) != 1:
+            raise ValueError("rows: one of `values`, `except_values` and `parts` is due")
+        return self
 
 
 class LongTable(Frozen):
@@ -103,16 +130,21 @@ class DatasetDescription(Frozen):
     """One hospital's description of its data set; paths are relative to the data folder.
 
     `dataset` is the name under which the ledger counts and the held-out split is drawn: keep it
-    for ever, in every study that uses these patients.
+    for ever, in every study that uses these patients. `format` says what the main table is: a csv
+    file; the files of a folder or .zip at `path`, whose names fit `pattern`
+    ("{patient}/{slice}.dcm" gives the columns patient, slice and file); or the 1-D `arrays` of a
+    .npz, with the column row.
     """
 
     schema_: Literal["wardround.dataset/1"] = Field(alias="schema")
     hospital: HospitalName
     dataset: HospitalName
     title: Text
-    format: Literal["csv"] = "csv"
+    format: Literal["csv", "files", "npz"] = "csv"
     path: DataPath
     csv: CsvFormat = CsvFormat()
+    pattern: Annotated[str, Field(min_length=3, max_length=1000)] | None = None
+    arrays: tuple[SourceName, ...] = Field(default=(), max_length=100)
     join: tuple[Join, ...] = Field(default=(), max_length=20)
     rows: tuple[RowFilter, ...] = Field(default=(), max_length=20)
     patient: PatientKey = Field(default_factory=PatientKey)
@@ -127,6 +159,18 @@ class DatasetDescription(Frozen):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"described twice: {', '.join(twice)}")
+        return self
+
+    @model_validator(mode="after")
+    def _format_has_its_part(self) -> Self:
+        if (self.format == "files") != (self.pattern is not None):
+            raise ValueError("`pattern` belongs to format files, and is due there")
+        if (self.format == "npz") != bool(self.arrays):
+            raise ValueError("`arrays` belong to format npz, and are due there")
+        parts = parts_of(self.pattern or "")
+        unclear = not parts or len(set(parts)) != len(parts) or FILE in parts
+        if self.pattern is not None and unclear:
+            raise ValueError("`pattern` names different parts of a path, as {patient}/{slice}.dcm")
         return self
 
     def faults(self, contract: Contract) -> list[str]:

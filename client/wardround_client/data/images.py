@@ -27,7 +27,7 @@ from wardround_client.data.pixels import (
     read_npy,
     read_picture,
 )
-from wardround_client.data.table import file_inside
+from wardround_client.data.sources import file_inside
 
 IMAGES_LIMIT_BYTES = 8 << 30
 FILE_LIMIT_BYTES = 1 << 28

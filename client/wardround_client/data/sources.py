@@ -1,11 +1,12 @@
 """Parts of hospitals/NAME.toml that other parts are made of: files, columns, patient key."""
 
 import re
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, StringConstraints, field_validator, model_validator
 
+from wardround.errors import BadInput
 from wardround.study.contract import Column, ColumnKind, Frozen, Name
 
 SourceName = Annotated[str, StringConstraints(min_length=1, max_length=200)]
@@ -23,6 +24,17 @@ def is_inside(path: str) -> bool:
     """
     parts = PurePosixPath(path)
     return not parts.is_absolute() and ".." not in parts.parts and not re.search(r"[\0\\]", path)
+
+
+def file_inside(folder: Path, path: str) -> Path:
+    """The file at `path` in `folder`, links followed. Raises BadInput when there is none inside."""
+    root = folder.resolve()
+    found = (folder / path).resolve()
+    if not found.is_relative_to(root):
+        raise BadInput(f"{path}: leads out of the data folder")
+    if not found.is_file():
+        raise BadInput(f"{path}: no such file in the data folder")
+    return found
 
 
 def _inside(path: str) -> str:
@@ -74,7 +86,8 @@ class ColumnSource(Frozen):
 
     `unit` is the file's unit. `missing` are codes beside the file-wide ones (cholesterol 0).
     `values` maps the file's codes to the contract's categories, or to "0" and "1" of a binary
-    column. `absent = true` says that this hospital does not record the column at all.
+    column, or a code among numbers to the number it stands for ("> 89" to "90"). `absent = true`
+    says that this hospital does not record the column at all.
     """
 
     column: Name
@@ -101,8 +114,11 @@ class ColumnSource(Frozen):
                 [] if optional else [f"{what}: absent here, but the contract does not allow that"]
             )
         found = self._unit_faults(column)
-        if self.values and column.kind not in {ColumnKind.BINARY, ColumnKind.CATEGORICAL}:
-            found.append(f"{what}: `values` belong to binary and categorical columns")
+        if self.values and column.kind in _NUMBERS:
+            if not all(re.fullmatch(NUMBER, value) for value in self.values.values()):
+                found.append(f"{what}: `values` of a column of numbers lead to numbers")
+        elif self.values and column.kind not in {ColumnKind.BINARY, ColumnKind.CATEGORICAL}:
+            found.append(f"{what}: `values` belong to columns of numbers and of categories")
         elif self.values:
             known = known_values(column)
             strange = sorted({value for value in self.values.values() if value not in known})

@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import hashlib
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,9 @@ from typing import TextIO
 import pandas as pd
 
 from wardround.errors import BadInput
-from wardround_client.data.description import CsvFormat, DatasetDescription, Join
+from wardround_client.data.description import CsvFormat, DatasetDescription, Join, RowFilter
+from wardround_client.data.listing import arrays_table, files_table
+from wardround_client.data.sources import file_inside
 
 TABLE_LIMIT_BYTES = 2 << 30
 _PART_CHARS = 1 << 20
@@ -24,19 +27,26 @@ def read_table(description: DatasetDescription, folder: Path) -> pd.DataFrame:
     large, outside the folder, not UTF-8 or not rectangular, when a join is not one row to one, or
     when no row is left. Fields of the file appear in no message.
     """
-    table = read_text(folder, description.path, description.csv)
+    table = _main(description, folder)
     for join in description.join:
         table = _joined(table, join, folder)
     for kept in description.rows:
         if kept.source not in table.columns:
             raise BadInput(f"{description.path}: rows: the file has no column {kept.source!r}")
-        table = table[table[kept.source].isin(kept.values)]
+        table = table[_wanted(table[kept.source], kept)]
         if table.empty:
-            raise BadInput(
-                f"{description.path}: no row has one of the {len(kept.values)} values that `rows` "
-                f"wants in {kept.source!r}"
-            )
+            raise BadInput(f"{description.path}: no row is what `rows` wants in {kept.source!r}")
     return table
+
+
+def in_part(value: str, parts: int) -> int:
+    """Which of so many parts a value falls into: the same everywhere and for ever.
+
+    >>> [in_part(value, 3) for value in ("p1", "p2", "p3", "p4")]
+    [0, 1, 2, 1]
+    """
+    digest = hashlib.sha256(b"wardround/1 part " + value.encode()).digest()
+    return int.from_bytes(digest[:8], "big") % parts
 
 
 def read_text(folder: Path, path: str, csv_format: CsvFormat) -> pd.DataFrame:
@@ -55,15 +65,23 @@ def read_text(folder: Path, path: str, csv_format: CsvFormat) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=names, dtype=str).map(str.strip)
 
 
-def file_inside(folder: Path, path: str) -> Path:
-    """The file at `path` in `folder`, links followed. Raises BadInput when there is none inside."""
-    root = folder.resolve()
-    found = (folder / path).resolve()
-    if not found.is_relative_to(root):
-        raise BadInput(f"{path}: leads out of the data folder")
-    if not found.is_file():
-        raise BadInput(f"{path}: no such file in the data folder")
-    return found
+def _main(description: DatasetDescription, folder: Path) -> pd.DataFrame:
+    if description.format == "files":
+        return files_table(folder, description.path, description.pattern or "")
+    if description.format == "npz":
+        return arrays_table(folder, description.path, description.arrays)
+    return read_text(folder, description.path, description.csv)
+
+
+def _wanted(text: "pd.Series[str]", kept: RowFilter) -> "pd.Series[bool]":
+    if kept.values:
+        return text.isin(kept.values)
+    if kept.except_values:
+        return ~text.isin(kept.except_values)
+    if kept.parts is None:
+        raise BadInput(f"rows: nothing is said about {kept.source!r}")
+    of, own = kept.parts.of, kept.parts.own
+    return text.map(lambda value: in_part(value, of) in own).astype(bool)
 
 
 def _joined(table: pd.DataFrame, join: Join, folder: Path) -> pd.DataFrame:
