@@ -198,7 +198,7 @@ WRONG_SHARES: list[tuple[Change, str]] = [
     ),
     (
         lambda answer: answer["shares"].update(h008=["ff" * 36] * 2),
-        "a share of the keys of h008 is not below",
+        "a share of the keys of h008 is beyond the field",
     ),
     (
         lambda answer: answer["shares"].update(h001=["00" * 36] * 2),

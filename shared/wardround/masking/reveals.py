@@ -175,7 +175,9 @@ class Reveals:
             )
         words = np.frombuffer(bytes.fromhex("".join(came)), dtype="<u4").reshape(due, ELEMENTS)
         if (words >= PRIME).any():
-            raise ProtocolViolation(f"{what}: a share of the keys of {vanished} is not below 2^31")
+            raise ProtocolViolation(
+                f"{what}: a share of the keys of {vanished} is beyond the field"
+            )
         return words.astype(np.uint32)
 
     def _is_self_key(self, hospital: str, key: bytes) -> bool:
