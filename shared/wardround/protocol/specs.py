@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from wardround.errors import BadInput, ProtocolViolation
 from wardround.evaluation.histograms import CountsLayout, CountsMode
+from wardround.masking.partition import Partition, partition_of
 from wardround.masking.quantise import choose_scale, largest_limit
 from wardround.masking.round_spec import Purpose, RoundSpec, threshold_of
 from wardround.privacy.noise_shares import NoiseShare, StepScale, noise_share
@@ -62,6 +63,77 @@ def attempt_spec(
         limit=largest_limit(len(cohort), bits),
         minimum=study.masking.minimum_hospitals,
     )
+
+
+def partition_in(
+    study: StudyPlan,
+    purpose: Purpose,
+    asked: tuple[str, ...],
+    *,
+    directory_digest: str,
+    round_number: int,
+    attempt: int,
+) -> Partition:
+    """Who of those asked is summed with whom: all together, or in training the study's groups.
+
+    Raises ProtocolViolation when they do not fill the groups.
+    """
+    if study.robust is None or purpose is not Purpose.TRAIN:
+        return (asked,)
+    due = study.robust.groups * study.masking.minimum_hospitals
+    if len(asked) < due:
+        raise ProtocolViolation(f"round spec: {len(asked)} hospitals, its groups need {due}")
+    return partition_of(
+        asked,
+        study.robust.groups,
+        directory_digest=directory_digest,
+        purpose=purpose,
+        round_number=round_number,
+        attempt=attempt,
+    )
+
+
+def asked_in(spec: RoundSpec) -> tuple[str, ...]:
+    """Everybody who is asked in the attempt that this spec is one group of, sorted."""
+    return tuple(sorted(name for group in spec.partition for name in group))
+
+
+def group_specs(spec: RoundSpec, study: Study, asked: tuple[str, ...]) -> tuple[RoundSpec, ...]:
+    """The specs of one attempt that asks so many hospitals, one for each group.
+
+    `spec` is that of any cohort (`attempt_spec`): partition, and what follows from a group's
+    size, are set anew. Without groups there is one spec, of all. Raises as `partition_in` does.
+    """
+    partition = partition_in(
+        study,
+        spec.purpose,
+        asked,
+        directory_digest=spec.directory_digest,
+        round_number=spec.round,
+        attempt=spec.attempt,
+    )
+    return tuple(_spec_of_group(spec, study, group, partition) for group in partition)
+
+
+def _spec_of_group(
+    spec: RoundSpec, study: Study, group: tuple[str, ...], partition: Partition
+) -> RoundSpec:
+    trains, parameters = spec.purpose is Purpose.TRAIN, spec.lanes - head_lanes(study)
+    return replace(
+        spec,
+        cohort=group,
+        partition=partition,
+        threshold=threshold_in(study, spec.purpose, len(group)),
+        scale=training_scale(study, len(group), parameters) if trains else spec.scale,
+        limit=largest_limit(len(group), spec.bits),
+    )
+
+
+def group_sizes(study: StudyPlan, hospitals: int) -> range:
+    """How many are summed together in training when so many are asked."""
+    if study.robust is None:
+        return range(hospitals, hospitals + 1)
+    return study.robust.sizes(hospitals)
 
 
 def standardised_spec(
@@ -221,8 +293,8 @@ def check_training(study: StudyPlan, *, most_hospitals: int, lanes: int) -> None
             f"multiplier {noise_multiplier:g} was due, or the count alone spends it"
         )
     for hospitals in range(study.rounds.quorum, max(study.rounds.quorum, most_hospitals) + 1):
-        if study.rounds.count:
-            training_scale(study, hospitals, lanes)
+        for size in group_sizes(study, hospitals) if study.rounds.count else ():
+            training_scale(study, size, lanes)
         if study.statistics is not None:
             statistics_share_of(study, hospitals)
 
@@ -245,7 +317,7 @@ def check_spec(
     for name, value in due.to_json().items():
         if came[name] != value:
             raise ProtocolViolation(f"round spec: {name} is not what the study says")
-    if not set(spec.cohort) <= set(study.names()):
+    if not set(asked_in(spec)) <= set(study.names()):
         raise ProtocolViolation("round spec: the cohort is not within the study's roster")
 
 
@@ -277,7 +349,23 @@ def _spec_due(
         directory_digest=spec.directory_digest,
         model=model,
     )
-    return standardised_spec(due, study, model, released)
+    partition = _partition_due(spec, study)
+    return standardised_spec(replace(due, partition=partition), study, model, released)
+
+
+def _partition_due(spec: RoundSpec, study: Study) -> Partition:
+    """The draw of all that are asked, recomputed: it has to hold the cohort as it came."""
+    partition = partition_in(
+        study,
+        spec.purpose,
+        asked_in(spec),
+        directory_digest=spec.directory_digest,
+        round_number=spec.round,
+        attempt=spec.attempt,
+    )
+    if spec.cohort not in partition:
+        raise ProtocolViolation("round spec: partition is not what the study says")
+    return partition
 
 
 def model_digest(model: npt.NDArray[np.float32], released: ReleasedStatistics | None = None) -> str:

@@ -17,6 +17,7 @@ from wardround.privacy.mechanism import SampledGaussian
 from wardround.statistics.plan import StatisticsPlan
 from wardround.study.contract import Contract, Frozen, LabelKind, Text
 from wardround.study.privacy import Mechanism, Positive, Privacy, Probability
+from wardround.study.robust import Robust
 from wardround.study.task import FamilyName, Model, Task
 
 __all__ = [
@@ -190,6 +191,7 @@ class StudyPlan(Frozen):
     evaluation: Evaluation
     statistics: StatisticsPlan | None = None
     software: Software | None = Field(default=None, exclude_if=lambda value: value is None)
+    robust: Robust | None = Field(default=None, exclude_if=lambda value: value is None)
 
     @model_validator(mode="after")
     def _parts_agree(self) -> Self:
@@ -202,6 +204,9 @@ class StudyPlan(Frozen):
             )
         if self.evaluation.counts == "noised" and self.privacy.delta is None:
             raise ValueError("study: noised evaluation counts need `privacy.delta`")
+        if self.robust is not None:
+            quorum, minimum = self.rounds.quorum, self.masking.minimum_hospitals
+            self.robust.check_sizes(quorum=quorum, minimum=minimum, rounds=self.rounds.count)
         return self
 
     @model_validator(mode="after")
