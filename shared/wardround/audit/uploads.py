@@ -52,7 +52,8 @@ class UnmaskKeys(Frozen):
             return cls.model_validate(value)
         except ValidationError as error:
             fault = error.errors(include_input=False, include_url=False)[0]
-            raise BadInput(f"unmasking keys: {fault['loc'][0]}: {fault['type']}") from error
+            field = next((str(at) for at in fault["loc"][:1] if at in cls.model_fields), "a field")
+            raise BadInput(f"unmasking keys: {field}: {fault['type']}") from error
 
 
 def upload_member(name: str) -> str:
