@@ -119,6 +119,15 @@ def test_a_hospital_that_restarts_while_the_others_agree_comes_back_in_a_later_r
     assert federation.entries("hospital-refused") == []
 
 
+def test_a_hospital_that_goes_away_twice_while_the_others_agree_is_left_out(ward):
+    federation = Federation(
+        ward, when(is_a(Keys), lambda _: None), rounds__count=1, rounds__deadline_s=30.0
+    )
+    federation.run().train_and_evaluate()
+    assert federation.cohorts()[0] == TWO
+    assert sent(federation, Open)[:8] == [*NAMES, *NAMES, *TWO]
+
+
 def test_too_few_that_agree_end_the_run_by_name(ward):
     federation = Federation(
         ward, when(is_a(Keys), lambda _: seal(Failed(error="KeyError"))), rounds__quorum=3

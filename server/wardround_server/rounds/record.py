@@ -284,9 +284,8 @@ class RunRecord:
         self.refresh()
 
     def _append(self, kind: str, body: Json) -> None:
-        entries = [*self._pending, (kind, body)]
+        self._append_many([*self._pending, (kind, body)])
         self._pending.clear()
-        self._append_many(entries)
 
     def _append_many(self, entries: Sequence[tuple[str, Json]]) -> None:
         self.log.append_many(entries, time=datetime.now(UTC))

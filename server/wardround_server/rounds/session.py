@@ -72,17 +72,20 @@ class SessionOpener:
     _silent: dict[str, Absence] = field(default_factory=dict)
     _refusals: dict[str, Refusal] = field(default_factory=dict)
     _nodes: dict[str, int] = field(default_factory=dict)
+    _went_away: set[str] = field(default_factory=set)
 
     def open(self, expected: frozenset[str], *, deadline_s: float) -> Session:
         """Agree on fresh keys with `expected`, or with as many of them as come in time.
 
         Who fails on the way is left out by name, and the session is opened anew with the rest.
+        Then nobody is waited for but the quorum: who is away can return in a later round.
         Raises QuorumMissed, or Refused when hospitals said no.
         """
         short_s = min(deadline_s, SHORT_DEADLINE_S)
+        grace_s = self.grace_s
         while True:
             name = secrets.token_hex(16)
-            joined = self._join(name, expected, deadline_s)
+            joined = self._join(name, expected, deadline_s, grace_s)
             self._quorum_or_raise(joined)
             directory = Directory.checked(
                 joined.values(), run=self.record.run, session=name, identity_keys=self.identity_keys
@@ -93,14 +96,24 @@ class SessionOpener:
             self._refusals |= agreement.refusals
             for silence in agreement.lost.values():
                 self._leave_out(silence)
-            expected = frozenset(directory.names) - agreement.lost.keys()
-            deadline_s = short_s
+            expected -= self._struck_out(agreement.lost)
+            deadline_s, grace_s = short_s, 0.0
         for entry in directory.entries:
             self.record.joined(entry.hospital, name, entry.to_json())
         return Session(name, directory, self._nodes, self._refusals, self._silent)
 
+    def _struck_out(self, lost: Mapping[str, Silence]) -> frozenset[str]:
+        """Who is not asked again: a process that went away once may be there again, not twice."""
+        again = {
+            name
+            for name, silence in lost.items()
+            if silence.reason is Absence.DISCONNECTED and name not in self._went_away
+        }
+        self._went_away |= again
+        return frozenset(lost.keys() - again)
+
     def _join(
-        self, session: str, expected: frozenset[str], deadline_s: float
+        self, session: str, expected: frozenset[str], deadline_s: float, grace_s: float
     ) -> dict[str, SignedRunKey]:
         end = patience_end = time.monotonic() + deadline_s
         joined: dict[str, SignedRunKey] = {}
@@ -114,7 +127,7 @@ class SessionOpener:
             if len(joined) < self._quorum or waiting & self.post.grid.connected():
                 patience_end = end
             elif patience_end == end:
-                patience_end = min(end, time.monotonic() + self.grace_s)
+                patience_end = min(end, time.monotonic() + grace_s)
             self.post.meanwhile()
             self.post.grid.wait(_ASK_AGAIN_S)
         return joined
