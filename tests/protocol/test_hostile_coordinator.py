@@ -347,12 +347,12 @@ def test_a_coordinator_that_goes_on_with_another_model_than_it_logged_is_exposed
     ward: Ward, monkeypatch: pytest.MonkeyPatch
 ):
     """It closes a round with one model and opens the next with another."""
-    honest = RunRecord.round_closed
+    honest = RunRecord.round_closing
 
-    def closed(self, spec, digest, before, after):
-        honest(self, spec, digest, before, after if spec.round else "5" * 64)
+    def closing(self, spec, digest, before, after):
+        return honest(self, spec, digest, before, after if spec.round else "5" * 64)
 
-    monkeypatch.setattr(RunRecord, "round_closed", closed)
+    monkeypatch.setattr(RunRecord, "round_closing", closing)
     federation = Federation(ward)
     parts = federation.close(*federation.run().train_and_evaluate())
     assert codes(sealed(ward, parts)) == {"coordinator": {"model-differs"}}
