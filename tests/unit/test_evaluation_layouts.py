@@ -12,7 +12,7 @@ from wardround.evaluation.binary import AnomalyLayout, BinaryLayout
 from wardround.evaluation.channels import ChannelsLayout
 from wardround.evaluation.histograms import CountsLayout, CountsMode, count_patients
 from wardround.evaluation.layout import Outcomes, pooled_noise_sd, read_lanes
-from wardround.evaluation.layouts import layout_of
+from wardround.evaluation.layouts import exact_layout_of, layout_of
 from wardround.evaluation.metrics import evaluate_counts
 from wardround.evaluation.patients import outcomes_of
 from wardround.evaluation.regression import RegressionLayout, Scale
@@ -300,6 +300,19 @@ LAYOUT_OF = {
 @pytest.mark.parametrize("name", LAYOUT_OF)
 def test_a_studys_label_has_its_layout(name):
     assert type(layout_of(STUDIES[name]())) is LAYOUT_OF[name]
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_a_hospital_reads_exact_counts_of_its_own_whatever_the_study_sends(name):
+    study = STUDIES[name]()
+    noisy = study.evaluation.model_copy(update={"counts": "noised", "epsilon": 1.0, "bins": 8})
+    for plan in (study.evaluation, noisy):
+        layout = exact_layout_of(study.model_copy(update={"evaluation": plan}))
+        assert layout.mode is CountsMode.EXACT
+        assert type(layout) is type(layout_of(study))
+        assert layout.lanes <= 100_000
+    if isinstance(layout, BinaryLayout):
+        assert layout.cut.bins == 1000
 
 
 def test_a_layout_that_no_log_could_hold_is_refused():

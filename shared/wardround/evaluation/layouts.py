@@ -2,12 +2,34 @@
 
 from wardround.evaluation.binary import AnomalyLayout, BinaryLayout
 from wardround.evaluation.channels import ChannelsLayout
-from wardround.evaluation.histograms import CountsLayout, CountsMode
-from wardround.evaluation.layout import Layout
+from wardround.evaluation.histograms import MAX_GROUPS, CountsLayout, CountsMode
+from wardround.evaluation.layout import MOST_LANES, Layout
 from wardround.evaluation.regression import RegressionLayout, Scale
 from wardround.evaluation.survival import SurvivalLayout
 from wardround.study.contract import LabelKind
 from wardround.study.manifest import StudyPlan
+
+
+OWN_BINS = 1000
+_OWN_TIME_BINS = 10
+
+
+def exact_layout_of(study: StudyPlan) -> Layout:
+    """Exact counts of the study's label, for a hospital's own eyes whatever leaves it.
+
+    They are as fine as a log could hold them. The registered threshold stays on a bin's edge.
+    """
+    plan, label = study.evaluation, study.contract.label
+    time_bins = plan.time_bins if plan.counts == "exact" else _OWN_TIME_BINS
+    width = len(label.channels) or 1
+    if label.time is not None:
+        cells = 2 * (len(label.time.edges) * time_bins + 1)
+        bins = max(2, min(OWN_BINS, (MOST_LANES - 2 * width * cells) // cells))
+    else:
+        room = min(OWN_BINS, (MOST_LANES - width**2) // width // 2 - 2 * MAX_GROUPS)
+        bins = plan.bins * max(1, room // plan.bins)
+    own = {"counts": "exact", "epsilon": None, "bins": bins, "time_bins": time_bins}
+    return layout_of(study.model_copy(update={"evaluation": plan.model_copy(update=own)}))
 
 
 def layout_of(study: StudyPlan) -> Layout:
