@@ -4,17 +4,20 @@ import subprocess
 import sys
 import time
 
-import numpy as np
 import pytest
+from flwr.app import Message
 from tests.support.fleets import collect, enrol, messages, new_coordinator, running_fleet
 from tests.support.machine import free_port
 from tests.support.tcp_cutter import TcpCutter
 
+from wardround.protocol.envelope import seal, unseal
+from wardround.protocol.messages import Failed, Keyed, Refusal, Revealed, Signed
 from wardround.vectors import digest_of
 from wardround.wire import pack, unpack
+from wardround_client.daemon import Daemon
+from wardround_client.fleet import FleetConnection
+from wardround_client.home import HospitalHome
 from wardround_client.outbox import Outbox
-
-VECTOR = np.random.default_rng(3).integers(0, 256, 25_000_000, dtype=np.uint8)
 
 # Answers each letter with a vector of its own randomness: a second computation would differ.
 HOSPITAL = """
@@ -206,3 +209,59 @@ def test_a_coordinator_that_was_killed_knows_no_letter_and_the_outbox_is_emptied
         kill(hospital)
         kill(first)
         cutter.close()
+
+
+BODIES = {
+    "signed": (Signed(signature="ab" * 64, checkpoint="x"), True),
+    "revealed": (Revealed(self_key="ab" * 32, pair_keys={}, shares={}), True),
+    "keyed": (Keyed(hospital="north"), False),
+    "refused": (Refusal(code="paused"), False),
+    "failed": (Failed(error="ValueError"), False),
+}
+
+
+@pytest.mark.parametrize("kind", BODIES)
+def test_the_daemon_keeps_what_is_true_without_its_process_and_nothing_else(
+    coordinator, tmp_path, monkeypatch, kind
+):
+    body, kept = BODIES[kind]
+    with running_fleet(coordinator) as running:
+        member = enrol(running, "north", tmp_path / "north")
+        home = HospitalHome(member.directory)
+        # In place of a study, which would have to go on for hours to answer with all of these.
+        monkeypatch.setattr(
+            "wardround_client.daemon.app",
+            lambda message, _: Message(seal(body), reply_to=message),
+        )
+        outbox = outbox_of(member)
+        with FleetConnection(member.address, member.tls, outbox=outbox) as fleet:
+            fleet.connect()
+            with running.open_grid() as grid:
+                grid.wait_for(["north"], 10)
+                waiting = grid.push_messages(messages(grid, ["north"], pack("ask", {})))
+                Daemon(home)._next(fleet)
+                (answer,) = collect(grid, waiting).values()
+                assert unseal(answer.content, lanes=1)[0] == body
+        # It was written before the answer left, and emptied afterwards.
+        assert outbox.path.exists() == kept
+        assert outbox.left() is None
+
+
+def test_a_daemon_goes_on_after_an_answer_that_nobody_took(coordinator, tmp_path, monkeypatch):
+    with running_fleet(coordinator) as running:
+        member = enrol(running, "north", tmp_path / "north")
+        monkeypatch.setattr(
+            "wardround_client.daemon.app",
+            lambda message, _: Message(seal(Keyed(hospital="north")), reply_to=message),
+        )
+        with FleetConnection(member.address, member.tls) as fleet:
+            fleet.connect()
+            with running.open_grid() as grid:
+                grid.wait_for(["north"], 10)
+                first = grid.push_messages(messages(grid, ["north"], pack("ask", {})))
+                question = fleet.receive(10)
+                grid.withdraw(first)
+                Daemon(HospitalHome(member.directory))._answer(fleet, question)
+                again = grid.push_messages(messages(grid, ["north"], pack("ask", {"n": 2})))
+                Daemon(HospitalHome(member.directory))._next(fleet)
+                assert set(collect(grid, again)) == {"north"}
