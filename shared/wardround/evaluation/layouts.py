@@ -9,7 +9,6 @@ from wardround.evaluation.survival import SurvivalLayout
 from wardround.study.contract import LabelKind
 from wardround.study.manifest import StudyPlan
 
-
 OWN_BINS = 1000
 _OWN_TIME_BINS = 10
 
