@@ -16,7 +16,7 @@ from wardround.evaluation.layouts import exact_layout_of, layout_of
 from wardround.evaluation.metrics import evaluate_counts
 from wardround.evaluation.patients import outcomes_of
 from wardround.evaluation.regression import RegressionLayout, Scale
-from wardround.evaluation.shown import kind_of, patients_in, rows
+from wardround.evaluation.shown import headline, kind_of, patients_in, rows
 from wardround.evaluation.survival import SurvivalLayout
 from wardround.study.contract import Label
 
@@ -368,6 +368,7 @@ def test_a_page_gets_rows_of_every_kind_with_their_intervals(kind):
     assert (found[0].name, len(found)) == (first, count)
     assert all(row.value is not None for row in found)
     assert 200 < patients_in(metrics) <= 300
+    assert list(headline(metrics).values()) == [row.value for row in found[:4]]
     nobody = read(layout, patients(1, 0))
     assert [(row.name, row.of) for row in rows(nobody)] == [(row.name, row.of) for row in found]
     assert all(row.value is None for row in rows(nobody))

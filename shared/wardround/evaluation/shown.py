@@ -43,6 +43,11 @@ def rows(metrics: Json) -> tuple[Shown, ...]:
     return tuple(shows(metrics))
 
 
+def headline(metrics: Json) -> dict[str, float | None]:
+    """The first four rows as name and value, for a line of text or JSON."""
+    return {f"{row.name}, {row.of}" if row.of else row.name: row.value for row in rows(metrics)[:4]}
+
+
 def patients_in(metrics: Json) -> int:
     """How many patients the evaluation is over; of targets, those with the best known one."""
     if "patients" in metrics:
