@@ -197,6 +197,7 @@ def _randomness_of(node):
 # A generator with a seed, and why it may be there: none of them makes noise or draws patients.
 SEEDED = {
     "shared/wardround/models/networks.py": "the public starting values of a network",
+    "shared/wardround/models/onnx_export.py": "drawn records that an exported file is tried with",
 }
 SEEDING = re.compile(
     r"\b(np|numpy)\.random\b|default_rng|RandomState|manual_seed|torch\.(rand|randn|normal|"
