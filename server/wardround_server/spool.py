@@ -42,7 +42,7 @@ class Spool:
         self._clock = clock
         self._lock = threading.Lock()
         try:
-            self._file = tempfile.TemporaryFile(dir=directory, buffering=0)  # noqa: SIM115 - `close` ends it
+            self._file = tempfile.TemporaryFile(dir=directory, buffering=0)  # noqa: SIM115 - it lives until close()
         except OSError as error:
             raise SpoolFull(f"no file for an upload: {type(error).__name__}") from error
         self._hash = hashlib.sha256()
