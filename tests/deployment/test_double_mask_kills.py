@@ -4,10 +4,10 @@ Whatever happens to them, the run ends with a bundle that verifies, and every su
 is the plain integer sum over the survivors that its log names (`tests.support.plain_sums`).
 """
 
-import random
 import time
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 from tests.support.plain_sums import PLAIN, Checked, check_opened_sums
 from tests.support.small_federation import Federation, read_json, standing_federation, until
@@ -35,14 +35,15 @@ def ward(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
 
 def run_with_kills(ward: Federation, seed: int) -> Checked:
     """One study, and two hospitals killed at points that `seed` draws; all is checked."""
-    draw = random.Random(seed)
+    draw = np.random.default_rng(seed)
     study = ward.sign(f"kills-{seed}", f"rounds.count={ROUNDS}", "rounds.spare_attempts=9", *PLAIN)
     ward.approve(study)
     ward.submit(study)
-    victims = draw.sample(NAMES, 2)
-    told = []
+    victims = draw.choice(NAMES, 2, replace=False).tolist()
     # From before the first round (-1) to the evaluation and what follows it.
-    for victim, point in zip(victims, sorted(draw.randint(-1, ROUNDS) for _ in victims)):
+    points = sorted(draw.integers(-1, ROUNDS, size=2, endpoint=True).tolist())
+    told = []
+    for victim, point in zip(victims, points, strict=True):
         delay_s, pause_s = draw.uniform(0, MOST_DELAY_S), draw.uniform(0, MOST_PAUSE_S)
         until_round(ward, study, point)
         time.sleep(delay_s)
