@@ -6,7 +6,7 @@ and nothing was opened. Whether what was revealed is enough, `CoordinatorRound` 
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
@@ -115,6 +115,25 @@ class Attempt:
             raise ValueError(
                 f"round {self.round}, attempt {self.number}: not waiting for {hospital}"
             )
+
+
+def whole(groups: Sequence[Attempt]) -> Attempt:
+    """The groups of one attempt as one: who was asked, who is lost, and how far any of them got.
+
+    A single group is returned as it is. It is for what comes after the attempt, not for its stages.
+    """
+    if len(groups) == 1:
+        return groups[0]
+    stages = list(Stage)
+    return Attempt(
+        round=groups[0].round,
+        number=groups[0].number,
+        cohort=tuple(sorted(name for group in groups for name in group.cohort)),
+        threshold=sum(group.threshold for group in groups),
+        stage=max((group.stage for group in groups), key=stages.index),
+        absent={name: why for group in groups for name, why in group.absent.items()},
+        disputes=frozenset().union(*(group.disputes for group in groups)),
+    )
 
 
 def blamed_in(disputes: Iterable[tuple[str, str]]) -> frozenset[str]:

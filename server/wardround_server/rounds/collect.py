@@ -1,19 +1,20 @@
 """One attempt from the question to the opened sum, or to nothing: a void attempt opens nothing."""
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
 
 from wardround.errors import ProtocolViolation, QuorumMissed
 from wardround.masking.coordinator_round import CoordinatorRound
 from wardround.masking.quantise import Lanes
 from wardround.masking.round_spec import Profile, RoundSpec
 from wardround.protocol.envelope import Vector
-from wardround.protocol.messages import Work
+from wardround.protocol.messages import Body, Work
 from wardround.statistics.released import ReleasedStatistics
 from wardround_server.rounds.asked import is_noised
 from wardround_server.rounds.attempt import Attempt, Outcome, Stage
-from wardround_server.rounds.open_attempt import OpenAttempt
+from wardround_server.rounds.open_attempt import Asked, OpenAttempt
 from wardround_server.rounds.opening import take_reveals, take_signatures
 from wardround_server.rounds.post import Post
 from wardround_server.rounds.record import RunRecord
@@ -23,6 +24,9 @@ from wardround_server.rounds.uploads import UploadStore
 
 # Unmasking waits for nobody: the coordinator's own cores, and no more than keystreams gain from.
 _THREADS = min(4, len(os.sched_getaffinity(0)))
+Questions = Mapping[int, Mapping[str, Body]]
+Result = TypeVar("Result")
+
 _ANSWERS = {
     Stage.UPDATE: "updates came",
     Stage.SIGNED: "survivors signed",
@@ -51,18 +55,31 @@ class Collector:
 
     def collect(
         self,
-        spec: RoundSpec,
+        specs: Sequence[RoundSpec],
         model: Vector,
         *,
         deadline_s: float,
         scale: ReleasedStatistics | None = None,
-    ) -> Collected:
-        """Ask the cohort of `spec` with `model`; every hospital's share is recorded.
+    ) -> tuple[Collected, ...]:
+        """Ask the cohorts of one attempt's groups with `model`; every hospital's share is recorded.
 
-        `scale` are the released statistics by which the study standardises.
+        `scale` are the released statistics by which the study standardises. A group whose sum
+        cannot be opened costs the others nothing.
         """
-        self.record.round_opened(spec)
-        attempt = OpenAttempt(
+        for spec in specs:
+            self.record.round_opened(spec)
+        attempts = tuple(self._attempt(spec) for spec in specs)
+        under_way = UnderWay(attempts, self._void)
+        works = [self._work(spec, scale) for spec in specs]
+        take_updates(tuple(zip(attempts, works, strict=True)), model, deadline_s=deadline_s)
+        questions = under_way.each(_uploads_closed)
+        if specs[0].profile is Profile.DOUBLE_MASK:
+            self._open_double_masks(under_way, questions, min(deadline_s, SHORT_DEADLINE_S))
+        opened = under_way.each(self._opened)
+        return tuple(opened.get(at) or under_way.void[at] for at in range(len(attempts)))
+
+    def _attempt(self, spec: RoundSpec) -> OpenAttempt:
+        return OpenAttempt(
             spec,
             CoordinatorRound(spec, self.identity_keys),
             Attempt(
@@ -76,12 +93,6 @@ class Collector:
             self.identity_keys,
             self.uploads,
         )
-        try:
-            self._stages(attempt, self._work(spec, scale), model, deadline_s)
-            return self._opened(attempt)
-        except (QuorumMissed, ProtocolViolation) as error:
-            # Too few are left, or somebody masked for another transcript: nothing was opened.
-            return self._void(attempt, f"{error}; missing {attempt.missing()}")
 
     def _work(self, spec: RoundSpec, scale: ReleasedStatistics | None) -> Work:
         work = Work(
@@ -93,18 +104,19 @@ class Collector:
         self.record.heads.sent(spec.cohort)
         return work
 
-    def _stages(self, attempt: OpenAttempt, work: Work, model: Vector, deadline_s: float) -> None:
-        """Until what opens the sum is there. Raises QuorumMissed when a stage is void."""
-        short_s = min(deadline_s, SHORT_DEADLINE_S)
-        take_updates(attempt, work, model, deadline_s=deadline_s)
-        _complete_or_raise(attempt)
-        questions = attempt.masked.close_uploads()
-        if attempt.spec.profile is Profile.DOUBLE_MASK:
-            if not is_noised(self.record.study, attempt.spec.purpose):
-                self.record.asked.note(attempt.spec)
-            take_signatures(attempt, questions, deadline_s=short_s)
-            _complete_or_raise(attempt)
-            take_reveals(attempt, deadline_s=short_s)
+    def _open_double_masks(
+        self, under_way: "UnderWay", questions: Questions, deadline_s: float
+    ) -> None:
+        """Until what opens the sums is there, of the groups that are not void before."""
+        spec = under_way.attempts[0].spec
+        if questions and not is_noised(self.record.study, spec.purpose):
+            self.record.asked.note(spec)
+        take_signatures(under_way.with_questions(questions), deadline_s=deadline_s)
+        questions = under_way.each(_signatures_closed)
+        while questions:
+            take_reveals(under_way.with_questions(questions), deadline_s=deadline_s)
+            still = under_way.each(lambda attempt: attempt.masked.still_needed())
+            questions = {at: more for at, more in still.items() if more}
 
     def _opened(self, attempt: OpenAttempt) -> Collected:
         spec, masked = attempt.spec, attempt.masked
@@ -128,6 +140,43 @@ class Collector:
         for hospital, reason in sorted(attempt.masked.faults.items()):
             if hospital in attempt.masked.survivors:
                 self.record.share_rejected(attempt.spec, hospital, reason)
+
+
+@dataclass(slots=True)
+class UnderWay:
+    """The groups of an attempt, by their place; those that `_void` has ended are out."""
+
+    attempts: Sequence[OpenAttempt]
+    _end: Callable[[OpenAttempt, str], Collected]
+    void: dict[int, Collected] = field(default_factory=dict)
+
+    def each(self, step: Callable[[OpenAttempt], Result]) -> dict[int, Result]:
+        """Take one step with every group that is not void; what it returned, by place."""
+        done = {}
+        for at, attempt in enumerate(self.attempts):
+            if at in self.void:
+                continue
+            try:
+                done[at] = step(attempt)
+            except (QuorumMissed, ProtocolViolation) as error:
+                # Too few are left, or somebody masked for another transcript: nothing was opened.
+                reason = f"{error}; missing {attempt.missing()}"
+                self.void[at] = self._end(attempt, reason)
+        return done
+
+    def with_questions(self, questions: Questions) -> list[Asked]:
+        """Whom to ask what, group by group."""
+        return [(self.attempts[at], each) for at, each in questions.items()]
+
+
+def _uploads_closed(attempt: OpenAttempt) -> Mapping[str, Body]:
+    _complete_or_raise(attempt)
+    return attempt.masked.close_uploads()
+
+
+def _signatures_closed(attempt: OpenAttempt) -> Mapping[str, Body]:
+    _complete_or_raise(attempt)
+    return attempt.masked.close_signatures()
 
 
 def _complete_or_raise(attempt: OpenAttempt) -> None:

@@ -3,40 +3,31 @@
 A hospital that does not answer here stays in the sum; the others' shares stand in for it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 
 from wardround.errors import BadInput, ProtocolViolation
-from wardround.protocol.messages import Revealed, Signed, Survivors
+from wardround.protocol.messages import Revealed, Signed
 from wardround_server.rounds.attempt import Absence, Stage
-from wardround_server.rounds.open_attempt import OpenAttempt
+from wardround_server.rounds.open_attempt import Asked, OpenAttempt, ask_all
 from wardround_server.rounds.post import Answer, Silence
 
 
-def take_signatures(
-    attempt: OpenAttempt, questions: Mapping[str, Survivors], *, deadline_s: float
-) -> None:
-    """Tell the survivors who is in the sum, and collect their signatures under it."""
-    for answer in attempt.ask(Stage.SIGNED, questions, deadline_s=deadline_s):
+def take_signatures(asked: Sequence[Asked], *, deadline_s: float) -> None:
+    """Tell the survivors of each group who is in its sum, and collect their signatures under it."""
+    for attempt, answer in ask_all(Stage.SIGNED, asked, deadline_s=deadline_s):
         try:
             _take_signature(attempt, answer)
         except (ProtocolViolation, BadInput) as error:
             attempt.without(Silence(answer.hospital, Absence.REJECTED, str(error)))
 
 
-def take_reveals(attempt: OpenAttempt, *, deadline_s: float) -> None:
-    """Collect what opens the sum.
-
-    When another one vanishes meanwhile, those who are left are asked for their shares of it.
-    Raises QuorumMissed when too few are left.
-    """
-    questions = attempt.masked.close_signatures()
-    while questions:
-        for answer in attempt.ask(Stage.REVEALED, questions, deadline_s=deadline_s):
-            try:
-                _take_reveal(attempt, answer)
-            except (ProtocolViolation, BadInput) as error:
-                attempt.without(Silence(answer.hospital, Absence.REJECTED, str(error)))
-        questions = attempt.masked.still_needed()
+def take_reveals(asked: Sequence[Asked], *, deadline_s: float) -> None:
+    """Collect what opens the sums, once. Who vanished meanwhile, `still_needed` says."""
+    for attempt, answer in ask_all(Stage.REVEALED, asked, deadline_s=deadline_s):
+        try:
+            _take_reveal(attempt, answer)
+        except (ProtocolViolation, BadInput) as error:
+            attempt.without(Silence(answer.hospital, Absence.REJECTED, str(error)))
 
 
 def _take_signature(attempt: OpenAttempt, answer: Answer) -> None:

@@ -72,10 +72,17 @@ class Post:
         return self._ask(dict.fromkeys(hospitals, content), message_type, deadline_s)
 
     def ask_each(
-        self, bodies: Mapping[str, Body], *, message_type: str, deadline_s: float
+        self,
+        bodies: Mapping[str, Body],
+        vector: Vector | None = None,
+        *,
+        message_type: str,
+        deadline_s: float,
     ) -> Iterator[Answer | Silence]:
-        """As `ask`, with a question of its own for each hospital."""
-        contents = {name: seal(body) for name, body in bodies.items()}
+        """As `ask`, with a question for each hospital; one that several share is sealed once."""
+        different = {id(body): body for body in bodies.values()}
+        sealed = {key: seal(body, vector) for key, body in different.items()}
+        contents = {name: sealed[id(body)] for name, body in bodies.items()}
         return self._ask(contents, message_type, deadline_s)
 
     def nodes(self, hospitals: Sequence[str]) -> dict[str, int]:

@@ -18,6 +18,7 @@ from wardround.masking.packing import packed_size
 from wardround.masking.round_spec import Purpose, RoundSpec
 from wardround.protocol.messages import Refusal
 from wardround.protocol.specs import statistics_layout
+from wardround.robust.suspicion import GroupedRound, suspected_of
 from wardround.statistics.released import ReleasedStatistics
 from wardround.study.manifest import Study
 from wardround.times import AttemptTimes
@@ -27,7 +28,8 @@ from wardround_server.rounds.heads import HeadsShown
 from wardround_server.rounds.post import Silence
 
 _SHOW_EVERY_S = 0.25
-_SUM_OPENED = {"statistics-closed", "round-closed", "evaluation-closed"}
+_STEPS = {"round-closed", "round-combined"}
+_SUM_OPENED = {"statistics-closed", "evaluation-closed", *_STEPS}
 
 
 @dataclass(slots=True)
@@ -46,7 +48,8 @@ class RunRecord:
     asked: AskedToSign = field(init=False)
     _times: AttemptTimes = field(init=False)
     _attempt: RoundSpec | None = None
-    _transcript: str = ""
+    _transcripts: dict[RoundSpec, str] = field(default_factory=dict)
+    _grouped: list[GroupedRound] | None = None
     _shown_s: float = float("-inf")
     _unshown: bool = False
     _pending: list[tuple[str, Json]] = field(default_factory=list)
@@ -87,8 +90,11 @@ class RunRecord:
 
     def round_opened(self, spec: RoundSpec) -> None:
         """An attempt begins; nothing was sent yet."""
-        self._attempt, self._transcript = spec, spec.transcript().hex()
-        self._append("round-opened", {"transcript": self._transcript, "spec": spec.to_json()})
+        if self._attempt is None or self._attempt.partition != spec.partition:
+            self._transcripts.clear()
+        self._attempt = spec
+        body = {"transcript": self.transcript_of(spec), "spec": spec.to_json()}
+        self._append("round-opened", body)
         self.show(state=spec.purpose.value, round=spec.round, attempt=spec.attempt)
 
     def witness(self, hospital: str, note: str, key: bytes) -> tuple[str, Json] | None:
@@ -112,7 +118,7 @@ class RunRecord:
     ) -> None:
         """A checked update was added."""
         body = {
-            "transcript": self._transcript_of(spec),
+            "transcript": self.transcript_of(spec),
             "hospital": hospital,
             "header": header,
             "signature": signature,
@@ -160,7 +166,7 @@ class RunRecord:
     ) -> None:
         """Whose updates are in the sum that was opened, and who signed for it (hex, by name)."""
         body = {
-            "transcript": self._transcript_of(spec),
+            "transcript": self.transcript_of(spec),
             "survivors": list(survivors),
             "signatures": dict(signatures),
         }
@@ -168,19 +174,36 @@ class RunRecord:
 
     def void(self, spec: RoundSpec, reason: str) -> None:
         """The attempt's sum cannot be opened."""
-        self._append("attempt-void", {"transcript": self._transcript_of(spec), "reason": reason})
+        self._append("attempt-void", {"transcript": self.transcript_of(spec), "reason": reason})
+
+    def group_closed(self, spec: RoundSpec, sum_digest: str) -> None:
+        """The sum of one group was opened."""
+        body = {"transcript": self.transcript_of(spec), "sum_digest": sum_digest}
+        self._pending.append(("group-closed", body))
+
+    def not_combined(self, reason: str) -> None:
+        """Too few groups opened for a step: what is known of the attempt is all there will be."""
+        self._append_many(self._pending)
+        self._pending.clear()
+        self.show(note=reason)
+
+    def grouped(self, groups: GroupedRound) -> None:
+        """A round of groups is over: for whoever watches, who is suspected by all rounds so far."""
+        if self._grouped is None:
+            self._grouped = _grouped_rounds(self.log.entries())
+        self._grouped.append(groups)
+        found = suspected_of(self._grouped, self.study.names())
+        self.show(suspected={each.hospital: each.in_words() for each in found})
 
     def round_closing(
-        self, spec: RoundSpec, sum_digest: str, before: str, after: str
+        self, kind: str, body: Json, *, before: str, after: str
     ) -> tuple[tuple[str, Json], ...]:
-        """The entries by which the model takes its step, for `round_closed` when it is on disk."""
-        body = {
-            "transcript": self._transcript_of(spec),
-            "sum_digest": sum_digest,
-            "model_before": before,
-            "model_after": after,
-        }
-        closing = (*self._pending, ("round-closed", body))
+        """The entries by which the model takes its step, for `round_closed` when it is on disk.
+
+        `body` says by which sums, in an entry of this kind.
+        """
+        moved = {**body, "model_before": before, "model_after": after}
+        closing = (*self._pending, (kind, moved))
         self._pending.clear()
         return closing
 
@@ -191,9 +214,8 @@ class RunRecord:
 
     def catch_up(self, closing: Sequence[tuple[str, Json]]) -> None:
         """Log what a checkpoint says and a stop kept from the log."""
-        due = {body["transcript"] for kind, body in closing if kind == "round-closed"}
-        entries = self.log.entries()
-        if due - {e.body["transcript"] for e in entries if e.type == "round-closed"}:
+        due = {_sums_in(body) for kind, body in closing if kind in _STEPS}
+        if due - {_sums_in(e.body) for e in self.log.entries() if e.type in _STEPS}:
             self._append_many(closing)
 
     def took(self, seconds: float) -> None:
@@ -204,7 +226,7 @@ class RunRecord:
 
     def statistics_closed(self, spec: RoundSpec, sum_digest: str, sums: list[int]) -> None:
         """The noised sums of all patients."""
-        body = {"transcript": self._transcript_of(spec), "sum_digest": sum_digest, "sums": sums}
+        body = {"transcript": self.transcript_of(spec), "sum_digest": sum_digest, "sums": sums}
         self._append("statistics-closed", body)
 
     def opened_for(self, purpose: Purpose, round_number: int) -> int:
@@ -229,7 +251,7 @@ class RunRecord:
     def evaluation_closed(self, spec: RoundSpec, sum_digest: str, counts: list[int]) -> None:
         """The pooled counts of the held-out patients."""
         body = {
-            "transcript": self._transcript_of(spec),
+            "transcript": self.transcript_of(spec),
             "sum_digest": sum_digest,
             "counts": counts,
         }
@@ -246,7 +268,11 @@ class RunRecord:
         """From the log itself, so that a resumed run counts its earlier rounds too."""
         entries = self.log.entries()
         in_sums = _in_sums(entries)
-        opened = [in_sums[e.body["transcript"]] for e in entries if e.type in _SUM_OPENED]
+        opened = [
+            frozenset().union(*(in_sums[transcript] for transcript in _sums_in(e.body)))
+            for e in entries
+            if e.type in _SUM_OPENED
+        ]
         return sorted(frozenset.intersection(*opened)) if opened else []
 
     def evaluated(self) -> bool:
@@ -271,12 +297,14 @@ class RunRecord:
             self.show()
 
     def _in_attempt(self, kind: str, spec: RoundSpec, hospital: str, **more: str) -> None:
-        body = {"transcript": self._transcript_of(spec), "hospital": hospital, **more}
+        body = {"transcript": self.transcript_of(spec), "hospital": hospital, **more}
         self._pending.append((kind, body))
 
-    def _transcript_of(self, spec: RoundSpec) -> str:
-        """Hashed once per attempt: every entry of it asks."""
-        return self._transcript if spec is self._attempt else spec.transcript().hex()
+    def transcript_of(self, spec: RoundSpec) -> str:
+        """In hex; hashed once: every entry of an attempt asks."""
+        if spec not in self._transcripts:
+            self._transcripts[spec] = spec.transcript().hex()
+        return self._transcripts[spec]
 
     def _hospital(self, hospital: str, state: str) -> None:
         self.status["hospitals"] = {**self.status.get("hospitals", {}), hospital: state}
@@ -301,4 +329,20 @@ def _in_sums(entries: Sequence[Entry]) -> dict[str, frozenset[str]]:
             found[entry.body["transcript"]] = frozenset(entry.body["spec"]["cohort"])
         elif entry.type == "survivors-agreed":
             found[entry.body["transcript"]] = frozenset(entry.body["survivors"])
+    return found
+
+
+def _sums_in(body: Json) -> tuple[str, ...]:
+    """The transcripts of the sums that an entry is about: a round's groups, or its one sum."""
+    return tuple(body.get("transcripts") or (body["transcript"],))
+
+
+def _grouped_rounds(entries: Sequence[Entry]) -> list[GroupedRound]:
+    in_sums, found = _in_sums(entries), []
+    for entry in entries:
+        if entry.type == "round-combined":
+            transcripts = _sums_in(entry.body)
+            groups = tuple(tuple(sorted(in_sums[each])) for each in transcripts)
+            flagged = frozenset(transcripts.index(each) for each in entry.body["flagged"])
+            found.append(GroupedRound(groups, flagged))
     return found

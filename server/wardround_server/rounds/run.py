@@ -8,11 +8,12 @@ from its last checkpoint under a fresh session.
 
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from wardround.canonical import Json
-from wardround.errors import ProtocolViolation, QuorumMissed, Refused
+from wardround.errors import QuorumMissed, Refused
 from wardround.masking.round_spec import Purpose, RoundSpec
 from wardround.models.networks import build, parameters_of
 from wardround.optimisers import OptimiserState, step
@@ -20,20 +21,23 @@ from wardround.protocol.envelope import Vector
 from wardround.protocol.specs import (
     attempt_spec,
     evaluation_layout,
+    group_sizes,
+    group_specs,
     model_digest,
     standardised_spec,
     standardises,
     statistics_layout,
     statistics_spec,
 )
-from wardround.protocol.weighting import head_lanes, mean_update
+from wardround.protocol.weighting import head_lanes
 from wardround.statistics.released import ReleasedStatistics
 from wardround.study.manifest import Study
 from wardround_server.grid import HospitalGrid
 from wardround_server.rounds.asked import is_noised
-from wardround_server.rounds.attempt import Absence, Progress, cohort_for
+from wardround_server.rounds.attempt import Absence, Attempt, Progress, cohort_for, whole
 from wardround_server.rounds.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
 from wardround_server.rounds.collect import Collected, Collector
+from wardround_server.rounds.mean import mean_of
 from wardround_server.rounds.post import Post
 from wardround_server.rounds.record import RunRecord
 from wardround_server.rounds.session import (
@@ -117,8 +121,8 @@ class Run:
                 directory_digest=session.directory.digest,
                 model=model,
             )
-            collected = self._collector(post, session).collect(
-                spec, model, deadline_s=self.study.rounds.deadline_s
+            (collected,) = self._collector(post, session).collect(
+                (spec,), model, deadline_s=self.study.rounds.deadline_s
             )
             lost |= collected.attempt.lost()
             if collected.total is not None:
@@ -138,30 +142,33 @@ class Run:
         """One attempt: either the model steps, or whoever is missing is named and left out."""
         progress = state.progress
         cohort = self._cohort(session, lost, progress.round)
-        spec = self._spec(session, progress.round, progress.attempt, cohort, state.model)
+        some = cohort[: group_sizes(self.study, len(cohort)).start]
+        spec = self._spec(session, progress.round, progress.attempt, some, state.model)
+        specs = group_specs(spec, self.study, cohort)
         collected = self._collector(post, session).collect(
-            spec, state.model, deadline_s=self.study.rounds.deadline_s, scale=self.scale
+            specs, state.model, deadline_s=self.study.rounds.deadline_s, scale=self.scale
         )
-        lost = collected.attempt.lost()
-        if collected.total is None:
-            return self._after_void(state, collected), lost
-        try:
-            mean = mean_update(
-                collected.total, self.study, spec, hospitals=len(collected.survivors)
-            )
-        except ProtocolViolation as error:  # a hospital has masked what cannot be a weight
-            self.record.void(spec, str(error))
-            return self._after_void(state, collected), lost
+        attempt = whole([group.attempt for group in collected])
+        mean = mean_of(self.study, specs, collected, self.record)
+        if mean is None:
+            return self._after_void(state, attempt), attempt.lost()
         if mean.loss is not None:
             self.record.show(training_loss=mean.loss)
+        if mean.groups is not None:
+            self.record.grouped(mean.groups)
         model = step(state.model, mean.values, self.study.training.server, state.optimiser)
-        moved = model_digest(model, self.scale)
-        closing = self.record.round_closing(spec, collected.sum_digest, spec.model_digest, moved)
-        return Checkpoint(model, state.optimiser, progress.after_complete(), closing), lost
+        closing = self.record.round_closing(
+            mean.kind,
+            mean.body,
+            before=spec.model_digest,
+            after=model_digest(model, self.scale),
+        )
+        after = Checkpoint(model, state.optimiser, progress.after_complete(), closing)
+        return after, attempt.lost()
 
-    def _after_void(self, state: Checkpoint, collected: Collected) -> Checkpoint:
+    def _after_void(self, state: Checkpoint, attempt: Attempt) -> Checkpoint:
         noised = is_noised(self.study, Purpose.TRAIN)
-        after = state.progress.after_void(collected.attempt, noised=noised)
+        after = state.progress.after_void(attempt, noised=noised)
         return Checkpoint(state.model, state.optimiser, after)
 
     def _evaluate(self, post: Post, session: Session, state: Checkpoint, lost: Lost) -> Session:
@@ -194,8 +201,8 @@ class Run:
         number = self.study.rounds.count
         cohort = self._cohort(session, lost, number)
         spec = self._spec(session, number, attempt, cohort, state.model)
-        collected = self._collector(post, session).collect(
-            spec, state.model, deadline_s=self.study.rounds.deadline_s, scale=self.scale
+        (collected,) = self._collector(post, session).collect(
+            (spec,), state.model, deadline_s=self.study.rounds.deadline_s, scale=self.scale
         )
         if collected.total is not None:
             counts = [int(count) for count in collected.total]
@@ -236,8 +243,17 @@ class Run:
 
     def _members(self, session: Session) -> frozenset[str]:
         """Hospitals that are there and, by their node, still the process that joined."""
-        there = frozenset(session.directory.names) & self.grid.connected()
-        return frozenset(n for n in there if self.grid.node_of(n) == session.nodes[n])
+        there = self._nodes()
+        return frozenset(n for n in session.directory.names if there.get(n) == session.nodes[n])
+
+    def _nodes(self) -> dict[str, int]:
+        """The process that each hospital of the roster is now; one may go at any moment."""
+        there = self.grid.connected() & frozenset(self.study.names())
+        found = {}
+        for name in there:
+            with suppress(Unreachable):
+                found[name] = self.grid.node_of(name)
+        return found
 
     def _with_gone(self, session: Session, lost: Lost) -> Lost:
         """Name whoever went away between two attempts: nobody was waiting for it then."""
@@ -248,27 +264,14 @@ class Run:
 
     def _with_returned(self, post: Post, session: Session, lost: Lost) -> tuple[Session, Lost]:
         """Open a new session when a hospital of the roster has come back."""
-        out = {name for name in self.study.names() if self._stays_out(name, session, lost)}
-        there = (self.grid.connected() & frozenset(self.study.names())) - out
+        nodes = self._nodes()
+        out = {n for n in self.study.names() if _stays_out(n, session, lost, nodes.get(n))}
+        there = frozenset(nodes) - out
         if not there - (self._members(session) - lost.keys()):
             return session, lost
         short_s = min(self.study.rounds.deadline_s, SHORT_DEADLINE_S)
         reopened = self._opener(post).open(there, deadline_s=short_s).after(session)
         return reopened, {name: why for name, why in lost.items() if name in out}
-
-    def _stays_out(self, name: str, session: Session, lost: Lost) -> bool:
-        """A process that went away may come back, and one that was late as another process.
-
-        Who said no, failed or answered wrongly would do so again.
-        """
-        if name in session.refusals:
-            return True
-        why = lost.get(name, session.silent.get(name, Absence.DISCONNECTED))
-        if why is Absence.DEADLINE:
-            return name not in self.grid.connected() or (
-                self.grid.node_of(name) == session.nodes.get(name)
-            )
-        return why is not Absence.DISCONNECTED
 
     def _resume_or_start(self) -> Checkpoint:
         """From the checkpoint, or the study's first model; attempts in the log are spent."""
@@ -294,6 +297,19 @@ class Run:
 
     def _collector(self, post: Post, session: Session) -> Collector:
         return Collector(post, self.record, session, self.identity_keys, self.uploads)
+
+
+def _stays_out(name: str, session: Session, lost: Lost, node: int | None) -> bool:
+    """A process that went away may come back, and one that was late as another process.
+
+    Who said no, failed or answered wrongly would do so again.
+    """
+    if name in session.refusals:
+        return True
+    why = lost.get(name, session.silent.get(name, Absence.DISCONNECTED))
+    if why is Absence.DEADLINE:
+        return node is None or node == session.nodes.get(name)
+    return why is not Absence.DISCONNECTED
 
 
 def longest_sum(study: Study) -> int:

@@ -3,6 +3,8 @@
 Each masked vector is added as it comes and forgotten: one vector of memory, whatever the cohort.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from wardround.errors import BadInput, ProtocolViolation
@@ -13,7 +15,7 @@ from wardround.protocol.envelope import Vector, vector_due
 from wardround.protocol.messages import Update, Work
 from wardround.vectors import blocks_of, digest_of
 from wardround_server.rounds.attempt import Absence
-from wardround_server.rounds.open_attempt import OpenAttempt
+from wardround_server.rounds.open_attempt import OpenAttempt, answered
 from wardround_server.rounds.post import Answer, Silence
 
 # Flower's names for what a message is about.
@@ -24,16 +26,18 @@ _MESSAGE_TYPES = {
 }
 
 
-def take_updates(attempt: OpenAttempt, work: Work, model: Vector, *, deadline_s: float) -> None:
-    """Ask the cohort with `model` until all have answered, are gone, or the time is over."""
-    answers = attempt.post.ask(
-        attempt.spec.cohort,
-        work,
+def take_updates(
+    asked: Sequence[tuple[OpenAttempt, Work]], model: Vector, *, deadline_s: float
+) -> None:
+    """Ask the cohorts with `model` until all have answered, are gone, or the time is over."""
+    attempts = [attempt for attempt, _ in asked]
+    answers = attempts[0].post.ask_each(
+        {name: work for attempt, work in asked for name in attempt.spec.cohort},
         model,
-        message_type=_MESSAGE_TYPES[attempt.spec.purpose],
+        message_type=_MESSAGE_TYPES[attempts[0].spec.purpose],
         deadline_s=deadline_s,
     )
-    for answer in attempt.answered(answers):
+    for attempt, answer in answered(attempts, answers):
         try:
             _take(attempt, answer)
         except KeysDisputed as error:
