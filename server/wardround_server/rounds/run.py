@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from wardround.canonical import Json
-from wardround.errors import QuorumMissed, Refused
+from wardround.errors import QuorumMissed, Refused, Unreachable
 from wardround.masking.round_spec import Purpose, RoundSpec
 from wardround.models.networks import build, parameters_of
 from wardround.optimisers import OptimiserState, step
