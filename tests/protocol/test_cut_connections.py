@@ -111,8 +111,8 @@ def test_what_has_arrived_is_not_sent_again(running, member):
     finally:
         cutter.close()
     assert sent[0] == len(PACKED)
-    # TLS adds a few bytes to each record; what was under way in buffers is sent again.
-    assert len(PACKED) - 20_000_000 <= sent[1] < 12_000_000
+    # What was under way in the kernel's buffers, some MB, is sent again.
+    assert len(PACKED) - 20_000_000 <= sent[1] < 20_000_000
 
 
 def test_a_connection_that_went_silent_does_not_spoil_the_upload_of_the_next_one(tmp_path):
