@@ -8,7 +8,7 @@ from wardround.errors import ProtocolViolation
 from wardround.evidence.entry import Entry
 from wardround.masking.round_spec import Profile
 
-SUM_OPENED = {"statistics-closed", "round-closed", "evaluation-closed"}
+SUM_OPENED = {"statistics-closed", "round-closed", "group-closed", "evaluation-closed"}
 
 
 @dataclass(slots=True)

@@ -15,7 +15,8 @@ from tests.fuzz.targets_evidence import MOMENT
 from tests.fuzz.targets_masking import LIVE, parsed
 from tests.fuzz.targets_messages import identity
 
-from wardround.audit.bodies import COORDINATOR_TYPES, HOSPITAL_TYPES, read_body
+from wardround.audit.bodies import COORDINATOR_TYPES, HOSPITAL_TYPES
+from wardround.audit.body_fields import read_body
 from wardround.audit.bundle import COORDINATOR_LOG, ENTRIES, bundle_of
 from wardround.audit.check_redacted import check_redacted
 from wardround.audit.container import MANIFEST, manifest_of, pack, unpack

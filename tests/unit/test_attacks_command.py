@@ -11,7 +11,8 @@ from tests.support.federation_evidence import RUN as RUN_OF_EVIDENCE
 from tests.support.forgeries import VICTIM, honest, sealed
 from tests.support.hospitals import NAMES, RUN, Ward
 
-from wardround.audit.bodies import HOSPITAL_TYPES, AttackTested, read_body
+from wardround.audit.bodies import HOSPITAL_TYPES, AttackTested
+from wardround.audit.body_fields import read_body
 from wardround.audit.verify import verify_bytes
 from wardround.cli import main
 from wardround.cli.main import run

@@ -1,8 +1,8 @@
 """The bodies of evidence entries as the audit reads them: one strict type per entry type."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from wardround.audit.body_fields import (
     Bits,
@@ -20,9 +20,8 @@ from wardround.audit.body_fields import (
     Share,
     Word,
 )
+from wardround.audit.body_groups import GroupClosed, RoundCombined
 from wardround.canonical import Json
-from wardround.errors import BadInput
-from wardround.evidence.entry import Entry
 from wardround.study.contract import Frozen
 from wardround.study.manifest import HospitalName
 
@@ -320,11 +319,12 @@ class CheckpointWitnessed(Body):
 
 
 class RunEnded(Body):
-    """The hospital's own account at the end."""
+    """The hospital's own account at the end; `model` is the digest of the one that it kept."""
 
     TYPE = "run-ended"
     run: RunId
     coordinator_head: Digest
+    model: Digest | None = None
     epsilon: Epsilon | None = None
     delta: Epsilon | None = None
     epsilon_dataset: Epsilon | None = None
@@ -358,6 +358,8 @@ COORDINATOR_TYPES: dict[str, type[Body]] = {
         ShareRejected,
         AttemptVoid,
         RoundClosed,
+        GroupClosed,
+        RoundCombined,
         StatisticsClosed,
         EvaluationClosed,
         RunClosed,
@@ -382,19 +384,3 @@ HOSPITAL_TYPES: dict[str, type[Body]] = {
         ReportSignedOff,
     )
 }
-
-
-def read_body(entry: Entry, known: dict[str, type[Body]]) -> Body:
-    """The typed body of one entry. Raises BadInput naming the type and the field, not its value."""
-    kind = known.get(entry.type)
-    if kind is None:
-        raise BadInput(f"entry type {entry.type} is not one that this verifier knows")
-    try:
-        return kind.model_validate(entry.body)
-    except ValidationError as error:
-        raise BadInput(f"{entry.type}: {_first_fault(error)}") from error
-
-
-def _first_fault(error: ValidationError) -> str:
-    fault: Any = error.errors(include_input=False, include_url=False)[0]
-    return f"{'.'.join(map(str, fault['loc'])) or 'body'}: {fault['msg']}"

@@ -1,9 +1,11 @@
 """What the fields of evidence entries may hold, and the type that all bodies are."""
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import ConfigDict, Field, StringConstraints
+from pydantic import ConfigDict, Field, StringConstraints, ValidationError
 
+from wardround.errors import BadInput
+from wardround.evidence.entry import Entry
 from wardround.study.contract import Frozen
 from wardround.study.manifest import HospitalName
 
@@ -28,3 +30,19 @@ class Body(Frozen):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
     TYPE: ClassVar[str]
+
+
+def read_body(entry: Entry, known: dict[str, type[Body]]) -> Body:
+    """The typed body of one entry. Raises BadInput naming the type and the field, not its value."""
+    kind = known.get(entry.type)
+    if kind is None:
+        raise BadInput(f"entry type {entry.type} is not one that this verifier knows")
+    try:
+        return kind.model_validate(entry.body)
+    except ValidationError as error:
+        raise BadInput(f"{entry.type}: {_first_fault(error)}") from error
+
+
+def _first_fault(error: ValidationError) -> str:
+    fault: Any = error.errors(include_input=False, include_url=False)[0]
+    return f"{'.'.join(map(str, fault['loc'])) or 'body'}: {fault['msg']}"

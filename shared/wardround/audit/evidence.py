@@ -12,9 +12,8 @@ from wardround.audit.bodies import (
     RunJoined,
     StudyApproved,
     StudyOpened,
-    read_body,
 )
-from wardround.audit.body_fields import Body
+from wardround.audit.body_fields import Body, read_body
 from wardround.errors import BadInput
 from wardround.evidence.entry import FIRST_PREVIOUS, Entry, entry_digest
 from wardround.evidence.merkle import root
