@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 SECONDS = 60
 LONGEST_INPUT_S = 20
 MOST_RSS_MB = 3000
-GRACE_S = 120
+GRACE_S = 200
 _RAISED = re.compile(r"=== Uncaught Python exception: ===\n(.{1,300})", re.DOTALL)
 
 
@@ -40,8 +40,7 @@ def fuzzed(target: Target, *, seconds: int, keep: Path | None = None) -> dict[st
         command += [f"-max_total_time={seconds}", f"-timeout={LONGEST_INPUT_S}", "-seed=1"]
         command += [f"-rss_limit_mb={MOST_RSS_MB}", "-print_final_stats=1"]
         command += [f"-artifact_prefix={corpus}/finding-"]
-        ended = subprocess.run(command, capture_output=True, timeout=seconds + GRACE_S, check=False)
-        said = ended.stderr.decode("utf-8", "replace") + ended.stdout.decode("utf-8", "replace")
+        code, said = _ended(command, limit_s=seconds + GRACE_S)
         found = sorted(corpus.glob("finding-*"))
         inputs = [path.read_bytes()[:400].hex() for path in found]
         return {
@@ -49,8 +48,17 @@ def fuzzed(target: Target, *, seconds: int, keep: Path | None = None) -> dict[st
             "executions": _number(r"number_of_executed_units:\s+(\d+)", said),
             "new_inputs": max(0, len(list(corpus.iterdir())) - len(found) - before),
             "seconds": seconds,
-            "finding": None if ended.returncode == 0 else _finding(said, inputs),
+            "finding": None if code == 0 else _finding(said, inputs),
         }
+
+
+def _ended(command: list[str], *, limit_s: float) -> tuple[int | None, str]:
+    """The exit code, None when it did not end, and what was said."""
+    try:
+        ended = subprocess.run(command, capture_output=True, timeout=limit_s, check=False, cwd=ROOT)
+    except subprocess.TimeoutExpired as error:
+        return None, f"{error.stderr!r}: did not end in {limit_s:.0f} s"
+    return ended.returncode, (ended.stderr + ended.stdout).decode("utf-8", "replace")
 
 
 def _number(pattern: str, said: str) -> int:
