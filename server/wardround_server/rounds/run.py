@@ -244,7 +244,10 @@ class Run:
     def _members(self, session: Session) -> frozenset[str]:
         """Hospitals that are there and, by their node, still the process that joined."""
         there = self._nodes()
-        return frozenset(n for n in session.directory.names if there.get(n) == session.nodes[n])
+        joined = session.nodes
+        return frozenset(
+            n for n in session.directory.names if n in there and there[n] == joined.get(n)
+        )
 
     def _nodes(self) -> dict[str, int]:
         """The process that each hospital of the roster is now; one may go at any moment."""
