@@ -56,7 +56,7 @@ class Closer:
             seen,
             self._attacked(session, model),
             noise_entry(session.run, session.noise_probes),
-            ("run-ended", self._ended(session, checkpoint)),
+            ("run-ended", self._ended(session, checkpoint, model)),
         )
         signed = countersign(
             self.identity,
@@ -76,11 +76,13 @@ class Closer:
             return None
         return self.attack.entry(session, model)
 
-    def _ended(self, session: RunSession, checkpoint: Checkpoint) -> Json:
+    def _ended(self, session: RunSession, checkpoint: Checkpoint, model: Vector | None) -> Json:
         delta = session.study.privacy.delta
+        kept = None if model is None else model_digest(model, session.released)
         return {
             "run": session.run,
             "coordinator_head": checkpoint.head,
+            "model": kept,
             "epsilon": _epsilon_of_study(session),
             "delta": delta,
             "epsilon_dataset": None if delta is None else session.ledger.spent(delta),

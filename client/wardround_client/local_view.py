@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from safetensors.numpy import save
 
+from wardround.canonical import canonical_bytes
 from wardround.durable import replace_file, write_durably
 from wardround.evaluation.histograms import CountsLayout, CountsMode, count_patients
 from wardround.evaluation.metrics import evaluate_counts
@@ -33,8 +34,10 @@ def held_out_loss(study: Study, held_out: PatientRecords, model: Vector) -> floa
 
 
 def model_file(session: RunSession, model: Vector) -> bytes:
-    """The file in `models/` of the model that a run ended with."""
+    """The file in `models/` of the model that a run ended with, and what its features scale by."""
     metadata = {"study_digest": session.study.digest, "run": session.run}
+    if session.released is not None:
+        metadata["statistics"] = canonical_bytes(session.released.to_json()).decode()
     return save({"model": np.ascontiguousarray(model, dtype=np.float32)}, metadata=metadata)
 
 

@@ -16,8 +16,9 @@ from torch import nn
 from wardround.canonical import parse_json
 from wardround.errors import BadInput
 from wardround.models.networks import build, load_parameters
-from wardround.protocol.specs import standardises
-from wardround.statistics.scaling import Standardisation
+from wardround.protocol.specs import standardises, statistics_layout, statistics_noise_lanes
+from wardround.statistics.released import ReleasedStatistics
+from wardround.statistics.scaling import Standardisation, standardisations
 from wardround.study.manifest import Study
 from wardround_client.home import HospitalHome
 
@@ -31,12 +32,16 @@ Tensors = dict[str, npt.NDArray[np.float32]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReleasedModel:
-    """The network as it was released, how its features are scaled, and which file it was."""
+    """The network as it was released, how its features are scaled, and which file it was.
+
+    `statistics` are the released sums that the scales follow from, where the file has them.
+    """
 
     network: nn.Module = field(repr=False)
     scales: tuple[Standardisation, ...]
     run: str
     sha256: str
+    statistics: ReleasedStatistics | None = field(default=None, repr=False)
 
 
 def read_released(path: Path, study: Study) -> ReleasedModel:
@@ -53,7 +58,10 @@ def read_released(path: Path, study: Study) -> ReleasedModel:
     if not np.isfinite(vector).all():
         raise BadInput(f"{path.name}: it has values that are not finite")
     load_parameters(network, torch.from_numpy(vector))
+    statistics = _statistics(path, metadata.get("statistics"), study)
     scales = _scales(path, metadata.get("standardisation"))
+    if statistics is not None:
+        scales = standardisations(statistics, statistics_noise_lanes(study, statistics))
     if standardises(study) and not scales:
         raise BadInput(
             f"{path.name}: the study scales its features and this file does not say how; the "
@@ -67,6 +75,7 @@ def read_released(path: Path, study: Study) -> ReleasedModel:
         scales=scales,
         run=run,
         sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+        statistics=statistics,
     )
 
 
@@ -120,3 +129,12 @@ def _scales(path: Path, text: str | None) -> tuple[Standardisation, ...]:
     except ValidationError as error:
         raise BadInput(f"{path.name}: its standardisation is not one") from error
     return tuple(listed)
+
+
+def _statistics(path: Path, text: str | None, study: Study) -> ReleasedStatistics | None:
+    if text is None:
+        return None
+    if not standardises(study):
+        raise BadInput(f"{path.name}: it has statistics, and the study does not scale by any")
+    value = parse_json(text.encode(), what=path.name, limit_bytes=_SCALES_LIMIT_BYTES)
+    return ReleasedStatistics.from_json(value, statistics_layout(study))

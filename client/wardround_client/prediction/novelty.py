@@ -8,14 +8,18 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from wardround.errors import BadInput
+from wardround_client.training.plan import PatientRecords
 
 Features = npt.NDArray[np.float64]
 
 NEAREST = 5
 MOST_DIRECTIONS = 32
 MOST_KNOWN = 5_000  # enough for a distance; more would only take time
+MOST_SIDE = 24  # pixels: what is strange about an image shows in its coarse picture
+_MOST_NUMBERS = 1 << 22  # in the matrix whose directions are looked for: some seconds
 _KEPT_SPREAD = 0.99
 _AT_ONCE = 256
 
@@ -39,7 +43,8 @@ class Neighbourhood:
             raise BadInput(
                 f"novelty: more than {NEAREST} training patients were due, {len(features)} came"
             )
-        some = features[:MOST_KNOWN]
+        enough = max(NEAREST + 1, _MOST_NUMBERS // max(features.shape[1], 1))
+        some = features[: min(MOST_KNOWN, enough)]
         centre, spread = some.mean(axis=0), some.std(axis=0)
         spread = np.where(spread > 0.0, spread, 1.0)
         scaled = (some - centre) / spread
@@ -63,6 +68,23 @@ class Neighbourhood:
         apart = np.linalg.norm(inside[:, None, :] - self.known[None, :, :], axis=2)
         nearest = np.partition(apart, NEAREST - 1, axis=1)[:, :NEAREST]
         return np.hypot(nearest.mean(axis=1), rest)
+
+
+def features_of(patients: PatientRecords) -> Features:
+    """[patients, features]: the mean over each patient's records; images are made coarser before.
+
+    A series counts with all its steps.
+    """
+    records = patients.features
+    if records.ndim == 4:
+        side = tuple(min(MOST_SIDE, int(pixels)) for pixels in records.shape[2:])
+        records = torch.nn.functional.adaptive_avg_pool2d(records, (side[0], side[1]))
+    if not patients.patients:
+        return np.zeros((0, int(np.prod(records.shape[1:]))))
+    flat = records.flatten(1).double().numpy()
+    sums = np.add.reduceat(flat, patients.offsets[:-1], axis=0)
+    means: Features = sums / np.diff(patients.offsets)[:, None]
+    return means
 
 
 def _parts(features: Features) -> list[Features]:

@@ -34,6 +34,10 @@ def attack_faults(evidence: Evidence) -> Iterator[Failure]:
                 *(_of_run(record.body, evidence.study, model) if _is_of(record, evidence) else ()),
             ):
                 yield Failure(CODE, record.log, record.seq, reason)
+        for ended in log.of(RunEnded):
+            if ended.body.run == evidence.run and ended.body.model not in {None, model}:
+                reason = "the model that the hospital kept is not the one that the run ended with"
+                yield Failure("model-differs", ended.log, ended.seq, reason)
         yield from _misplaced(log, evidence.run)
 
 

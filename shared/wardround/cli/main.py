@@ -39,6 +39,9 @@ COMMANDS = {
     "review": Command("wardround_client.cli.review", "Review and approve studies."),
     "budget": Command("wardround_client.cli.budget", "Privacy spent on a data set."),
     "model": Command("wardround_server.cli.model", "List and export trained models."),
+    "predict": Command("wardround_client.cli.predict", "A patient's calibrated risk, or why none."),
+    "explain": Command("wardround_client.cli.explain", "Why the model says what it says."),
+    "importance": Command("wardround_client.cli.importance", "What the model rests on."),
     "audit": Command("wardround.cli.audit", "Evidence logs, reports, and their verification."),
 }
 # Commands of a group above whose code lies in a part that not every installation has.

@@ -1,0 +1,87 @@
+"""`wardround predict`: decision support for the patients of a described file."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from wardround.cli.output import AsJson
+
+if TYPE_CHECKING:
+    from wardround_client.data.description import DatasetDescription
+    from wardround_client.prediction.support import Support
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+Directory = Annotated[Path, typer.Option("--dir", help="The hospital's directory.")]
+StudyName = Annotated[str, typer.Option("--study", help="Name or digest of an approved study.")]
+DescriptionFile = Annotated[
+    Path, typer.Option("--description", help="The patients' description (TOML); no label needed.")
+]
+Folder = Annotated[Path, typer.Option("--data", help="The folder that holds their files.")]
+PatientKey = Annotated[str | None, typer.Option("--patient", help="Only the patient of this key.")]
+ReportFile = Annotated[
+    Path | None,
+    typer.Option("--report", help="The run's report.json: adds what all hospitals saw."),
+]
+FhirFile = Annotated[
+    Path | None, typer.Option("--fhir", help="New file: a FHIR RiskAssessment a line (NDJSON).")
+]
+
+
+@app.command()
+def predict(
+    directory: Directory,
+    study: StudyName,
+    description: DescriptionFile,
+    data: Folder,
+    patient: PatientKey = None,
+    *,
+    report: ReportFile = None,
+    fhir: FhirFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say each patient's calibrated risk with its doubt, or give a reason not to.
+
+    With the model that the hospital kept at the end of the study. Nothing leaves the hospital.
+    """
+    from wardround_client.prediction.own_files import refuse_existing
+    from wardround_client.prediction.predict import predict as answer
+
+    refuse_existing(fhir)
+    support, described = opened(directory, study, description, report)
+    found = answer(support, described, data, patient=patient)
+    if fhir is not None:
+        from datetime import UTC, datetime
+
+        from wardround_client.prediction.fhir import risk_assessments
+        from wardround_client.prediction.own_files import write_new
+
+        now = datetime.now(UTC)
+        resources = risk_assessments(found, dataset=described.dataset, now=now)
+        content = "".join(json.dumps(resource) + "\n" for resource in resources)
+        write_new(fhir, content.encode())
+    typer.echo(json.dumps(found.to_json()) if as_json else "\n".join(found.lines()))
+
+
+def opened(
+    directory: Path, study: str, description: Path, report: Path | None
+) -> "tuple[Support, DatasetDescription]":
+    """The hospital's decision support for a study, and the file that it is asked about."""
+    from wardround_client.data.description import read_description
+
+    described = read_description(description)
+    return support_for(directory, study, report), described
+
+
+def support_for(directory: Path, study: str, report: Path | None) -> "Support":
+    """The hospital's decision support for a study."""
+    from wardround_client.approval import approved_study, find_study
+    from wardround_client.home import HospitalHome
+    from wardround_client.prediction.standing import standing
+    from wardround_client.prediction.support import Support
+
+    home = HospitalHome(directory)
+    approved = approved_study(home, find_study(home, study))
+    return Support.of(standing(home, approved.study, report=report), approved)
