@@ -21,12 +21,13 @@ from wardround.audit.bodies import (
     UpdateRejected,
 )
 from wardround.audit.body_fields import Body
+from wardround.audit.body_groups import GroupClosed, RoundCombined
 from wardround.audit.evidence import EntryFault, Evidence, Log, Record
 from wardround.errors import WardroundError
 from wardround.masking.round_spec import Profile, Purpose, RoundSpec
 from wardround.privacy.engine import Engine, parse_engine
 
-Ending = RoundClosed | EvaluationClosed | StatisticsClosed | AttemptVoid
+Ending = RoundClosed | GroupClosed | EvaluationClosed | StatisticsClosed | AttemptVoid
 
 _CLOSED_BY = {
     Purpose.STATISTICS: StatisticsClosed,
@@ -44,12 +45,16 @@ class Presence(StrEnum):
     REJECTED = "rejected"
     MISSED = "missed"
     NOT_ASKED = "not asked"
+    ELSEWHERE = "in another group"
     UNKNOWN = "unknown"
 
 
 @dataclass(slots=True)
 class Attempt:
-    """One round-opened entry with all that follows it. `end` is None when nothing ended it."""
+    """One round-opened entry with all that follows it. `end` is None when nothing ended it.
+
+    Of a round in groups it is one group; `combined` is the entry that its sum went into.
+    """
 
     opened: Record[RoundOpened]
     spec: RoundSpec
@@ -60,6 +65,7 @@ class Attempt:
     suspected: list[Record[ShareRejected]] = field(default_factory=list)
     agreed: Record[SurvivorsAgreed] | None = None
     end: Record[Ending] | None = None
+    combined: Record[RoundCombined] | None = None
 
     @property
     def transcript(self) -> str:
@@ -70,6 +76,11 @@ class Attempt:
     def counted(self) -> bool:
         """Whether its sum was opened."""
         return self.end is not None and not isinstance(self.end.body, AttemptVoid)
+
+    @property
+    def grouped(self) -> bool:
+        """Whether it is one of several groups that are summed apart."""
+        return len(self.spec.partition) > 1
 
     @property
     def survivors(self) -> tuple[str, ...]:
@@ -103,7 +114,10 @@ class Attempt:
             return Presence.REJECTED
         if hospital in self.missed:
             return Presence.MISSED
-        return Presence.UNKNOWN if hospital in self.spec.cohort else Presence.NOT_ASKED
+        if hospital in self.spec.cohort:
+            return Presence.UNKNOWN
+        elsewhere = any(hospital in group for group in self.spec.partition)
+        return Presence.ELSEWHERE if elsewhere else Presence.NOT_ASKED
 
     def reason(self, hospital: str) -> str:
         """Why no update of `hospital` was added, in the coordinator's words; else empty."""
@@ -148,6 +162,8 @@ def attempts_of(evidence: Evidence) -> tuple[Attempt, ...]:
             if attempt.transcript in found:
                 raise EntryFault(record.log, record.seq, "the same attempt was opened before")
             found[attempt.transcript] = attempt
+        elif isinstance(record.body, RoundCombined):
+            _combine(found, Record(record.log, record.seq, record.time, record.body))
         else:
             _follow(found, record)
     return tuple(found.values())
@@ -223,9 +239,20 @@ def _follow(found: dict[str, Attempt], record: Record[Body]) -> None:
 def _end(attempt: Attempt, record: Record[Ending]) -> None:
     if attempt.end is not None:
         raise EntryFault(record.log, record.seq, "this attempt had ended before")
-    if not isinstance(record.body, (AttemptVoid, _CLOSED_BY[attempt.purpose])):
+    closed_by = GroupClosed if attempt.grouped else _CLOSED_BY[attempt.purpose]
+    if not isinstance(record.body, (AttemptVoid, closed_by)):
         raise EntryFault(record.log, record.seq, "not the end of an attempt with this purpose")
     attempt.end = record
+
+
+def _combine(found: dict[str, Attempt], record: Record[RoundCombined]) -> None:
+    for transcript in record.body.transcripts:
+        attempt = found.get(transcript)
+        if attempt is None or attempt.end is None or not isinstance(attempt.end.body, GroupClosed):
+            raise EntryFault(record.log, record.seq, "no group with this transcript was closed")
+        if attempt.combined is not None:
+            raise EntryFault(record.log, record.seq, "the sum of this group was combined before")
+        attempt.combined = record
 
 
 def _agree(attempt: Attempt, record: Record[SurvivorsAgreed]) -> None:

@@ -1,21 +1,27 @@
 """Complete, round by round: each attempt is the study's, follows the last one, and has an end."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from wardround.audit.attempts import Attempt, Presence
 from wardround.audit.bodies import (
     HospitalJoined,
-    RoundClosed,
     RunClosed,
     StudyOpened,
 )
 from wardround.audit.evidence import COORDINATOR, Evidence
+from wardround.audit.steps import steps_of
 from wardround.audit.verdicts import Failure
+from wardround.canonical import Json
+from wardround.errors import ProtocolViolation
+from wardround.masking.partition import Partition
 from wardround.masking.quantise import largest_limit
-from wardround.masking.round_spec import Purpose
+from wardround.masking.round_spec import Purpose, RoundSpec
 from wardround.protocol.specs import (
+    asked_in,
     bits_of,
     evaluation_layout,
+    partition_in,
     standardises,
     statistics_layout,
     threshold_in,
@@ -45,17 +51,18 @@ def _spec_is_the_studys(evidence: Evidence, attempt: Attempt) -> Iterator[Failur
     scale = training_scale(study, len(spec.cohort), spec.lanes) if attempt.trains else 1.0
     threshold = threshold_in(study, spec.purpose, len(spec.cohort))
     bits = bits_of(study, spec.purpose)
+    asked = asked_in(spec)
     for ok, reason in (
         (spec.study_digest == study.digest, "it is for another study"),
         (spec.run == evidence.run, "it is for another run"),
-        (set(spec.cohort) <= set(study.names()), "its cohort is not within the roster"),
-        (set(spec.cohort) <= members, "its cohort is not within those who joined the session"),
-        (len(spec.cohort) >= study.rounds.quorum, "its cohort is below the study's quorum"),
+        (set(asked) <= set(study.names()), "its cohort is not within the roster"),
+        (set(asked) <= members, "its cohort is not within those who joined the session"),
+        (len(asked) >= study.rounds.quorum, "its cohort is below the study's quorum"),
         (spec.minimum >= study.masking.minimum_hospitals, "its minimum is below the study's"),
         (spec.profile is study.profile_of(spec.purpose), "its profile is not the study's"),
         (spec.threshold == threshold, "its threshold is not the study's"),
         (spec.bits == bits, "its lanes are wider or narrower than the study's"),
-        (spec.partition == (spec.cohort,), "its partition is not the cohort alone"),
+        (spec.partition == _partition_due(study, spec), "its partition is not the study's draw"),
         (spec.limit == largest_limit(len(spec.cohort), bits), "its lane limit is not the study's"),
         (spec.scale == scale, "its scale is not the study's"),
         (attempt.trains or spec.lanes == _lanes_due(study, spec.purpose), "its lanes are not"),
@@ -63,6 +70,21 @@ def _spec_is_the_studys(evidence: Evidence, attempt: Attempt) -> Iterator[Failur
     ):
         if not ok:
             yield Failure("spec-differs", attempt.opened.log, attempt.opened.seq, reason)
+
+
+def _partition_due(study: Study, spec: RoundSpec) -> Partition | None:
+    """The draw of those asked; None where they do not fill the study's groups."""
+    try:
+        return partition_in(
+            study,
+            spec.purpose,
+            asked_in(spec),
+            directory_digest=spec.directory_digest,
+            round_number=spec.round,
+            attempt=spec.attempt,
+        )
+    except ProtocolViolation:
+        return None
 
 
 def _lanes_due(study: Study, purpose: Purpose) -> int:
@@ -114,43 +136,58 @@ def _statistics_come_first(study: Study, attempts: tuple[Attempt, ...]) -> Itera
 
 
 def _in_order(attempts: tuple[Attempt, ...]) -> Iterator[Failure]:
-    due, last = 0, (-1, 0)
+    moved = [step.end.seq for step in steps_of(attempts)]
+    last: Attempt | None = None
     evaluated = False
     for attempt in attempts:
         if attempt.purpose is Purpose.STATISTICS:
             continue
-        opened, here = attempt.opened, (attempt.spec.round, attempt.spec.attempt)
+        opened, here = attempt.opened, _number(attempt)
         if attempt.trains and evaluated:
             yield Failure("round-order", opened.log, opened.seq, "training after the evaluation")
+        due = sum(seq < opened.seq for seq in moved)
         if attempt.trains and attempt.spec.round != due:
             reason = f"round {attempt.spec.round} was opened, round {due} was due"
             yield Failure("round-order", opened.log, opened.seq, reason)
-        if here <= last and attempt.trains:
-            reason = f"round {here[0]}, attempt {here[1]} does not come after {last}"
+        if last and attempt.trains and here <= _number(last) and not _same_draw(attempt, last):
+            reason = f"round {here[0]}, attempt {here[1]} does not come after {_number(last)}"
             yield Failure("round-order", opened.log, opened.seq, reason)
-        last = max(last, here)
-        due += attempt.trains and attempt.counted
+        last = attempt if last is None or here >= _number(last) else last
         evaluated = evaluated or not attempt.trains
+
+
+def _number(attempt: Attempt) -> tuple[int, int]:
+    return attempt.spec.round, attempt.spec.attempt
+
+
+def _same_draw(one: Attempt, other: Attempt) -> bool:
+    """Whether the two are groups of one attempt."""
+    same = replace(one.spec, cohort=other.spec.cohort, **_by_size(other.spec)) == other.spec
+    return one.grouped and same and one.spec.cohort != other.spec.cohort
+
+
+def _by_size(spec: RoundSpec) -> Json:
+    """What differs between groups of different sizes."""
+    return {"threshold": spec.threshold, "scale": spec.scale, "limit": spec.limit}
 
 
 def _model_moves_with_the_rounds(
     evidence: Evidence, attempts: tuple[Attempt, ...]
 ) -> Iterator[Failure]:
-    model: str | None = None
+    steps = steps_of(attempts)
     for attempt in attempts:
         opened = attempt.opened
-        if model is not None and attempt.spec.model_digest != model:
+        left = [step.end.body.model_after for step in steps if step.end.seq < opened.seq]
+        if left and attempt.spec.model_digest != left[-1]:
             reason = "it was opened with another model than the last round left"
             yield Failure("model-differs", opened.log, opened.seq, reason)
-        end = attempt.end
-        if end is None or not isinstance(end.body, RoundClosed):
-            continue
-        if end.body.model_before != attempt.spec.model_digest:
+    for step in steps:
+        end = step.end
+        if {end.body.model_before} != {attempt.spec.model_digest for attempt in step.attempts}:
             reason = "it was closed with another model than it was opened with"
             yield Failure("model-differs", end.log, end.seq, reason)
-        model = end.body.model_after
     closed = evidence.coordinator.last(RunClosed)
-    if closed is not None and model is not None and closed.body.model != model:
+    if closed is not None and steps and closed.body.model != steps[-1].end.body.model_after:
         reason = "the run's model is not the one that the last round left"
         yield Failure("model-differs", closed.log, closed.seq, reason)
 
@@ -159,12 +196,13 @@ def _end_agrees(evidence: Evidence, attempts: tuple[Attempt, ...]) -> Iterator[F
     closed = evidence.coordinator.last(RunClosed)
     if closed is None:
         return
-    counted = [attempt for attempt in attempts if attempt.counted]
-    rounds = sum(attempt.trains for attempt in counted)
+    rounds = len(steps_of(attempts))
     if closed.body.rounds != rounds:
         reason = f"it says {closed.body.rounds} rounds, {rounds} were closed"
         yield Failure("end-differs", closed.log, closed.seq, reason)
-    there = set.intersection(*(set(a.survivors) for a in counted)) if counted else set()
+    sums = [step.survivors for step in steps_of(attempts)]
+    sums += [frozenset(a.survivors) for a in attempts if a.counted and not a.trains]
+    there = frozenset.intersection(*sums) if sums else frozenset()
     for name in sorted(there ^ set(closed.body.hospitals_completed)):
         said, was = ("does not say", "was") if name in there else ("says", "was not")
         reason = f"it {said} that {name} completed the run, and {name} {was} in every sum"

@@ -71,7 +71,8 @@ def second_looks(
         if _noised(study, attempt.purpose):
             continue
         key = (attempt.purpose, attempt.spec.round)
-        if key in opened:
+        # The groups of one attempt are of different hospitals: no two sums of one.
+        if key in opened and opened[key].spec.attempt != attempt.spec.attempt:
             yield attempt, opened[key]
         if attempt.counted or attempt.agreed or attempt.transcript in by_hospitals:
             opened.setdefault(key, attempt)

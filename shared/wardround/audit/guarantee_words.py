@@ -96,6 +96,16 @@ def mechanism_in_words(study: Study) -> str:
 
 def masking_in_words(study: Study) -> str:
     """What masks hide from whom, and when a sum opens."""
+    whole = _masked(study)
+    if study.robust is None:
+        return whole
+    return (
+        f"{whole}; training is summed in {study.robust.groups} random groups of at least "
+        f"{study.masking.minimum_hospitals} hospitals, and each group's sum is opened"
+    )
+
+
+def _masked(study: Study) -> str:
     if study.masking.profile is Profile.ONE_TRIP:
         return (
             "updates are masked between every two hospitals, and a sum opens only with every "

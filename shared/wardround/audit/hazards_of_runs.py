@@ -6,6 +6,7 @@ from wardround.audit.bodies import RunEnded, RunJoined
 from wardround.audit.evidence import Log, Record, ending, hospital_place
 from wardround.audit.hazard_case import ACCOUNTS_AGREE, Case, Finding, sent
 from wardround.audit.report_model import HospitalGuarantee, Origin, Status
+from wardround.audit.steps import steps_of
 from wardround.masking.round_spec import Purpose
 from wardround.privacy.engine import ExactEvaluation
 from wardround.protocol.specs import standardises
@@ -85,11 +86,11 @@ def preprocessing_is_public(case: Case) -> Finding:
 def stopping_was_planned(case: Case) -> Finding:
     """The rounds that were closed, against the plan."""
     planned = case.evidence.study.rounds.count
-    rounds = [attempt for attempt in case.attempts if attempt.trains and attempt.counted]
+    rounds = steps_of(case.attempts)
     closed = len(rounds)
     if closed > planned:
         text = f"{closed} rounds were closed, {planned} were planned: somebody went on."
-        late = tuple(attempt.opened for attempt in rounds[planned:])
+        late = tuple(step.attempts[0].opened for step in rounds[planned:])
         return Finding(Status.FAIL, Origin.RECOMPUTED, text, late)
     if closed == planned:
         text = f"All {planned} planned rounds were run: nobody stopped at a good result."

@@ -25,7 +25,9 @@ from wardround.audit.report_model import (
     Suspicion,
     recomputed,
 )
+from wardround.audit.steps import grouped_rounds, members_of_sums, steps_of
 from wardround.masking.round_spec import Purpose
+from wardround.robust.suspicion import suspected_of
 
 _ENOUGH = 3
 
@@ -36,7 +38,7 @@ def participation_of(evidence: Evidence, attempts: tuple[Attempt, ...]) -> Parti
     absent = tuple(_absent(evidence, attempts))
     completed = completed_hospitals(evidence, attempts)
     study = evidence.study
-    closed = sum(attempt.trains and attempt.counted for attempt in attempts)
+    closed = len(steps_of(attempts))
     counted = any(a.purpose is Purpose.STATISTICS and a.counted for a in attempts)
     lost = sorted({*planned} - {*completed} | {*_left_outside_attempts(evidence)})
     # A study that only counts has run when its statistics were opened.
@@ -47,7 +49,7 @@ def participation_of(evidence: Evidence, attempts: tuple[Attempt, ...]) -> Parti
         planned=planned,
         completed=completed,
         absent=absent,
-        suspected=tuple(_suspected(attempts)),
+        suspected=(*_suspected(attempts), *_behind_flagged_groups(planned, attempts)),
         rounds_closed=recomputed(closed, f"of {evidence.study.rounds.count} planned"),
         attempts=tuple(_facts(attempt, planned) for attempt in attempts),
     )
@@ -55,11 +57,9 @@ def participation_of(evidence: Evidence, attempts: tuple[Attempt, ...]) -> Parti
 
 def completed_hospitals(evidence: Evidence, attempts: tuple[Attempt, ...]) -> tuple[str, ...]:
     """Hospitals that contributed to every sum that was opened, and to at least one."""
-    opened = [attempt for attempt in attempts if attempt.counted]
+    sums = list(members_of_sums(attempts))
     return tuple(
-        name
-        for name in evidence.study.names()
-        if opened and all(attempt.has_summed(name) for attempt in opened)
+        name for name in evidence.study.names() if sums and all(name in each for each in sums)
     )
 
 
@@ -128,6 +128,8 @@ def _absences(name: str, attempts: tuple[Attempt, ...]) -> Iterator[Absent]:
     quiet = {Presence.MISSED, Presence.REJECTED, Presence.NOT_ASKED}
     stretch: list[Attempt] = []
     for attempt in (*attempts, None):
+        if attempt is not None and attempt.presence(name) is Presence.ELSEWHERE:
+            continue  # its own group says what became of it
         if attempt is not None and name in attempt.vanished:
             yield Absent(hospital=name, since=_label(attempt), reason=_vanished(attempt, name))
         if attempt is not None and attempt.presence(name) in quiet:
@@ -149,6 +151,19 @@ def _suspected(attempts: Iterable[Attempt]) -> Iterator[Suspicion]:
         for record in attempt.suspected:
             name, reason = record.body.hospital, record.body.reason
             yield Suspicion(hospital=name, since=_label(attempt), reason=reason)
+
+
+def _behind_flagged_groups(
+    planned: tuple[str, ...], attempts: tuple[Attempt, ...]
+) -> Iterator[Suspicion]:
+    """Who was in groups that lie far off more often than the random draw explains."""
+    rounds = grouped_rounds(attempts)
+    if not rounds:
+        return
+    last = max(step.attempts[0].spec.round for step in steps_of(attempts))
+    since = f"{name_of(Purpose.TRAIN, 0)} to {name_of(Purpose.TRAIN, last)}"
+    for found in suspected_of(rounds, planned):
+        yield Suspicion(hospital=found.hospital, since=since, reason=found.in_words())
 
 
 def _stretch(name: str, attempts: list[Attempt]) -> Absent:

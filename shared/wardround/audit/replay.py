@@ -15,6 +15,7 @@ import numpy.typing as npt
 from wardround.audit.attempts import Attempt
 from wardround.audit.bodies import AttemptVoid, RoundClosed, StatisticsClosed
 from wardround.audit.evidence import Evidence
+from wardround.audit.steps import Step, steps_of
 from wardround.audit.uploads import FIRST_MODEL, KEYS_OF, UnmaskKeys, upload_member
 from wardround.audit.verdicts import Failure
 from wardround.errors import BadInput, ProtocolViolation
@@ -26,7 +27,8 @@ from wardround.masking.round_spec import Profile
 from wardround.masking.update import update_digest
 from wardround.optimisers import OptimiserState, step
 from wardround.protocol.specs import model_digest, standardises, statistics_layout
-from wardround.protocol.weighting import head_lanes, mean_update
+from wardround.protocol.weighting import head_lanes
+from wardround.robust.combined import OpenedGroup, combined_round
 from wardround.statistics.released import ReleasedStatistics
 from wardround.study.manifest import Study
 
@@ -59,7 +61,7 @@ def replay(
 ) -> Replay:
     """Add every attempt's uploads up, and step the model with the sums, as far as they go."""
     opened = {attempt.transcript: attempt for attempt in attempts if attempt.counted}
-    found = Replay(rounds_due=sum(attempt.trains for attempt in opened.values()))
+    found = Replay(rounds_due=len(steps_of(attempts)))
     for name, content in uploads.items():
         attempt = opened.get(name)
         if attempt is not None:
@@ -181,12 +183,9 @@ def _stepped(
         return
     model: Model = np.frombuffer(first, _FLOAT).astype(np.float32)
     released, state = _scale(evidence, attempts), OptimiserState()
-    for attempt in attempts:
-        if not isinstance(attempt.end and attempt.end.body, RoundClosed):
-            continue
-        total = found.sums.get(attempt.transcript)
+    for moved in steps_of(attempts):
         try:
-            stepped = _step(evidence.study, attempt, model, total, released, state)
+            stepped = _step(evidence.study, moved, model, found.sums, released, state)
         except _Differs as fault:
             yield fault.failure
             return
@@ -197,30 +196,48 @@ def _stepped(
 
 def _step(
     study: Study,
-    attempt: Attempt,
+    moved: Step,
     model: Model,
-    total: Lanes | None,
+    sums: Mapping[str, Lanes],
     released: ReleasedStatistics | None,
     state: OptimiserState,
 ) -> Model | None:
-    """The model behind this round, or None without its sum."""
-    end = attempt.end
-    if end is None or not isinstance(end.body, RoundClosed):
-        return None
+    """The model behind this round, or None without its sums."""
+    end = moved.end
     if model_digest(model, released) != end.body.model_before:
         reason = "the bundle's first model is not the one that this round was opened with"
         raise _Differs("model-differs", upload_member(FIRST_MODEL), None, reason)
-    if total is None or total.size != model.size + head_lanes(study):
+    lanes = model.size + head_lanes(study)
+    if any(attempt.transcript not in sums for attempt in moved.attempts):
+        return None
+    if any(sums[attempt.transcript].size != lanes for attempt in moved.attempts):
         return None
     try:
-        mean = mean_update(total, study, attempt.spec, hospitals=len(attempt.survivors))
+        mean = _mean(study, moved, sums)
     except ProtocolViolation as error:
         raise _Differs("sum-differs", end.log, end.seq, str(error)) from error
-    stepped = step(model, mean.values, study.training.server, state)
+    stepped = step(model, mean, study.training.server, state)
     if model_digest(stepped, released) != end.body.model_after:
         reason = "the step with this round's sum leads to another model than the logged one"
         raise _Differs("step-differs", end.log, end.seq, reason)
     return stepped
+
+
+def _mean(study: Study, moved: Step, sums: Mapping[str, Lanes]) -> Model:
+    """The update of one round, of its one sum or by the study's rule; and who stands out."""
+    groups = [
+        OpenedGroup.of(
+            study, attempt.spec, sums[attempt.transcript], survivors=len(attempt.survivors)
+        )
+        for attempt in moved.attempts
+    ]
+    if isinstance(moved.end.body, RoundClosed) or study.robust is None:
+        return groups[0].mean.values
+    combined = combined_round(study, study.robust, groups)
+    if combined.flagged != moved.end.body.flagged:
+        reason = "other groups lie far off by their sums than those that were flagged"
+        raise _Differs("flags-differ", moved.end.log, moved.end.seq, reason)
+    return combined.values
 
 
 def _scale(evidence: Evidence, attempts: tuple[Attempt, ...]) -> ReleasedStatistics | None:

@@ -8,6 +8,7 @@ from wardround.audit.bundle import Bundle, bundle_of
 from wardround.audit.check_attacks import attack_faults
 from wardround.audit.check_authentic import Pins, check_parties, check_roster, check_signatures
 from wardround.audit.check_complete import check_both_sides, check_opening, unsent_remarks
+from wardround.audit.check_groups import check_groups
 from wardround.audit.check_intact import check_members, read_logs
 from wardround.audit.check_recomputed import check_numbers, check_report
 from wardround.audit.check_redacted import check_redacted
@@ -143,6 +144,7 @@ def _check_evidence(bundle: Bundle, evidence: Evidence, found: _Findings) -> Non
     found.complete += check_opening(evidence)
     found.complete += code_faults(evidence)
     found.complete += check_rounds(evidence, attempts)
+    found.complete += check_groups(evidence, attempts)
     found.complete += check_survivors(evidence, attempts)
     found.complete += check_both_sides(evidence, attempts, releases, bundle)
     found.remarks += unsent_remarks(releases)
