@@ -3,7 +3,7 @@
 The time axis is the study's: every public interval is cut into equal bins, one more holds who is
 followed up to the horizon. The risk is the probability of the event until the horizon. Its bins are
 of equal width after `stretched`, for risks crowd at the ends: that brings the C-index from bins ten
-times nearer to that from the risks (decision 0013).
+times nearer to that from the risks (decision 0014).
 """
 
 import math
