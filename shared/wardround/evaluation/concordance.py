@@ -79,11 +79,13 @@ def _jackknife(histogram: Counts, of_event: Scores, of_later: Scores, pairs: flo
 
 def _after(cells: Counts) -> Counts:
     """[time, risk]: how many are in later time bins, by risk."""
-    return cells.sum(axis=0) - np.cumsum(cells, axis=0)
+    later: Counts = cells.sum(axis=0) - np.cumsum(cells, axis=0)
+    return later
 
 
 def _before(cells: Counts) -> Counts:
-    return np.cumsum(cells, axis=0) - cells
+    earlier: Counts = np.cumsum(cells, axis=0) - cells
+    return earlier
 
 
 def _under(cells: Counts) -> Counts:
