@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-_WIDTH, _ROW, _TOP, _BOTTOM = 760.0, 30.0, 78.0, 44.0
+_WIDTH, _ROW, _TOP, _BOTTOM = 760.0, 30.0, 78.0, 64.0
 _LEFT, _RIGHT = 300.0, 84.0
 _LONGEST_NAME = 42
 # Orange for, blue against, as in the overlays: both are told apart with colour blindness.
@@ -24,10 +24,11 @@ class Bar:
     said: str
 
 
-def bar_picture(title: str, below: str, axis: str, bars: Sequence[Bar]) -> str:
-    """The bars from top to bottom, on one scale; `title` and `below` stand above them.
+def bar_picture(title: str, below: str, axis: str, bars: Sequence[Bar], *, foot: str = "") -> str:
+    """The bars from top to bottom, on one scale.
 
-    A row of nothing but zeros is drawn, too: then no bar has a length.
+    `title` and `below` stand above them, `axis` and `foot` beneath. A row of nothing but zeros is
+    drawn, too: then no bar has a length.
     """
     height = _TOP + _ROW * len(bars) + _BOTTOM
     scale = _Scale.of(bars)
@@ -43,6 +44,7 @@ def bar_picture(title: str, below: str, axis: str, bars: Sequence[Bar]) -> str:
         f'<text class="soft" x="20" y="52">{escape(below)}</text>{rows}'
         f'<line class="zero" x1="{scale.zero:.1f}" x2="{scale.zero:.1f}" y1="{_TOP - 6:g}" '
         f'y2="{end:g}"/><text class="soft" x="{_LEFT:g}" y="{end + 26:g}">{escape(axis)}</text>'
+        f'<text class="soft" x="20" y="{end + 48:g}">{escape(foot)}</text>'
         "</svg>\n"
     )
 

@@ -74,9 +74,10 @@ class Explanation:
         return bar_picture(
             f"What moved the score of {self.channel}: {self.answer.patient}",
             f"score {self.parts.score:.3f}; {self.parts.of_baseline:.3f} for a patient of whom "
-            f"nothing is known; {self.parts.sanity.line()}",
+            "nothing is known",
             "hundredths of the score; orange speaks for it, blue against it",
             bars,
+            foot=self.parts.sanity.warning or self.parts.sanity.line(),
         )
 
 

@@ -121,7 +121,8 @@ class Calibration:
         return tuple(found)
 
     def _risks(self, said: Scores, own_row: int | None) -> tuple[Channel, ...]:
-        names, found = channel_names(self.label), []
+        names = channel_names(self.label)
+        found: list[Channel] = []
         low = high = 0.0
         for place in range(len(self.known)):
             calibrator = self._calibrator(place, own_row)

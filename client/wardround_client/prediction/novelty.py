@@ -67,7 +67,8 @@ class Neighbourhood:
         rest = np.linalg.norm(scaled - inside @ self.directions, axis=1)
         apart = np.linalg.norm(inside[:, None, :] - self.known[None, :, :], axis=2)
         nearest = np.partition(apart, NEAREST - 1, axis=1)[:, :NEAREST]
-        return np.hypot(nearest.mean(axis=1), rest)
+        strange: Features = np.hypot(nearest.mean(axis=1), rest)
+        return strange
 
 
 def features_of(patients: PatientRecords) -> Features:

@@ -44,7 +44,7 @@ class Support:
         records = read_records(description, study.contract, approved.folder)
         encoded = encode(records, study.contract)
         parts = split(encoded, dataset=description.dataset, fraction=study.evaluation.held_out)
-        own = StudyRecords(*(as_patients(part) for part in parts))
+        own = StudyRecords(as_patients(parts[0]), as_patients(parts[1]))
         if standing.released.scales:
             own = standardised(own, standing.released.scales, study.contract)
         return cls(

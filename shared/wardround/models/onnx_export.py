@@ -5,7 +5,6 @@ in [0, 1] come out. The packages are the extra `onnx`, imported when they are us
 """
 
 import importlib
-import io
 import logging
 import warnings
 from collections.abc import Mapping
@@ -104,9 +103,8 @@ def _exported(network: NetworkWithReading, shape: tuple[int, ...]) -> bytes:
         )
     if program is None:
         raise BadInput("ONNX: the exporter gave no program")
-    buffer = io.BytesIO()
-    program.save(buffer)
-    return buffer.getvalue()
+    exported: bytes = program.model_proto.SerializeToString()
+    return exported
 
 
 def _extra(name: str) -> Any:
