@@ -116,8 +116,12 @@ def _released(study: Study, entries: list[Entry]) -> ReleasedStatistics:
             opened.append(entry.body)
     if not opened:
         raise ProtocolViolation("coordinator's log: no statistics were opened, the study uses them")
-    members = sums.members(str(opened[-1].get("transcript"))) or []
-    value = {"hospitals": len(members), "sums": opened[-1].get("sums")}
+    transcript = str(opened[-1].get("transcript"))
+    value = {
+        "hospitals": len(sums.members(transcript) or []),
+        "asked": len(sums.cohort(transcript)),
+        "sums": opened[-1].get("sums"),
+    }
     return ReleasedStatistics.from_json(value, statistics_layout(study))
 
 

@@ -116,6 +116,6 @@ TARGETS = (
     Target(
         name="released-statistics",
         read=lambda data: ReleasedStatistics.from_json(parsed(data), layout()),
-        seeds=lambda: [canonical_bytes({"hospitals": 3, "sums": [0] * layout().lanes})],
+        seeds=lambda: [canonical_bytes({"hospitals": 3, "asked": 4, "sums": [0] * layout().lanes})],
     ),
 )

@@ -273,7 +273,7 @@ class Bent:
 
     def released(self, shift=0):
         sums = np.arange(self.layout.lanes, dtype=np.int64) * 1000 + 400_000 + shift
-        return ReleasedStatistics(self.layout, sums, 3)
+        return ReleasedStatistics(self.layout, sums, 3, 3)
 
     def scaled(self, released, number=0):
         return standardised_spec(self.talk.spec(number), self.talk.study, self.talk.model, released)
@@ -333,7 +333,7 @@ def test_training_without_the_statistics_that_scale_it_is_refused(asked):
 def test_training_on_other_statistics_than_those_in_the_spec_is_refused(asked):
     spec = asked.scaled(asked.released())
     assert asked.ask(spec, asked.released(shift=256).to_json()).code is RefusalCode.SPEC
-    assert asked.ask(spec, {"hospitals": 3, "sums": [1]}).code is RefusalCode.SPEC
+    assert asked.ask(spec, {"hospitals": 3, "asked": 3, "sums": [1]}).code is RefusalCode.SPEC
 
 
 def test_other_statistics_later_in_a_session_are_refused(bent):
@@ -352,7 +352,7 @@ def test_hospitals_that_were_given_other_statistics_do_not_cancel(asked):
 def test_statistics_that_a_study_does_not_ask_for_are_refused(ward):
     talk = ward.talk(statistics=COUNTS).open()
     layout = statistics_layout(talk.study)
-    released = ReleasedStatistics(layout, np.zeros(layout.lanes, dtype=np.int64), 3)
+    released = ReleasedStatistics(layout, np.zeros(layout.lanes, dtype=np.int64), 3, 3)
     answer, _ = ward[HARBOUR].ask(talk.work(talk.spec(), statistics=released.to_json()), talk.model)
     assert answer.code is RefusalCode.SPEC
 
@@ -362,7 +362,7 @@ def test_a_log_with_other_sums_than_those_a_hospital_used_is_not_countersigned(w
     run = federation.run()
     model, session = run.train_and_evaluate()
     real = run.scale
-    other = ReleasedStatistics(real.layout, real.sums + 1, real.hospitals)
+    other = ReleasedStatistics(real.layout, real.sums + 1, real.hospitals, real.asked)
     hospital = ward[HARBOUR].hospital.sessions[RUN]
     hospital.released = other
     report, _ = closed(federation, run, model, session)

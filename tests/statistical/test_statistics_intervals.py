@@ -89,7 +89,7 @@ def found(pooled):
     deviation = deviation_of_sum(share, HOSPITALS)
     return {
         factor: [
-            ReleasedStatistics(LAYOUT, exact + one, HOSPITALS).estimates(deviation)
+            ReleasedStatistics(LAYOUT, exact + one, HOSPITALS, HOSPITALS).estimates(deviation)
             for one in np.rint(factor * noise).astype(np.int64)
         ]
         for factor in (1.0, 1.2)

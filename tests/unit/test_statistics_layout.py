@@ -36,7 +36,7 @@ def layout_of(**changes):
 def exact(table, layout):
     """The estimates of one hospital without noise: only a test can have them."""
     sums = tally(rows_of(table), layout).values
-    return ReleasedStatistics(layout, sums, 1).estimates(0.0)
+    return ReleasedStatistics(layout, sums, 1, 1).estimates(0.0)
 
 
 def test_every_number_without_noise_is_that_of_pandas():
@@ -228,7 +228,7 @@ def test_a_condition_has_one_form():
 
 def released(layout, hospitals=3):
     table = random_table(40, seed=3)
-    return ReleasedStatistics(layout, tally(rows_of(table), layout).values, hospitals)
+    return ReleasedStatistics(layout, tally(rows_of(table), layout).values, hospitals, hospitals)
 
 
 def test_released_sums_survive_their_json():
@@ -249,6 +249,10 @@ def test_released_sums_survive_their_json():
         {"hospitals": True},
         {"hospitals": 1001},
         {"hospitals": 2.0},
+        {"hospitals": 4},
+        {"asked": 2},
+        {"asked": 1001},
+        {"asked": "3"},
         {"more": 1},
         {"sums": None},
     ],

@@ -21,6 +21,7 @@ from wardround.protocol.specs import (
     model_digest,
     standardised_spec,
     statistics_layout,
+    statistics_noise_lanes,
     statistics_share_of,
     statistics_spec,
 )
@@ -118,7 +119,7 @@ def test_the_spec_of_statistics_is_their_layout_and_anything_else_is_named():
 
 def released(one, shift=0):
     layout = statistics_layout(one)
-    return ReleasedStatistics(layout, np.full(layout.lanes, 90_000) + shift, 3)
+    return ReleasedStatistics(layout, np.full(layout.lanes, 90_000) + shift, 3, 3)
 
 
 def test_a_scaled_round_is_bound_to_the_statistics_that_scale_it():
@@ -257,6 +258,31 @@ def test_statistics_come_before_the_first_round_in_what_a_hospital_remembers(tmp
         record.check(replace(spec, attempt=2))
 
 
+def test_a_sum_that_lost_a_hospital_has_fewer_shares_of_the_same_size():
+    """Shares are made for who was asked; nine of which seven remain, and five may collude."""
+    one = checked(
+        Study,
+        study_json(
+            statistics={"epsilon": 1.0},
+            privacy__mechanism="distributed",
+            privacy__colluders=4,
+            masking__minimum_hospitals=5,
+            rounds__quorum=5,
+            roster=[{"name": f"h{n}", "fingerprint": f"{n}" * 64} for n in range(9)],
+        ),
+        what="study",
+    )
+    layout = statistics_layout(one)
+    sums = np.zeros(layout.lanes, dtype=np.int64)
+    share = statistics_share_of(one, 9)
+    for hospitals in (9, 7):
+        released = ReleasedStatistics(layout, sums, hospitals, 9)
+        due = np.sqrt(hospitals * share.variance)
+        assert statistics_noise_lanes(one, released) == pytest.approx(due)
+    with pytest.raises(BadInput):  # asked of seven, four colluders would open two sets
+        statistics_share_of(one, 7)
+
+
 def test_a_scale_is_the_released_mean_and_deviation_and_is_kept_from_exploding():
     one = scaling()
     layout = statistics_layout(one)
@@ -267,17 +293,17 @@ def test_a_scale_is_the_released_mean_and_deviation_and_is_kept_from_exploding()
     ((_, age),) = [placed for placed in layout.placed() if placed[0].name == "age"]
     sums[age.start] = int(0.5 * patients * ONE)
     sums[age.start + 1] = int((0.25 + 0.16 - 0.5) * patients * ONE)
-    (scale,) = standardisations(ReleasedStatistics(layout, sums, 3), noise)
+    (scale,) = standardisations(ReleasedStatistics(layout, sums, 3, 3), noise)
     assert (scale.centre, scale.spread, scale.released) == (
         pytest.approx(0.5, abs=1e-3),
         pytest.approx(0.4, abs=1e-3),
         True,
     )
     sums[age.start + 1] = int((0.25 - 0.5) * patients * ONE)
-    (flat,) = standardisations(ReleasedStatistics(layout, sums, 3), noise)
+    (flat,) = standardisations(ReleasedStatistics(layout, sums, 3, 3), noise)
     assert flat.spread == LEAST_SPREAD
     sums[0] = ONE
-    (drowned,) = standardisations(ReleasedStatistics(layout, sums, 3), noise)
+    (drowned,) = standardisations(ReleasedStatistics(layout, sums, 3, 3), noise)
     assert (drowned.centre, drowned.spread, drowned.released) == (0.0, 1.0, False)
 
 

@@ -244,8 +244,12 @@ class RunRecord:
         closed = [entry.body for entry in entries if entry.type == "statistics-closed"]
         if not closed:
             return None
-        in_sum = _in_sums(entries)[closed[-1]["transcript"]]
-        value = {"hospitals": len(in_sum), "sums": closed[-1]["sums"]}
+        transcript = closed[-1]["transcript"]
+        value = {
+            "hospitals": len(_in_sums(entries)[transcript]),
+            "asked": len(_asked(entries)[transcript]),
+            "sums": closed[-1]["sums"],
+        }
         return ReleasedStatistics.from_json(value, statistics_layout(self.study))
 
     def evaluation_closed(self, spec: RoundSpec, sum_digest: str, counts: list[int]) -> None:
@@ -323,13 +327,21 @@ class RunRecord:
 
 def _in_sums(entries: Sequence[Entry]) -> dict[str, frozenset[str]]:
     """By transcript: the survivors that were agreed, else the whole cohort."""
-    found: dict[str, frozenset[str]] = {}
-    for entry in entries:
-        if entry.type == "round-opened":
-            found[entry.body["transcript"]] = frozenset(entry.body["spec"]["cohort"])
-        elif entry.type == "survivors-agreed":
-            found[entry.body["transcript"]] = frozenset(entry.body["survivors"])
-    return found
+    agreed = {
+        entry.body["transcript"]: frozenset(entry.body["survivors"])
+        for entry in entries
+        if entry.type == "survivors-agreed"
+    }
+    return _asked(entries) | agreed
+
+
+def _asked(entries: Sequence[Entry]) -> dict[str, frozenset[str]]:
+    """By transcript: the cohort."""
+    return {
+        entry.body["transcript"]: frozenset(entry.body["spec"]["cohort"])
+        for entry in entries
+        if entry.type == "round-opened"
+    }
 
 
 def _sums_in(body: Json) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from wardround.audit.attempts import Attempt
 from wardround.audit.bodies import AttemptVoid, RoundClosed, StatisticsClosed
 from wardround.audit.evidence import Evidence
+from wardround.audit.statistics import released_in
 from wardround.audit.steps import Step, steps_of
 from wardround.audit.uploads import FIRST_MODEL, KEYS_OF, UnmaskKeys, upload_member
 from wardround.audit.verdicts import Failure
@@ -246,6 +247,5 @@ def _scale(evidence: Evidence, attempts: tuple[Attempt, ...]) -> ReleasedStatist
         return None
     for attempt in reversed(attempts):
         if attempt.end is not None and isinstance(attempt.end.body, StatisticsClosed):
-            value = {"hospitals": len(attempt.survivors), "sums": list(attempt.end.body.sums)}
-            return ReleasedStatistics.from_json(value, statistics_layout(evidence.study))
+            return released_in(attempt, attempt.end.body, statistics_layout(evidence.study))
     return None

@@ -20,9 +20,8 @@ from wardround.protocol.specs import (
     standardises,
     statistics_layout,
     statistics_noise_lanes,
-    statistics_share_of,
 )
-from wardround.statistics.noise import deviation_of_sum
+from wardround.statistics.layout import StatisticsLayout
 from wardround.statistics.released import ReleasedStatistics
 from wardround.statistics.scaling import standardisations
 from wardround.study.manifest import Study
@@ -49,7 +48,7 @@ def statistics_of(
         epsilon_ceiling=declared(plan.epsilon if plan else None, "the study's, for statistics"),
         hospitals=last.survivors if last else (),
         place=Place(log=last.end.log, seq=last.end.seq) if last and last.end else None,
-        estimates=_estimates(study, last, released) if last and released else None,
+        estimates=_estimates(study, released) if released else None,
         scales=_scales(study, released) if released and standardises(study) else (),
     )
 
@@ -57,8 +56,19 @@ def statistics_of(
 def _released(study: Study, attempt: Attempt) -> ReleasedStatistics | None:
     if attempt.end is None or not isinstance(attempt.end.body, StatisticsClosed):
         return None
-    value = {"hospitals": len(attempt.survivors), "sums": list(attempt.end.body.sums)}
-    return ReleasedStatistics.from_json(value, statistics_layout(study))
+    return released_in(attempt, attempt.end.body, statistics_layout(study))
+
+
+def released_in(
+    attempt: Attempt, closed: StatisticsClosed, layout: StatisticsLayout
+) -> ReleasedStatistics:
+    """What an attempt released, as hospitals got it. Raises BadInput for sums that do not fit."""
+    value = {
+        "hospitals": len(attempt.survivors),
+        "asked": len(attempt.spec.cohort),
+        "sums": list(closed.sums),
+    }
+    return ReleasedStatistics.from_json(value, layout)
 
 
 def _epsilon(study: Study, charges: Mapping[str, Charge]) -> Figure:
@@ -71,10 +81,8 @@ def _epsilon(study: Study, charges: Mapping[str, Charge]) -> Figure:
     return recomputed(rounded_up(worst), "of all statistics attempts, before training is added")
 
 
-def _estimates(study: Study, attempt: Attempt, released: ReleasedStatistics) -> dict[str, Any]:
-    # Each share is made for the cohort that was asked; in the sum are those of its survivors.
-    share = statistics_share_of(study, len(attempt.spec.cohort))
-    found = released.estimates(deviation_of_sum(share, len(attempt.survivors))).to_json()
+def _estimates(study: Study, released: ReleasedStatistics) -> dict[str, Any]:
+    found = released.estimates(statistics_noise_lanes(study, released)).to_json()
     rounded: dict[str, Any] = _rounded(found)
     return rounded
 

@@ -242,8 +242,11 @@ def statistics_share_of(study: StudyPlan, hospitals: int) -> NoiseShare:
 
 
 def statistics_noise_lanes(study: StudyPlan, released: ReleasedStatistics) -> float:
-    """Standard deviation of the noise in each released sum, in lanes."""
-    share = statistics_share_of(study, released.hospitals)
+    """Standard deviation of the noise in each released sum, in lanes.
+
+    Each share was made for the cohort that was asked; in the sum are those of its survivors.
+    """
+    share = statistics_share_of(study, released.asked)
     return deviation_of_sum(share, released.hospitals)
 
 

@@ -122,11 +122,15 @@ class Statistics:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ReleasedStatistics:
-    """The opened sum over `hospitals` hospitals, each of which added its share of the noise."""
+    """The opened sum over `hospitals` hospitals, each of which added its share of the noise.
+
+    `asked` is how many there were in the cohort, for which the shares were made.
+    """
 
     layout: StatisticsLayout
     sums: Sums = field(repr=False)
     hospitals: int
+    asked: int
 
     def __post_init__(self) -> None:
         """The sums fit the layout. Raises BadInput."""
@@ -134,26 +138,26 @@ class ReleasedStatistics:
             raise BadInput(f"statistics: {self.layout.lanes} integer sums were due")
         if self.sums.size and int(np.abs(self.sums).max()) > _LANE_MAX:
             raise BadInput("statistics: a sum does not fit into 32 bits")
-        if not 1 <= self.hospitals <= MOST_HOSPITALS:
-            raise BadInput(f"statistics: a sum over {self.hospitals} hospitals")
+        if not 1 <= self.hospitals <= self.asked <= MOST_HOSPITALS:
+            raise BadInput(f"statistics: a sum over {self.hospitals} of {self.asked} hospitals")
 
     def to_json(self) -> Json:
         """What travels and is logged; `from_json` reads it back."""
-        return {"hospitals": self.hospitals, "sums": self.sums.tolist()}
+        return {"hospitals": self.hospitals, "asked": self.asked, "sums": self.sums.tolist()}
 
     @classmethod
     def from_json(cls, value: object, layout: StatisticsLayout) -> Self:
         """Read what came from outside. Raises BadInput for anything but `to_json`'s form."""
-        if not isinstance(value, dict) or value.keys() != {"hospitals", "sums"}:
-            raise BadInput("statistics: `hospitals` and `sums` were due")
-        sums, hospitals = value["sums"], value["hospitals"]
-        if type(hospitals) is not int:
-            raise BadInput("statistics: `hospitals` has to be an integer")
+        if not isinstance(value, dict) or value.keys() != {"hospitals", "asked", "sums"}:
+            raise BadInput("statistics: `hospitals`, `asked` and `sums` were due")
+        sums, hospitals, asked = value["sums"], value["hospitals"], value["asked"]
+        if type(hospitals) is not int or type(asked) is not int:
+            raise BadInput("statistics: `hospitals` and `asked` have to be integers")
         if not isinstance(sums, list | tuple) or len(sums) != layout.lanes:
             raise BadInput(f"statistics: a list of {layout.lanes} sums was due")
         if any(type(total) is not int or abs(total) > _LANE_MAX for total in sums):
             raise BadInput("statistics: sums have to be integers of 32 bits")
-        return cls(layout, np.array(sums, dtype=np.int64), hospitals)
+        return cls(layout, np.array(sums, dtype=np.int64), hospitals, asked)
 
     @property
     def digest(self) -> str:
