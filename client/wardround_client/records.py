@@ -43,7 +43,7 @@ def load_records(approved: ApprovedStudy) -> StudyRecords:
     if study.statistics is not None:
         rows = patient_rows(records, statistics_layout(study), by_record=by_record)
     return StudyRecords(
-        _tensors(train, by_record=by_record), _tensors(held_out, by_record=False), rows
+        tensors_of(train, by_record=by_record), tensors_of(held_out, by_record=False), rows
     )
 
 
@@ -75,7 +75,8 @@ def _scaled(
     return replace(records, features=features)
 
 
-def _tensors(encoded: EncodedRecords, *, by_record: bool) -> PatientRecords:
+def tensors_of(encoded: EncodedRecords, *, by_record: bool) -> PatientRecords:
+    """Encoded records for training or evaluation; `by_record` makes each a patient of its own."""
     records = len(encoded.labels)
     offsets = torch.arange(records + 1).numpy() if by_record else encoded.offsets
     return PatientRecords(

@@ -172,3 +172,9 @@ def test_a_column_may_be_absent_only_where_the_contract_lets_it_be_missing() -> 
 def test_out_of_range_as_missing_needs_a_column_that_may_be_missing() -> None:
     source = ColumnSource(column="height", source="h", unit="mm", out_of_range="missing")
     assert "contract wants every value" in source.faults(contract().columns[0])[0]
+
+
+def test_out_of_range_as_the_nearest_end_needs_an_order() -> None:
+    source = ColumnSource(column="sex", source="s", out_of_range="nearest")
+    binary = Column(name="sex", kind=ColumnKind.BINARY, description="sex")
+    assert "belongs to continuous columns" in source.faults(binary)[0]

@@ -180,6 +180,17 @@ def test_values_out_of_range_can_be_declared_missing_and_are_remarked(tmp_path: 
     assert any("1 of 2 values out of range, taken as missing" in r for r in records.remarks)
 
 
+def test_values_out_of_range_can_be_declared_as_the_nearest_end_and_are_remarked(
+    tmp_path: Path,
+) -> None:
+    columns = list(described().model_dump()["columns"])
+    columns[3]["out_of_range"] = "nearest"
+    rows = "p1,40,1,sharp,90000,0\np2,40,1,,-7,1\np3,40,1,,,1\n"
+    records = read(HEADER + rows, tmp_path, columns=columns)
+    assert encode(records, CONTRACT).features[:, -2:].tolist() == [[1, 0], [-1, 0], [0, 1]]
+    assert any("2 of 3 values out of range, taken as the range's" in r for r in records.remarks)
+
+
 def test_one_class_only_is_a_remark_and_no_refusal(tmp_path: Path) -> None:
     records = read(HEADER + "p1,40,1,sharp,200,0\np2,40,1,,200,0\n", tmp_path)
     assert any("one class only" in remark for remark in records.remarks)

@@ -231,3 +231,26 @@ def test_an_array_that_is_no_column_is_refused(tmp_path, arrays, why):
     more = {"format": "npz", "path": "all.npz", "arrays": ["sick"], "patient": {"source": "row"}}
     described = description({"source": "sick", "positive_when": "==1"}, [AGE_SOURCE], **more)
     assert why in refusal(described, contract(BINARY), tmp_path)
+
+
+def test_of_a_patient_with_several_rows_only_the_first_own_one_is_read(tmp_path):
+    """First among the hospital's rows, and a row that is left out does not count as the first."""
+    main = "id,age,y,site\np1,100,1,south\np1,0,0,north\np2,50,1,north\np1,100,1,north\n"
+    write(tmp_path, main_csv=main)
+    patient = {"source": "id", "first_row_only": True}
+    found = read(tmp_path, patient=patient, rows=[{"source": "site", "values": ["north"]}])
+    assert found.patients == ("p1", "p2")
+    assert found.features.ravel().tolist() == [-1, 0]
+    assert found.labels.tolist() == [0, 1]
+
+
+def test_rows_without_a_patient_are_a_fault_even_where_only_first_rows_count(tmp_path):
+    write(tmp_path, main_csv="id,age,y\np1,50,1\n,60,0\n,70,0\n")
+    said = refused(tmp_path, patient={"source": "id", "first_row_only": True})
+    assert "patient key: 2 of 3 rows have none" in said
+
+
+def test_the_first_row_of_a_patient_needs_a_key(tmp_path):
+    write(tmp_path, main_csv=MAIN)
+    with pytest.raises(BadInput, match="first_row_only"):
+        read(tmp_path, patient={"row_number_as_patient": True, "first_row_only": True})

@@ -120,6 +120,8 @@ def _continuous(
     strange = outside(converted, column)
     if source.out_of_range == "missing":
         converted = converted.mask(strange)
+    elif source.out_of_range == "nearest" and column.range is not None:
+        converted = converted.clip(*column.range)
     findings = Findings(
         column=column.name,
         rows=len(text),

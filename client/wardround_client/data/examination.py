@@ -222,14 +222,18 @@ def _remarks(
     remarks = []
     if description.patient.row_number_as_patient:
         remarks.append("no patient key: every row counts as another patient, as declared")
+    if description.patient.first_row_only:
+        remarks.append("only the first row of each patient is used, as declared")
     remarks += _label_remarks(contract, patients, labels)
     for column, found in zip(contract.columns, findings, strict=True):
         if found.missing == found.rows:
             remarks.append(f"column {column.name}: missing in every row")
-        if found.out_of_range and description.source_of(column.name).out_of_range == "missing":
+        how = description.source_of(column.name).out_of_range
+        if found.out_of_range and how != "refuse":
+            taken = "missing" if how == "missing" else "the range's nearest end"
             remarks.append(
                 f"column {column.name}: {found.out_of_range} of {found.rows} values out of range, "
-                "taken as missing, as declared"
+                f"taken as {taken}, as declared"
             )
     return remarks
 

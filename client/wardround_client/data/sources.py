@@ -87,7 +87,8 @@ class ColumnSource(Frozen):
     `unit` is the file's unit. `missing` are codes beside the file-wide ones (cholesterol 0).
     `values` maps the file's codes to the contract's categories, or to "0" and "1" of a binary
     column, or a code among numbers to the number it stands for ("> 89" to "90"). `absent = true`
-    says that this hospital does not record the column at all.
+    says that this hospital does not record the column at all. A value outside the contract's range
+    is a fault, or with `out_of_range` taken as missing, or as the range's nearest end.
     """
 
     column: Name
@@ -97,7 +98,7 @@ class ColumnSource(Frozen):
     convert: Conversion | None = None
     missing: tuple[Code, ...] = ()
     values: dict[Code, str] = Field(default_factory=dict)
-    out_of_range: Literal["refuse", "missing"] = "refuse"
+    out_of_range: Literal["refuse", "missing", "nearest"] = "refuse"
 
     @model_validator(mode="after")
     def _source_or_absent(self) -> Self:
@@ -127,6 +128,8 @@ class ColumnSource(Frozen):
             ]
         if self.out_of_range == "missing" and not optional:
             found.append(f"{what}: out_of_range = missing, but the contract wants every value")
+        if self.out_of_range == "nearest" and column.kind is not ColumnKind.CONTINUOUS:
+            found.append(f"{what}: out_of_range = nearest belongs to continuous columns")
         return found
 
     def _unit_faults(self, column: Column) -> list[str]:
@@ -150,10 +153,13 @@ class PatientKey(Frozen):
     `row_number_as_patient = true` says out loud that every row is another patient and that the
     file has no key. The number of the row is then the patient's key, so such a file may only grow
     at its end: a row that is inserted or deleted gives other rows another key.
+    `first_row_only = true` leaves out all but a patient's first row, in the order of the file: for
+    an outcome that belongs to a stay, of which some patients have several with different ends.
     """
 
     source: SourceName | None = None
     row_number_as_patient: bool = False
+    first_row_only: bool = False
 
     @model_validator(mode="after")
     def _one_of_both(self) -> Self:
@@ -162,6 +168,8 @@ class PatientKey(Frozen):
                 "patient: no patient key: `source` is due, or `row_number_as_patient = true` when "
                 "one row is one patient; not both"
             )
+        if self.first_row_only and self.source is None:
+            raise ValueError("patient: `first_row_only` goes with a `source`: whose rows are they?")
         return self
 
 

@@ -22,10 +22,10 @@ _PART_CHARS = 1 << 20
 def read_table(description: DatasetDescription, folder: Path) -> pd.DataFrame:
     """Read the hospital's rows as columns of stripped text, named as in the files.
 
-    Other files are joined to the main one, then only the hospital's own rows are kept; the index
-    stays the number of the row in the main file. Raises BadInput when a file is missing, empty, too
-    large, outside the folder, not UTF-8 or not rectangular, when a join is not one row to one, or
-    when no row is left. Fields of the file appear in no message.
+    Other files are joined to the main one, then only the hospital's own rows are kept, or of them
+    each patient's first; the index stays the number of the row in the main file. Raises BadInput
+    when a file is missing, empty, too large, outside the folder, not UTF-8 or not rectangular, when
+    a join is not one row to one, or when no row is left. Fields of the file appear in no message.
     """
     table = _main(description, folder)
     for join in description.join:
@@ -36,6 +36,10 @@ def read_table(description: DatasetDescription, folder: Path) -> pd.DataFrame:
         table = table[_wanted(table[kept.source], kept)]
         if table.empty:
             raise BadInput(f"{description.path}: no row is what `rows` wants in {kept.source!r}")
+    patient = description.patient.source
+    if description.patient.first_row_only and patient in table.columns:
+        # Rows without a key stay: they are counted as a fault, and not taken for one patient.
+        table = table[~table[patient].duplicated() | (table[patient] == "")]
     return table
 
 
