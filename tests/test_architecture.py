@@ -30,7 +30,7 @@ BROAD = {
     "client/wardround_client/hospital.py": "a library's text may hold records; its type leaves",
     "client/wardround_client/attacks/at_closing.py": "a test that breaks costs no run its evidence",
     "client/wardround_client/joining.py": "a certificate that fails in any way is one thing here",
-    "client/wardround_client/flower_letters.py": "Flower's inflating raises whatever the bytes provoke",
+    "client/wardround_client/flower_letters.py": "Flower raises whatever the bytes provoke",
     "server/wardround_server/flower_messages.py": "the same, for what a hospital sent",
     "server/wardround_server/gateway.py": "a type name is all that may leave",
     "server/wardround_server/service.py": "a bug in one study must not end the service",

@@ -79,7 +79,7 @@ def read_dicom(file: BinaryIO, _shape: tuple[int, ...]) -> npt.NDArray[np.float3
 def _parsed(file: BinaryIO, *, pixels: bool) -> "Dataset":
     try:
         import pydicom  # noqa: PLC0415  # an extra
-        from pydicom.errors import InvalidDicomError  # noqa: PLC0415
+        from pydicom.errors import InvalidDicomError  # noqa: PLC0415  # an extra  # an extra
     except ImportError:
         raise BadInput('needs pydicom: install "wardround[client,dicom]"') from None
     try:
