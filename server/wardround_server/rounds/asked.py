@@ -10,16 +10,8 @@ from pathlib import Path
 from wardround.canonical import canonical_bytes, parse_canonical
 from wardround.durable import write_durably
 from wardround.masking.round_spec import Purpose, RoundSpec
-from wardround.study.manifest import Mechanism, Study
 
 _LIMIT_BYTES = 1000
-
-
-def is_noised(study: Study, purpose: Purpose) -> bool:
-    """Whether each vector of such a round carries noise, so that a second sum may be opened."""
-    if purpose is Purpose.EVALUATE:
-        return study.evaluation.counts == "noised"
-    return purpose is Purpose.STATISTICS or study.privacy.mechanism is not Mechanism.NONE
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,6 @@ from wardround.masking.round_spec import Profile, RoundSpec
 from wardround.protocol.envelope import Vector
 from wardround.protocol.messages import Body, Work
 from wardround.statistics.released import ReleasedStatistics
-from wardround_server.rounds.asked import is_noised
 from wardround_server.rounds.attempt import Attempt, Outcome, Stage
 from wardround_server.rounds.open_attempt import Asked, OpenAttempt
 from wardround_server.rounds.opening import take_reveals, take_signatures
@@ -109,7 +108,7 @@ class Collector:
     ) -> None:
         """Until what opens the sums is there, of the groups that are not void before."""
         spec = under_way.attempts[0].spec
-        if questions and not is_noised(self.record.study, spec.purpose):
+        if questions and not self.record.study.noises(spec.purpose):
             self.record.asked.note(spec)
         take_signatures(under_way.with_questions(questions), deadline_s=deadline_s)
         questions = under_way.each(_signatures_closed)

@@ -33,7 +33,6 @@ from wardround.protocol.weighting import head_lanes
 from wardround.statistics.released import ReleasedStatistics
 from wardround.study.manifest import Study
 from wardround_server.grid import HospitalGrid
-from wardround_server.rounds.asked import is_noised
 from wardround_server.rounds.attempt import Absence, Attempt, Progress, cohort_for, whole
 from wardround_server.rounds.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
 from wardround_server.rounds.collect import Collected, Collector
@@ -167,7 +166,7 @@ class Run:
         return after, attempt.lost()
 
     def _after_void(self, state: Checkpoint, attempt: Attempt) -> Checkpoint:
-        noised = is_noised(self.study, Purpose.TRAIN)
+        noised = self.study.noises(Purpose.TRAIN)
         after = state.progress.after_void(attempt, noised=noised)
         return Checkpoint(state.model, state.optimiser, after)
 
@@ -182,7 +181,7 @@ class Run:
         if self.record.asked.covers(Purpose.EVALUATE, number):
             self.record.show(note="no evaluation: the coordinator was stopped while it was opened")
             return session
-        attempts = 1 if is_noised(self.study, Purpose.EVALUATE) else _EVALUATION_ATTEMPTS
+        attempts = 1 if self.study.noises(Purpose.EVALUATE) else _EVALUATION_ATTEMPTS
         for attempt in range(self.record.opened_for(Purpose.EVALUATE, number) + 1, attempts + 1):
             try:
                 session, lost = self._with_returned(post, session, self._with_gone(session, lost))

@@ -15,7 +15,7 @@ from wardround.audit.verdicts import Failure
 from wardround.errors import WardroundError
 from wardround.masking.round_spec import Profile, Purpose
 from wardround.masking.survivors import SurvivorSet
-from wardround.study.manifest import Mechanism, Study
+from wardround.study.manifest import Study
 
 SignedSets = Mapping[str, tuple[Record[SurvivorsSigned], ...]]
 
@@ -68,7 +68,7 @@ def second_looks(
     opened: dict[tuple[Purpose, int], Attempt] = {}
     by_hospitals = {record.body.transcript for found in signed.values() for record in found}
     for attempt in attempts:
-        if _noised(study, attempt.purpose):
+        if study.noises(attempt.purpose):
             continue
         key = (attempt.purpose, attempt.spec.round)
         # The groups of one attempt are of different hospitals: no two sums of one.
@@ -76,13 +76,6 @@ def second_looks(
             yield attempt, opened[key]
         if attempt.counted or attempt.agreed or attempt.transcript in by_hospitals:
             opened.setdefault(key, attempt)
-
-
-def _noised(study: Study, purpose: Purpose) -> bool:
-    """Whether every vector of such a round carries noise that is charged."""
-    if purpose is Purpose.EVALUATE:
-        return study.evaluation.counts != "exact"
-    return purpose is Purpose.STATISTICS or study.privacy.mechanism is not Mechanism.NONE
 
 
 def _is_of_its_survivors(attempt: Attempt) -> Iterator[Failure]:
