@@ -1,6 +1,7 @@
 """Who was planned, who took part, who was missing and why: never "success" with somebody lost."""
 
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby
 
 from wardround.audit.attempts import Attempt, Presence
@@ -10,6 +11,7 @@ from wardround.audit.bodies import (
     HospitalJoined,
     HospitalMissed,
     HospitalRefused,
+    RoundRefused,
     RunClosed,
     ShareRejected,
     UpdateReceived,
@@ -51,7 +53,7 @@ def participation_of(evidence: Evidence, attempts: tuple[Attempt, ...]) -> Parti
         absent=absent,
         suspected=(*_suspected(attempts), *_behind_flagged_groups(planned, attempts)),
         rounds_closed=recomputed(closed, f"of {evidence.study.rounds.count} planned"),
-        attempts=tuple(_facts(attempt, planned) for attempt in attempts),
+        attempts=tuple(_facts(groups, planned) for groups in _draws(attempts)),
     )
 
 
@@ -64,7 +66,10 @@ def completed_hospitals(evidence: Evidence, attempts: tuple[Attempt, ...]) -> tu
 
 
 def incidents_of(evidence: Evidence, attempts: Iterable[Attempt]) -> tuple[Incident, ...]:
-    """Section D: refusals, rejected updates and shares, void attempts, in the log's order."""
+    """Section D: refusals, rejected updates and shares, void attempts, in the log's order.
+
+    Behind them is what a hospital refused and the coordinator's log does not tell.
+    """
     names = {attempt.transcript: _label(attempt) for attempt in attempts}
     found = []
     for record in evidence.coordinator.records:
@@ -82,7 +87,25 @@ def incidents_of(evidence: Evidence, attempts: Iterable[Attempt]) -> tuple[Incid
         elif isinstance(body, AttemptVoid):
             what = f"{names[body.transcript]} void"
             found.append(Incident(what=what, party="all", reason=body.reason, place=place))
-    return tuple(found)
+    return (*found, *_refused_in_silence(evidence, names))
+
+
+def _refused_in_silence(evidence: Evidence, names: Mapping[str, str]) -> Iterator[Incident]:
+    """Refusals by a hospital's own log alone: a coordinator does not write down what it tried."""
+    told = Counter((r.body.hospital, r.body.code) for r in evidence.coordinator.of(HospitalRefused))
+    for name, log in sorted(evidence.hospitals.items()):
+        for record in log.of(RoundRefused):
+            body = record.body
+            if told[name, body.code]:
+                told[name, body.code] -= 1
+                continue
+            where = names.get(body.transcript, "an attempt that was never opened")
+            yield Incident(
+                what=f"refused in {where}; only its own log says so",
+                party=name,
+                reason=body.code,
+                place=Place(log=record.log, seq=record.seq),
+            )
 
 
 def outcome_of(attempt: Attempt) -> str:
@@ -192,21 +215,45 @@ def name_of(purpose: Purpose, number: int) -> str:
     return names.get(purpose, f"round {number + 1}")
 
 
-def _facts(attempt: Attempt, planned: tuple[str, ...]) -> AttemptFacts:
+def _facts(groups: tuple[Attempt, ...], planned: tuple[str, ...]) -> AttemptFacts:
+    """One attempt, of one cohort or of several groups."""
+    first = groups[0]
+    in_sum = {name for attempt in groups for name in planned if attempt.has_summed(name)}
+    outcomes = {outcome_of(attempt) for attempt in groups}
+    if len(groups) > 1:
+        combined = any(attempt.combined is not None for attempt in groups)
+        outcomes = {"closed"} if combined else outcomes - {"closed"} or {"interrupted"}
     return AttemptFacts.model_validate(
         {
-            "round": attempt.spec.round,
-            "attempt": attempt.spec.attempt,
-            "purpose": attempt.spec.purpose.value,
-            "outcome": outcome_of(attempt),
-            "reason": _void_reason(attempt),
-            "profile": attempt.spec.profile.value,
-            "threshold": attempt.spec.threshold,
-            "in_sum": [name for name in planned if attempt.has_summed(name)],
-            "presence": {name: attempt.presence(name).value for name in planned},
-            "place": Place(log=attempt.opened.log, seq=attempt.opened.seq),
+            "round": first.spec.round,
+            "attempt": first.spec.attempt,
+            "purpose": first.spec.purpose.value,
+            "outcome": min(outcomes),  # of a mixture: interrupted before void
+            "reason": "; ".join(filter(None, map(_void_reason, groups))),
+            "profile": first.spec.profile.value,
+            "threshold": min(attempt.spec.threshold for attempt in groups),
+            "in_sum": sorted(in_sum),
+            "presence": {name: _presence(name, groups).value for name in planned},
+            "place": Place(log=first.opened.log, seq=first.opened.seq),
         }
     )
+
+
+def _presence(name: str, groups: tuple[Attempt, ...]) -> Presence:
+    """What became of a hospital in the group that it was drawn into."""
+    found = [attempt.presence(name) for attempt in groups]
+    return next((each for each in found if each is not Presence.ELSEWHERE), Presence.NOT_ASKED)
+
+
+def _draws(attempts: tuple[Attempt, ...]) -> Iterator[tuple[Attempt, ...]]:
+    """The groups of one attempt together."""
+
+    def draw(attempt: Attempt) -> tuple[object, ...]:
+        spec = attempt.spec
+        return spec.purpose, spec.session, spec.round, spec.attempt, spec.partition
+
+    for _, groups in groupby(attempts, key=draw):
+        yield tuple(groups)
 
 
 def _void_reason(attempt: Attempt) -> str:

@@ -17,6 +17,7 @@ from wardround.study.robust import Robust, Rule
 
 Vector = npt.NDArray[np.float32]
 Block = npt.NDArray[np.float64]
+Factors = npt.NDArray[np.float64]
 
 _BLOCK_COLUMNS: Final = 1 << 16
 
@@ -52,8 +53,13 @@ def combine(plan: Robust, groups: Sequence[GroupMean], distances: Distances) -> 
         return _by_columns(values, lambda block: _trimmed(block, trim))
     if plan.rule is Rule.KRUM:
         return values[krum(distances, wrong=plan.wrong or 0)]
-    inside = larger_cluster(distances)
-    return _weighted([groups[at].weight for at in inside], [values[at] for at in inside])
+    inside = majority_cluster(distances)
+    lengths = distances.norms_l2
+    usual = float(np.median(lengths))
+    shares = np.array([usual / max(usual, length) if length else 1.0 for length in lengths])
+    return _weighted(
+        [groups[at].weight for at in inside], [values[at] for at in inside], shares[list(inside)]
+    )
 
 
 def krum(distances: Distances, *, wrong: int) -> int:
@@ -67,28 +73,30 @@ def krum(distances: Distances, *, wrong: int) -> int:
     return int(np.argmin([row[:near].sum() for row in others]))
 
 
-def larger_cluster(distances: Distances) -> tuple[int, ...]:
-    """Of the two clusters whose closest members are furthest apart by cosine the larger one.
+def majority_cluster(distances: Distances) -> tuple[int, ...]:
+    """The first cluster that holds more than half of the groups, sorted.
 
-    Of two that are level, the one that is closer together. (Sattler et al. 2020, "On the
-    Byzantine Robustness of Clustered Federated Learning", eq. 4: the cut of a single linkage)
+    The closest two by cosine are linked first, then the next two, and so on (single linkage): as
+    long as honest groups are the majority and point the same way, those that do not are left
+    out. Which way, and not how far: so the means in it are cut to the median length of all.
+    (Nguyen et al. 2022, "FLAME", algorithm 1, with HDBSCAN's linkage at its simplest)
     """
     cosine, groups = distances.cosine, len(distances.cosine)
     cluster = list(range(groups))
     pairs = [(i, j) for i in range(groups) for j in range(i)]
     for i, j in sorted(pairs, key=lambda pair: cosine[pair], reverse=True):
-        if len(set(cluster)) <= 2:
-            break
         old, new = cluster[i], cluster[j]
         cluster = [new if each == old else each for each in cluster]
-    members = [tuple(at for at in range(groups) if cluster[at] == c) for c in set(cluster)]
-    return max(
-        members, key=lambda inside: (len(inside), float(cosine[np.ix_(inside, inside)].min()))
-    )
+        if 2 * cluster.count(new) > groups:
+            return tuple(at for at in range(groups) if cluster[at] == new)
+    return tuple(range(groups))
 
 
-def _weighted(weights: Sequence[int], values: Sequence[Vector]) -> Vector:
-    shares = np.array(weights, np.float64) / sum(weights)
+def _weighted(
+    weights: Sequence[int], values: Sequence[Vector], factors: Factors | float = 1.0
+) -> Vector:
+    """The mean by weight of the values, each times its factor."""
+    shares = factors * np.array(weights, np.float64) / sum(weights)
     return _by_columns(values, lambda block: (shares[:, None] * block).sum(axis=0))
 
 
