@@ -1,7 +1,7 @@
 """`wardround model`: the models that finished runs have left."""
 
 import json
-import shutil
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +13,16 @@ app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="List and export trained models."
 )
 
+
+class Format(StrEnum):
+    """How a model is written."""
+
+    SAFETENSORS = "safetensors"
+    ONNX = "onnx"
+
+
 Coordinator = Annotated[Path, typer.Option(help="The coordinator's directory.")]
+FileFormat = Annotated[Format, typer.Option("--format", help="safetensors, or onnx beside it.")]
 
 
 @app.command("list")
@@ -43,25 +52,20 @@ def list_(
 def export(
     study: Annotated[str, typer.Argument(help="Name or beginning of the digest.")],
     coordinator: Coordinator,
-    out: Annotated[Path, typer.Option(help="New folder for model, report and bundle.")],
+    out: Annotated[Path, typer.Option(help="New folder for model, card, report and bundle.")],
+    file_format: FileFormat = Format.SAFETENSORS,
     *,
     as_json: AsJson = False,
 ) -> None:
-    """Copy a model with its report and bundle: a model never travels without its evidence."""
-    from wardround.errors import BadInput
-    from wardround_server.home import CoordinatorHome
-    from wardround_server.status import study_state
+    """Copy a model with its card, report and bundle: it never travels without its evidence.
 
-    home = CoordinatorHome(coordinator)
-    state = study_state(home, study)
-    if state["state"] != "done":
-        raise BadInput(f"study {study}: it is {state['state']}, there is no model to export")
-    if not (home.run_folder(state["digest"]) / "model.safetensors").exists():
-        raise BadInput(f"study {study}: it asks for statistics only, there is no model to export")
-    if out.exists():
-        raise BadInput(f"--out {out.name}: it exists already, and nothing is overwritten")
-    out.mkdir(parents=True)
-    for name in ("model.safetensors", "report.html", "report.json", "bundle.zip"):
-        shutil.copyfile(home.run_folder(state["digest"]) / name, out / name)
-    text = f"Written: {out.name}/model.safetensors, with report and bundle."
-    say({"model": str(out / "model.safetensors")}, text, as_json=as_json)
+    With --format onnx also as model.onnx, checked against the network that it was made from.
+    """
+    from wardround_server.exporting import exported, write_export
+    from wardround_server.home import CoordinatorHome
+
+    files = exported(CoordinatorHome(coordinator), study, onnx=file_format is Format.ONNX)
+    write_export(files, out)
+    found = {"model": "model.safetensors", "onnx": "model.onnx", "card": "MODEL_CARD.md"}
+    facts = {key: str(out / name) for key, name in found.items() if name in files}
+    say(facts, f"Written to {out.name}: {', '.join(sorted(files))}.", as_json=as_json)

@@ -7,7 +7,7 @@ in [0, 1] come out. The packages are the extra `onnx`, imported when they are us
 import importlib
 import logging
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from wardround.errors import BadInput, VerificationFailed
 from wardround.models.family import family_of
 from wardround.models.readings import Reading
+from wardround.statistics.scaling import Standardisation
+from wardround.study.contract import Contract
 from wardround.study.manifest import StudyPlan
 
 INPUT: Final = "records"
@@ -26,22 +28,62 @@ PARITY_RECORDS: Final = 64
 _TRACED_RECORDS: Final = 3
 
 
+class Scaling(nn.Module):
+    """Features of a table scaled by released statistics, as hospitals scale them; missing stays 0.
+
+    Takes and gives [records, features].
+    """
+
+    centre: Tensor
+    spread: Tensor
+    indicator: Tensor
+    has_indicator: Tensor
+
+    def __init__(self, contract: Contract, scales: Sequence[Standardisation]) -> None:
+        super().__init__()
+        names = contract.features()
+        places = {name: place for place, name in enumerate(names)}
+        centre, spread = torch.zeros(len(names)), torch.ones(len(names))
+        indicator, has = torch.arange(len(names)), torch.zeros(len(names), dtype=torch.bool)
+        for scale in scales:
+            place = places[scale.column]
+            centre[place], spread[place] = scale.centre, scale.spread
+            missing = places.get(f"{scale.column} is missing")
+            if missing is not None:
+                indicator[place], has[place] = missing, True
+        for name, value in (("centre", centre), ("spread", spread)):
+            self.register_buffer(name, value)
+        self.register_buffer("indicator", indicator)
+        self.register_buffer("has_indicator", has)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(v - centre) / spread."""
+        scaled = (features - self.centre) / self.spread
+        missing = (features[:, self.indicator] > 0.5) & self.has_indicator
+        return torch.where(missing, torch.zeros_like(scaled), scaled)
+
+
 class NetworkWithReading(nn.Module):
     """Features [records, ...] -> channels [records, channels] in [0, 1], float32."""
 
-    def __init__(self, network: nn.Module, reading: Reading) -> None:
+    def __init__(self, network: nn.Module, reading: Reading, scaling: nn.Module) -> None:
         super().__init__()
+        self.scaling = scaling
         self.network = network
         self.reading = reading
 
     def forward(self, features: Tensor) -> Tensor:
-        """Run the network and read its outputs."""
-        return self.reading(self.network(features), features).float()
+        """Scale, run the network and read its outputs."""
+        scaled = self.scaling(features)
+        return self.reading(self.network(scaled), scaled).float()
 
 
-def with_reading(network: nn.Module, study: StudyPlan) -> NetworkWithReading:
-    """The network as it is used to predict: in mode evaluation, with the family's reading."""
-    return NetworkWithReading(network, family_of(study).reading(study)).eval()
+def with_reading(
+    network: nn.Module, study: StudyPlan, scales: Sequence[Standardisation] = ()
+) -> NetworkWithReading:
+    """The network as it is used to predict: in mode evaluation, scaled and with its reading."""
+    scaling = Scaling(study.contract, scales) if scales else nn.Identity()
+    return NetworkWithReading(network, family_of(study).reading(study), scaling).eval()
 
 
 def to_onnx(network: NetworkWithReading, study: StudyPlan, metadata: Mapping[str, str]) -> bytes:

@@ -1,0 +1,19 @@
+"""What stands on every model card, whatever the evidence says."""
+
+LIMITS = (
+    "It supports a decision and makes none: a clinician who knows the patient decides.",
+    "Only for patients as the inputs below describe them, in these units and ranges.",
+    "It is no medical device by this card: who uses it for patients has to have it approved.",
+    "Its score is no risk at your hospital before it is calibrated there (`wardround predict` does "
+    "that with the hospital's own held-out patients).",
+    "It learned what goes together, not what causes what: changing an input treats nobody.",
+)
+VERIFY = (
+    "`wardround audit verify bundle.zip` says whether the evidence is authentic, intact, complete "
+    "and recomputed; give it the coordinator's fingerprint from elsewhere with --coordinator-key.",
+    "The SHA-256 of report.json in the bundle is the `report` above.",
+    "In report.json `study.digest` is the study's and `run.model_digest` the model's digest: both "
+    "are the ones above.",
+    "The SHA-256 of each file beside this card is the one above; an ONNX file names study, run, "
+    "model and report in its metadata.",
+)
