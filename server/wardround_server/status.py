@@ -31,13 +31,24 @@ def study_states(home: CoordinatorHome) -> list[Json]:
 
 
 def status_line(state: Json) -> str:
-    """One study for a terminal: its state and, while it runs, the round and who is missing."""
+    """One study for a terminal: its state and, while it runs, who is missing or suspected."""
     text = f"{state['study']:24} {state['digest'][:16]}  {state['state']}"
     if "result" in state:
         return text
     if state["state"] == "train":
         text += f", round {int(state['round']) + 1}"
-    return f"{text}; missing: {missing_of(state)}" if state.get("missing") else text
+    for what, names in (("missing", missing_of(state)), ("suspected", suspected_in(state))):
+        text += f"; {what}: {names}" if names else ""
+    return text
+
+
+def suspected_in(status: Json) -> str:
+    """Who is suspected to be behind groups that lie far off, and why; empty for nobody.
+
+    >>> suspected_in({"suspected": {"harbour": "far off"}})
+    'harbour (far off)'
+    """
+    return ", ".join(f"{name} ({why})" for name, why in status.get("suspected", {}).items())
 
 
 def missing_of(status: Json) -> str:
