@@ -185,11 +185,12 @@ def _mechanism_in_words(study: "Study") -> str:
 
 def _masks_in_words(study: "Study") -> str:
     profile, fewest = study.masking.profile.value, study.masking.minimum_hospitals
+    groups = "" if study.robust is None else f"; training in {study.robust.groups} random groups"
     if profile == "one-trip":
-        return f"one-trip: a sum opens only with all that were asked, at least {fewest}"
+        return f"one-trip: a sum opens only with all that were asked, at least {fewest}{groups}"
     return (
         f"double-mask: a sum opens when more than two thirds of those asked, at least {fewest}, "
-        "sign who is in it"
+        f"sign who is in it{groups}"
     )
 
 

@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from wardround.canonical import Json
-from wardround_server.status import missing_of
+from wardround_server.status import missing_of, suspected_in
 
 _PLAIN_EVERY_S = 2.0
 
@@ -53,6 +53,11 @@ class Snapshot:
     def missing(self) -> str:
         """Who does not take part now, and why; empty when everybody does."""
         return missing_of(self.coordinator)
+
+    @property
+    def suspected(self) -> str:
+        """Who is suspected to be behind groups that lie far off, and why; empty for nobody."""
+        return suspected_in(self.coordinator)
 
     def left_s(self) -> float | None:
         """Seconds left, from the pace so far; None before the first round has ended."""
@@ -127,7 +132,7 @@ class PlainView:
     def show(self, snapshot: Snapshot) -> None:
         """Print a line when something has moved, at most every two seconds."""
         state = snapshot.coordinator.get("state", "starting")
-        key = (state, snapshot.round, snapshot.missing)
+        key = (state, snapshot.round, snapshot.missing, snapshot.suspected)
         news = key[2:] != self._last[2:]
         if key == self._last or (time.monotonic() < self._next and state == "train" and not news):
             return
@@ -139,6 +144,8 @@ class PlainView:
             parts.append(f"{left:.0f} s left")
         if snapshot.missing:
             parts.append(f"missing: {snapshot.missing}")
+        if snapshot.suspected:
+            parts.append(f"suspected: {snapshot.suspected}")
         self.console.print("  ".join(parts), highlight=False)
 
 
@@ -171,6 +178,8 @@ def render(snapshot: Snapshot) -> Group:
         text += f", pooled training loss {loss:.3f}"
     if snapshot.missing:
         text += f"\n  missing: {snapshot.missing}"
+    if snapshot.suspected:
+        text += f"\n  suspected: {snapshot.suspected}"
     return Group(table, bar, Text(text))
 
 

@@ -51,6 +51,8 @@ def not_protected(study: Study, *, without_noise: bool, attacked: bool = False) 
         )
     if study.privacy.mechanism is not Mechanism.LOCAL:
         lines.insert(0, _against_many(study))
+    if study.robust is not None:
+        lines.insert(0, _of_groups(study))
     if weighs_patients(study):
         lines.insert(
             0,
@@ -66,6 +68,18 @@ def not_protected(study: Study, *, without_noise: bool, attacked: bool = False) 
             "who was in the data and what the records said.",
         )
     return tuple(lines)
+
+
+def _of_groups(study: Study) -> str:
+    """What is opened of a group beside the others."""
+    fewest = study.masking.minimum_hospitals
+    text = (
+        f"The sum of every random group, of {fewest} hospitals or more, in each training round: "
+        "what is said of the hospitals asked holds for those of a group."
+    )
+    if study.privacy.mechanism is not Mechanism.NONE:
+        return text
+    return f"{text} No noise is in it: many rounds with other groups can show single hospitals."
 
 
 def _against_many(study: Study) -> str:

@@ -20,11 +20,6 @@ class Rule(StrEnum):
     CLUSTERING = "clustering"
 
 
-def _given(**limits: int) -> int | None:
-    found: int | None = Field(default=None, exclude_if=lambda value: value is None, **limits)
-    return found
-
-
 class Robust(Frozen):
     """Training rounds are summed in `groups` random groups, whose means one rule combines.
 
@@ -36,8 +31,12 @@ class Robust(Frozen):
 
     groups: Annotated[int, Field(ge=FEWEST_GROUPS, le=100)]
     rule: Rule
-    trim: int | None = _given(ge=1, le=49)
-    wrong: int | None = _given(ge=0, le=48)
+    trim: Annotated[int, Field(ge=1, le=49)] | None = Field(
+        default=None, exclude_if=lambda value: value is None
+    )
+    wrong: Annotated[int, Field(ge=0, le=48)] | None = Field(
+        default=None, exclude_if=lambda value: value is None
+    )
     far: Annotated[float, Field(ge=1.2, le=10)] = 1.5
 
     @model_validator(mode="after")
