@@ -8,29 +8,22 @@ from safetensors.numpy import save
 
 from wardround.canonical import canonical_bytes
 from wardround.durable import replace_file, write_durably
-from wardround.evaluation.histograms import CountsLayout, CountsMode, count_patients
-from wardround.evaluation.metrics import evaluate_counts
+from wardround.evaluation.layouts import exact_layout_of
 from wardround.models.networks import build, load_parameters
 from wardround.protocol.envelope import Vector
 from wardround.study.manifest import Study
+from wardround_client.held_out import held_out_outcomes, losses_of_patients
 from wardround_client.home import HospitalHome
-from wardround_client.round import held_out_scores
 from wardround_client.session import RunSession
 from wardround_client.training.plan import PatientRecords
 
-_LEAST_SCORE = 1e-7
-_BINS = 1000
-
 
 def held_out_loss(study: Study, held_out: PatientRecords, model: Vector) -> float | None:
-    """Mean cross entropy per held-out patient; None when there is no patient."""
+    """Mean over the held-out patients of the loss that training lowers; None without a patient."""
     network = build(study)
     load_parameters(network, torch.from_numpy(np.array(model)))
-    labels, scores = held_out_scores(network, held_out)
-    if not labels.size:
-        return None
-    scores = np.clip(scores, _LEAST_SCORE, 1 - _LEAST_SCORE)
-    return float(-np.mean(np.where(labels, np.log(scores), np.log1p(-scores))))
+    losses = losses_of_patients(network, held_out, study)
+    return float(losses.mean()) if losses.size else None
 
 
 def model_file(session: RunSession, model: Vector) -> bytes:
@@ -49,8 +42,7 @@ def keep_final_model(home: HospitalHome, session: RunSession, model: Vector) -> 
     write_durably(folder / f"{session.run}.safetensors", model_file(session, model))
     network = build(study)
     load_parameters(network, torch.from_numpy(np.array(model)))
-    labels, scores = held_out_scores(network, session.records.held_out)
-    layout = CountsLayout(mode=CountsMode.EXACT, bins=_BINS)
-    counts = count_patients(labels, scores, layout).exact()
-    evaluation = evaluate_counts(counts, threshold=study.evaluation.threshold).to_json()
+    layout = exact_layout_of(study)
+    counts = layout.count(held_out_outcomes(network, session.records.held_out, study))
+    evaluation = layout.metrics(counts.lanes, cell_noise_sd=0.0)
     replace_file(folder / f"{session.run}.evaluation.json", json.dumps(evaluation).encode())

@@ -5,10 +5,12 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
+from wardround.models.family import family_of
 from wardround.protocol.specs import statistics_layout
 from wardround.statistics.scaling import Standardisation
 from wardround.statistics.tally import PatientRows
 from wardround.study.contract import Contract
+from wardround.study.manifest import StudyPlan
 from wardround_client.approval import ApprovedStudy
 from wardround_client.data.encoding import EncodedRecords, encode
 from wardround_client.data.reading import read_records
@@ -45,6 +47,12 @@ def load_records(approved: ApprovedStudy) -> StudyRecords:
     return StudyRecords(
         tensors_of(train, by_record=by_record), tensors_of(held_out, by_record=False), rows
     )
+
+
+def learned(patients: PatientRecords, study: StudyPlan) -> PatientRecords:
+    """The records with what the study's family learns of them: their labels, or themselves."""
+    family = family_of(study)
+    return replace(patients, labels=family.targets(patients.features, patients.labels))
 
 
 def standardised(

@@ -14,13 +14,13 @@ import torch
 from torch import nn
 
 from wardround.canonical import Json
-from wardround.evaluation.histograms import CountsMode, count_patients, patient_scores
-from wardround.evaluation.noise import gaussian_cells
+from wardround.evaluation.histograms import CountsMode
 from wardround.identity import Identity
 from wardround.masking.hospital_round import HospitalRound, Upload
 from wardround.masking.quantise import Lanes
 from wardround.masking.round_spec import Purpose, RoundSpec
-from wardround.models.networks import binary_loss, build, load_parameters
+from wardround.models.family import family_of
+from wardround.models.networks import build, load_parameters
 from wardround.privacy.engine import Engine, ExactEvaluation, GaussianEvaluation
 from wardround.privacy.mechanism import Mechanism
 from wardround.protocol.envelope import vector_due
@@ -37,6 +37,7 @@ from wardround_client.admission import (
 )
 from wardround_client.attempt_record import AttemptRecord
 from wardround_client.consent import refuse_without_consent
+from wardround_client.held_out import held_out_outcomes
 from wardround_client.home import HospitalHome
 from wardround_client.ledger import ReservationId
 from wardround_client.ledger.releases import encode_mechanism
@@ -46,6 +47,7 @@ from wardround_client.plans import (
     step_sizes,
     training_plan,
 )
+from wardround_client.records import learned
 from wardround_client.refusal import StudyRefused, refusing
 from wardround_client.remaining import (
     attempts_used,
@@ -57,7 +59,6 @@ from wardround_client.session import RunSession
 from wardround_client.statistics import noised_statistics
 from wardround_client.training.distributed import one_step
 from wardround_client.training.local import train
-from wardround_client.training.plan import PatientRecords
 from wardround_client.training.stages import ClearUpdate, NoisedLanes, NoisedUpdate, to_mask
 from wardround_client.training.weighting import training_loss, weigh
 
@@ -214,7 +215,8 @@ class RoundWorker:
     def _train(
         self, session: RunSession, spec: RoundSpec, network: nn.Module
     ) -> tuple[Lanes | Model, Engine]:
-        study, patients = session.study, session.records.train
+        study = session.study
+        patients, own_loss = learned(session.records.train, study), family_of(study).loss(study)
         plan, sizes = training_plan(study, hospitals=len(spec.cohort)), step_sizes(study)
         update: NoisedUpdate | ClearUpdate | NoisedLanes
         loss = training_loss(network, patients, study) if weighs_patients(study) else None
@@ -222,7 +224,7 @@ class RoundWorker:
             update, report = one_step(
                 network,
                 patients,
-                binary_loss,
+                own_loss,
                 plan,
                 sizes,
                 scale=spec.scale,
@@ -231,7 +233,7 @@ class RoundWorker:
             )
         else:
             update, report = train(
-                network, patients, binary_loss, plan, sizes, randomness=self.randomness
+                network, patients, own_loss, plan, sizes, randomness=self.randomness
             )
         if loss is not None and isinstance(update, ClearUpdate):
             update = weigh(update, patients=patients.patients, loss=loss, study=study, spec=spec)
@@ -244,13 +246,12 @@ class RoundWorker:
     ) -> tuple[Lanes, Engine]:
         study = session.study
         layout = evaluation_layout(study)
-        labels, scores = held_out_scores(network, session.records.held_out)
-        counts = count_patients(labels, scores, layout)
+        counts = layout.count(held_out_outcomes(network, session.records.held_out, study))
         if layout.mode is CountsMode.EXACT:
-            return counts.exact().to_lanes(), ExactEvaluation()
+            return counts.exact(), ExactEvaluation()
         multiplier = evaluation_noise(study)
-        noised = counts.noised(gaussian_cells(layout.lanes, multiplier, self.randomness))
-        lanes = np.clip(noised.to_lanes(), -spec.limit, spec.limit).astype(np.int32)
+        noised = counts.noised(multiplier, self.randomness)
+        lanes = np.clip(noised, -spec.limit, spec.limit).astype(np.int32)
         return lanes, GaussianEvaluation(noise_multiplier=multiplier)
 
 
@@ -279,19 +280,6 @@ def _units(session: RunSession, purpose: Purpose) -> int:
     train, held_out = session.records.train.patients, session.records.held_out.patients
     counts = {Purpose.TRAIN: train, Purpose.EVALUATE: held_out}
     return counts.get(purpose, train + held_out)
-
-
-def held_out_scores(
-    network: nn.Module, held_out: PatientRecords
-) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64]]:
-    """One label and one score in [0, 1] per held-out patient: the mean over the records."""
-    network.eval()
-    with torch.inference_mode():
-        if held_out.patients == 0:
-            return np.zeros(0, dtype=np.bool_), np.zeros(0)
-        scores = torch.sigmoid(network(held_out.features).squeeze(-1)).double().numpy()
-    patients = np.repeat(np.arange(held_out.patients), np.diff(held_out.offsets))
-    return patient_scores(patients.tolist(), held_out.labels.numpy(), scores)
 
 
 def _entry_of(mechanism: Mechanism) -> Json | str:

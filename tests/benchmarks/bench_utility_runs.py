@@ -21,8 +21,8 @@ from wardround.optimisers import OptimiserState, step
 from wardround.protocol.specs import evaluation_layout, training_scale
 from wardround.randomness import Randomness
 from wardround.study.manifest import Study
+from wardround_client.held_out import held_out_scores
 from wardround_client.plans import step_sizes, training_plan
-from wardround_client.round import held_out_scores
 from wardround_client.training.distributed import one_step
 from wardround_client.training.local import train
 from wardround_client.training.stages import lanes_of
@@ -131,9 +131,9 @@ def _ranked(study: Study, model: Model, sides: Mapping[str, Sides]) -> float:
     """AUROC of the pooled counts, as the report has it."""
     network = build(study)
     load_parameters(network, torch.from_numpy(model.copy()))
-    layout = evaluation_layout(study)
+    layout = evaluation_layout(study).cut
     counts = [
-        count_patients(*held_out_scores(network, own.held_out), layout).exact().histogram
+        count_patients(*held_out_scores(network, own.held_out, study), layout).exact().histogram
         for own in sides.values()
     ]
     found = ranking(np.sum(counts, axis=0))

@@ -112,7 +112,7 @@ def test_a_whole_run_ends_with_counts_of_all_held_out_patients_and_three_signatu
     )
     (closed,) = federation.entries("evaluation-closed")
     lanes = np.array(closed["counts"])
-    counts = EvaluationCounts.from_lanes(lanes, evaluation_layout(federation.study))
+    counts = EvaluationCounts.from_lanes(lanes, evaluation_layout(federation.study).cut)
     assert counts.histogram.sum() == held_out > 0
     assert len(federation.entries("round-closed")) == 2
     assert federation.entries("run-closed")[0]["hospitals_completed"] == list(NAMES)

@@ -97,7 +97,7 @@ def counts_of_hospital(study: Study, name: str) -> Lanes:
     patients = 40 + 25 * (len(name) % 4)
     labels = (random.random(patients) < 0.4).astype(np.int64)
     scores = 1 / (1 + np.exp(-(random.normal(size=patients) + 1.7 * (2 * labels - 1))))
-    raw = count_patients(labels, scores, evaluation_layout(study))
+    raw = count_patients(labels, scores, evaluation_layout(study).cut)
     if study.evaluation.counts == "exact":
         return raw.exact().to_lanes()
     assert study.evaluation.epsilon is not None

@@ -13,7 +13,6 @@ from safetensors.numpy import load_file
 from tests.support.small_federation import Federation, bundle_log
 
 from wardround.canonical import Json
-from wardround.evaluation.histograms import count_patients
 from wardround.masking.quantise import Lanes
 from wardround.masking.round_spec import Purpose, RoundSpec
 from wardround.masking.update import update_digest
@@ -25,9 +24,9 @@ from wardround.protocol.weighting import mean_update
 from wardround.randomness import system_randomness
 from wardround.study.manifest import Study
 from wardround_client.approval import approved_study
+from wardround_client.held_out import held_out_outcomes
 from wardround_client.plans import step_sizes, training_plan
 from wardround_client.records import StudyRecords, load_records
-from wardround_client.round import held_out_scores
 from wardround_client.training.local import train
 from wardround_client.training.stages import lanes_of
 
@@ -74,8 +73,8 @@ class PlainRun:
         load_parameters(network, torch.from_numpy(self.model.copy()))
         records = self._records[hospital]
         if spec.purpose is Purpose.EVALUATE:
-            labels, scores = held_out_scores(network, records.held_out)
-            return count_patients(labels, scores, evaluation_layout(self.study)).exact().to_lanes()
+            outcomes = held_out_outcomes(network, records.held_out, self.study)
+            return evaluation_layout(self.study).count(outcomes).exact()
         plan = training_plan(self.study, hospitals=len(spec.cohort))
         update, _ = train(
             network,

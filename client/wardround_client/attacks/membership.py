@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from wardround.models.losses import PerRecordLoss, binary_loss
 from wardround.models.networks import parameters_of
 from wardround_client.attacks.inversion import first_layer, has_closed_form, resemblance
 from wardround_client.attacks.shadows import Shadow
@@ -19,25 +20,36 @@ from wardround_client.training.plan import PatientRecords
 Values = npt.NDArray[np.float64]
 
 _LEAST_VARIANCE = 1e-12
+_LEAST_LOSS = 1e-30
 
 
-def confidence(network: nn.Module, patients: PatientRecords) -> Values:
-    """The logit of each patient's own label: the mean over its records."""
-    network.eval()
-    with torch.inference_mode():
-        logits = network(patients.features).squeeze(-1).double()
-    own = ((2.0 * patients.labels.double() - 1.0) * logits).numpy()
-    return _mean_of_patients(own, patients)
+def confidence(
+    network: nn.Module, patients: PatientRecords, loss: PerRecordLoss = binary_loss
+) -> Values:
+    """The log odds of what came true for each patient: the mean over its records.
+
+    A loss is minus the logarithm of its likelihood p, so they are -log(exp(loss) - 1): with yes or
+    no it is the logit of the patient's own label. (Carlini et al. 2022, 4.2)
+    """
+    losses = np.maximum(_losses(network, patients, loss), _LEAST_LOSS)
+    # log(exp(x) - 1), which does not overflow.
+    odds = -(losses + np.log1p(-np.exp(-losses)))
+    return _mean_of_patients(odds, patients)
 
 
-def loss_score(network: nn.Module, patients: PatientRecords) -> Values:
+def loss_score(
+    network: nn.Module, patients: PatientRecords, loss: PerRecordLoss = binary_loss
+) -> Values:
     """Minus the loss of each patient: a model fits best what it has seen (Yeom et al. 2018)."""
+    return -_mean_of_patients(_losses(network, patients, loss), patients)
+
+
+def _losses(network: nn.Module, patients: PatientRecords, loss: PerRecordLoss) -> Values:
     network.eval()
     with torch.inference_mode():
-        logits = network(patients.features).squeeze(-1).double()
-        own = (2.0 * patients.labels.double() - 1.0) * logits
-        losses = nn.functional.softplus(-own).numpy()
-    return -_mean_of_patients(losses, patients)
+        outputs = network(patients.features).double()
+        losses: Values = loss(outputs, patients.labels.double()).numpy()
+    return losses
 
 
 @dataclass(slots=True)
@@ -49,6 +61,7 @@ class LikelihoodRatio:
     """
 
     patients: PatientRecords = field(repr=False)
+    loss: PerRecordLoss = field(default=binary_loss, repr=False)
     _confidences: list[Values] = field(default_factory=list, repr=False)
     _inside: list[npt.NDArray[np.bool_]] = field(default_factory=list, repr=False)
 
@@ -59,14 +72,14 @@ class LikelihoodRatio:
 
     def see(self, shadow: Shadow) -> None:
         """Take one shadow model into account; it can be forgotten then."""
-        self._confidences.append(confidence(shadow.network, self.patients))
+        self._confidences.append(confidence(shadow.network, self.patients, self.loss))
         self._inside.append(shadow.inside)
 
     def score(self, network: nn.Module) -> Values:
         """The log likelihood ratio of each patient under `network`, after two shadows or more."""
         seen, inside = np.stack(self._confidences), np.stack(self._inside)
         means, variances = zip(*(_normal(seen, flags) for flags in (inside, ~inside)), strict=True)
-        own = confidence(network, self.patients)
+        own = confidence(network, self.patients, self.loss)
         with_it, without = (
             -0.5 * (np.log(variance) + (own - mean) ** 2 / variance)
             for mean, variance in zip(means, variances, strict=True)
@@ -108,10 +121,14 @@ def _normal(seen: Values, chosen: npt.NDArray[np.bool_]) -> tuple[Values, float]
 
 
 def scores_of(
-    network: nn.Module, start: nn.Module, patients: PatientRecords, ratio: LikelihoodRatio | None
+    network: nn.Module,
+    start: nn.Module,
+    patients: PatientRecords,
+    ratio: LikelihoodRatio | None,
+    loss: PerRecordLoss = binary_loss,
 ) -> Sequence[tuple[str, Values]]:
     """Every attack that can be run on this model, by its name."""
-    found = [("loss threshold", loss_score(network, patients))]
+    found = [("loss threshold", loss_score(network, patients, loss))]
     if ratio is not None:
         found.append(("likelihood ratio", ratio.score(network)))
     if has_closed_form(start):

@@ -15,12 +15,14 @@ from wardround.masking.masked_pass import mask_packed
 from wardround.masking.packing import sign_extended, unpack
 from wardround.masking.quantise import Lanes
 from wardround.masking.round_spec import Profile, RoundSpec
-from wardround.models.networks import binary_loss, build, parameters_of
+from wardround.models.family import family_of
+from wardround.models.networks import build, parameters_of
 from wardround.protocol.specs import attempt_spec
 from wardround.randomness import Randomness
 from wardround.study.manifest import Study
 from wardround_client.attacks.subjects import of_patients
 from wardround_client.plans import step_sizes, training_plan
+from wardround_client.records import learned
 from wardround_client.training.distributed import one_step
 from wardround_client.training.local import train
 from wardround_client.training.plan import PatientRecords
@@ -74,7 +76,12 @@ class Sender:
         )
         sizes = step_sizes(self.study)
         update, _ = train(
-            build(self.study), patients, binary_loss, plan, sizes, randomness=self.randomness
+            build(self.study),
+            learned(patients, self.study),
+            family_of(self.study).loss(self.study),
+            plan,
+            sizes,
+            randomness=self.randomness,
         )
         return update.values
 
@@ -86,7 +93,12 @@ class Sender:
         if plan.mechanism != "distributed":
             network, sizes = build(self.study), step_sizes(self.study)
             update, _ = train(
-                network, patients, binary_loss, plan, sizes, randomness=self.randomness
+                network,
+                learned(patients, self.study),
+                family_of(self.study).loss(self.study),
+                plan,
+                sizes,
+                randomness=self.randomness,
             )
             lanes = lanes_of(update, scale=spec.scale, limit=spec.limit)
             return lanes, lanes.astype(np.int64)
@@ -97,8 +109,8 @@ class Sender:
     def _share(self, patients: PatientRecords, spec: RoundSpec) -> Lanes:
         noised, _ = one_step(
             build(self.study),
-            patients,
-            binary_loss,
+            learned(patients, self.study),
+            family_of(self.study).loss(self.study),
             training_plan(self.study, hospitals=len(spec.cohort)),
             step_sizes(self.study),
             scale=spec.scale,

@@ -14,12 +14,14 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from wardround.models.networks import binary_loss, build, load_parameters, parameters_of
+from wardround.models.family import family_of
+from wardround.models.networks import build, load_parameters, parameters_of
 from wardround.privacy.coins import Flags, flags_of
 from wardround.randomness import Randomness
 from wardround.study.manifest import Study
 from wardround_client.attacks.subjects import Subjects, of_patients
 from wardround_client.plans import step_sizes, training_plan
+from wardround_client.records import learned
 from wardround_client.training.local import train
 from wardround_client.training.plan import PatientRecords, TrainingPlan
 
@@ -56,9 +58,10 @@ def shadows(
 def trained_alone(study: Study, patients: PatientRecords, randomness: Randomness) -> nn.Module:
     """The model that all rounds of the study would make of these patients alone."""
     network, plan, sizes = build(study), shadow_plan(study), step_sizes(study)
+    patients, loss = learned(patients, study), family_of(study).loss(study)
     for _ in range(study.rounds.count):
         before = parameters_of(network).clone()
-        update, _ = train(network, patients, binary_loss, plan, sizes, randomness=randomness)
+        update, _ = train(network, patients, loss, plan, sizes, randomness=randomness)
         moved = before + study.training.server.learning_rate * _tensor(update.values)
         load_parameters(network, moved)
     return network

@@ -18,6 +18,7 @@ from wardround.audit.verify import verify_bundle
 from wardround.canonical import Json
 from wardround.durable import write_durably
 from wardround.errors import BadInput, Refused, RefusedByBudget, WardroundError
+from wardround.evaluation.shown import BINARY, headline, kind_of, patients_in
 from wardround.study.manifest import Mechanism, Study
 from wardround_server.home import CoordinatorHome
 from wardround_server.rehearsal.interrupt import Interruption
@@ -179,6 +180,9 @@ def _held_out_exact(study: Study) -> bool:
 def _pooled(report: Json) -> Json:
     """The pooled metrics; None for each when a hospital was lost during the evaluation."""
     metrics = report["evaluation"]["metrics"] or {}
+    if metrics and kind_of(metrics) != BINARY:
+        own = {"kind": kind_of(metrics), "patients": patients_in(metrics)}
+        return own | headline(metrics)
     names = ("auroc", "accuracy", "sensitivity", "specificity", "brier")
     return {name: _value(metrics.get(name)) for name in names} | {
         "auroc_bracket": [metrics.get("auroc_lower"), metrics.get("auroc_upper")],
@@ -192,6 +196,9 @@ def _per_hospital(rehearsal: Rehearsal, study: Study, run: str) -> Json:
     found: Json = {}
     for name in study.names():
         evaluation = read_status(rehearsal.hospital(name) / "models" / f"{run}.evaluation.json")
+        if "kind" in evaluation:
+            found[name] = {"patients": patients_in(evaluation), **headline(evaluation)}
+            continue
         found[name] = {
             metric: _value(evaluation.get(metric)) for metric in ("auroc", "accuracy", "brier")
         } | {"patients": evaluation.get("patients")}

@@ -9,6 +9,7 @@ from wardround.audit.evidence import Record, ending
 from wardround.audit.hazard_case import ACCOUNTS_AGREE, Case, Finding, sent
 from wardround.audit.report_model import Origin, Status
 from wardround.audit.shares import share_faults
+from wardround.evaluation.shown import patients_in
 from wardround.privacy.engine import DistributedEngine
 from wardround.study.manifest import Mechanism
 
@@ -89,7 +90,7 @@ def _patients_at_a_hospital(case: Case) -> float | None:
     if metrics is None or not hospitals:
         return None
     held_out = case.evidence.study.evaluation.held_out
-    return float(round(metrics["patients"] / held_out / hospitals))
+    return float(round(patients_in(metrics) / held_out / hospitals))
 
 
 def sampler_is_the_accountants(case: Case) -> Finding:

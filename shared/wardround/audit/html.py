@@ -30,6 +30,8 @@ from wardround.audit.verdicts import Verdict, Verdicts
 from wardround.audit.words import Words, words_of
 from wardround.canonical import Json
 from wardround.errors import BadInput
+from wardround.evaluation.shown import BINARY, Shown, kind_of, patients_in
+from wardround.evaluation.shown import rows as rows_of
 from wardround.evaluation.suppression import shown_row
 
 QUESTIONS = {
@@ -132,11 +134,18 @@ def _of_attacks(report: Report, t: Words) -> dict[str, Any]:
 
 def _of_metrics(report: Report, t: Words) -> dict[str, Any]:
     metrics = report.evaluation.metrics
+    binary = metrics is not None and kind_of(metrics) == BINARY
+    rows = _metric_rows(metrics, t) if metrics and binary else kind_rows(metrics, t)
+    heads = rows[:3] + rows[5:6] if binary else rows[:4]
+    curve = metrics.get("roc") if metrics else None
     return {
-        "roc": roc_plot(metrics["roc"], t) if metrics and metrics["roc"] else None,
-        "calibration": calibration_plot(metrics["calibration"], t) if metrics else None,
-        "metrics": _metric_rows(metrics, t) if metrics else [],
-        "positives": _positives(report),
+        "kind": kind_of(metrics) if metrics else None,
+        "roc": roc_plot(curve, t) if curve else None,
+        "calibration": calibration_plot(metrics["calibration"], t) if metrics and binary else None,
+        "metrics": rows,
+        "heads": heads,
+        "counted_patients": patients_in(metrics) if metrics else 0,
+        "positives": _positives(report) if binary else "",
         "evaluated": _place(report.evaluation.place),
     }
 
@@ -317,6 +326,23 @@ def _column(index: int, facts: AttemptFacts, report: Report, t: Words) -> dict[s
         "{name}, attempt {n}: {outcome}", name=name, n=facts.attempt, outcome=t.word(facts.outcome)
     )
     return {"label": label if shown else "", "title": title, "outcome": facts.outcome}
+
+
+def kind_rows(metrics: Json | None, t: Words) -> list[dict[str, str]]:
+    """The rows of an evaluation that is not of yes or no; none without one."""
+    return [_kind_row(row, t) for row in rows_of(metrics)] if metrics else []
+
+
+def _kind_row(row: Shown, t: Words) -> dict[str, str]:
+    name = f"{t.word(row.name)}, {row.of}" if row.of else t.word(row.name)
+    if row.unit not in {"", "1"}:
+        name = f"{name} ({row.unit})"
+    sampling, noise = (
+        _interval(low, high, t, as_share=False)
+        for low, high in ((row.low, row.high), (row.noise_low, row.noise_high))
+    )
+    value = "NA" if row.value is None else _three(row.value)
+    return {"key": row.name, "name": name, "value": value, "interval": sampling, "noise": noise}
 
 
 def _metric_rows(metrics: Json, t: Words) -> list[dict[str, str]]:

@@ -163,7 +163,7 @@ def _page(found: Mapping[str, Any], when: datetime) -> Json:
         shown["r"]["statistics"] |= {"estimates": None, "noise_patients": noise}
     metrics = report.evaluation.metrics
     if metrics:
-        shown["r"]["evaluation"]["metrics"] = _shown({name: metrics[name] for name in _METRICS})
+        shown["r"]["evaluation"]["metrics"] = _shown({name: metrics.get(name) for name in _METRICS})
     parts = ("year", "month", "day", "hour", "minute", "second")
     shown["date"] = {part: getattr(when, part) for part in parts}
     return shown

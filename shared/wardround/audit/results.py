@@ -10,8 +10,8 @@ from wardround.audit.bodies import EvaluationClosed
 from wardround.audit.evidence import Evidence, Record
 from wardround.audit.guarantee import planned_mechanism
 from wardround.audit.report_model import EvaluationFacts, Origin, Place
-from wardround.evaluation.histograms import CountsLayout, CountsMode, EvaluationCounts
-from wardround.evaluation.metrics import evaluate_counts
+from wardround.evaluation.layout import read_lanes
+from wardround.evaluation.layouts import layout_of
 from wardround.masking.round_spec import Purpose
 from wardround.privacy.engine import GaussianEvaluation
 from wardround.privacy.mechanism import SampledGaussian
@@ -42,12 +42,6 @@ def evaluation_of(
     )
 
 
-def counts_of(study: Study, lanes: tuple[int, ...]) -> EvaluationCounts:
-    """Read logged counts in the study's layout. Raises BadInput when they do not fit it."""
-    layout = CountsLayout(mode=CountsMode(study.evaluation.counts), bins=study.evaluation.bins)
-    return EvaluationCounts.from_lanes(np.array(lanes, dtype=np.int64), layout)
-
-
 def _closed(attempt: Attempt | None) -> Record[EvaluationClosed] | None:
     if attempt is None or attempt.end is None or not isinstance(attempt.end.body, EvaluationClosed):
         return None
@@ -65,14 +59,16 @@ def _metrics(
         noise = math.sqrt(
             sum(_variance(study, attempt, releases.get(name)) for name in attempt.survivors)
         )
-    counts = counts_of(study, closed.body.counts)
-    return evaluate_counts(
-        counts, threshold=study.evaluation.threshold, cell_noise_sd=noise
-    ).to_json()
+    layout = layout_of(study)
+    counts = read_lanes(np.array(closed.body.counts, dtype=np.int64), layout)
+    metrics: dict[str, object] = layout.metrics(
+        counts, cell_noise_sd=noise * math.sqrt(layout.cells_per_patient)
+    )
+    return metrics
 
 
 def _variance(study: Study, attempt: Attempt, releases: tuple[Release, ...] | None) -> float:
-    """Variance of the noise that one hospital added to each cell (sensitivity 1)."""
+    """Variance of the noise that one hospital added to each cell, for a sensitivity of 1."""
     for release in releases or ():
         if release.transcript == attempt.transcript and isinstance(
             release.engine, GaussianEvaluation

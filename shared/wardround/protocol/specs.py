@@ -7,7 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from wardround.errors import BadInput, ProtocolViolation
-from wardround.evaluation.histograms import CountsLayout, CountsMode
+from wardround.evaluation.layout import Layout
+from wardround.evaluation.layouts import layout_of
 from wardround.masking.partition import Partition, partition_of
 from wardround.masking.quantise import choose_scale, largest_limit
 from wardround.masking.round_spec import Purpose, RoundSpec, threshold_of
@@ -289,6 +290,8 @@ def training_share(study: StudyPlan, hospitals: int, lanes: int) -> NoiseShare:
 def check_training(study: StudyPlan, *, most_hospitals: int, lanes: int) -> None:
     """Raise BadInput when the study's noise cannot be had for some cohort that it allows."""
     noise_multiplier = study.noise_multiplier()
+    if study.rounds.count:
+        evaluation_layout(study)
     of_count = study.privacy.adaptive_count_noise
     if of_count is not None and 2.0 * of_count <= noise_multiplier:
         raise BadInput(
@@ -302,10 +305,12 @@ def check_training(study: StudyPlan, *, most_hospitals: int, lanes: int) -> None
             statistics_share_of(study, hospitals)
 
 
-def evaluation_layout(study: StudyPlan) -> CountsLayout:
-    """How the study's evaluation counts are laid out in the vector that travels."""
-    plan = study.evaluation
-    return CountsLayout(mode=CountsMode(plan.counts), bins=plan.bins)
+def evaluation_layout(study: StudyPlan) -> Layout:
+    """How the study's evaluation counts are laid out in the vector that travels.
+
+    Raises BadInput for counts that no evidence log could hold.
+    """
+    return layout_of(study)
 
 
 def check_spec(
