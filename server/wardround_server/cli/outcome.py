@@ -9,6 +9,7 @@ from wardround.audit.container import pack, read_file, unpack
 from wardround.audit.verify import verify_bundle
 from wardround.canonical import Json
 from wardround.errors import VerificationFailed
+from wardround_server.rehearsal.beside import beside
 from wardround_server.rehearsal.interrupt import Interruption
 from wardround_server.rehearsal.run import rehearse
 from wardround_server.rehearsal.script import Rehearsal
@@ -23,6 +24,7 @@ def play(rehearsal: Rehearsal, *, as_json: bool) -> int:
     code = int(outcome.pop("exit_code"))
     if not outcome["verified"]:
         raise VerificationFailed("the bundle of this run does not verify: `wardround audit verify`")
+    outcome |= beside(rehearsal)
     _tell(outcome, console)
     print(json.dumps(outcome, sort_keys=True))  # the last line is for machines
     return code
@@ -61,7 +63,13 @@ def _tell(outcome: Json, console: Console) -> None:
             f"{privacy['unit']}, {privacy['covers']}",
             highlight=False,
         )
-    if metrics["auroc"] is not None:
+    if "kind" in metrics:
+        said = [f"{name} {value:.3f}" for name, value in metrics.items() if type(value) is float]
+        console.print(
+            f"pooled: {', '.join(said) or 'NA'}, on {metrics['patients']} held-out patients",
+            highlight=False,
+        )
+    elif metrics["auroc"] is not None:
         console.print(
             f"pooled AUROC {metrics['auroc']:.3f} on {metrics['patients']} held-out patients; "
             f"sensitivity {metrics['sensitivity']:.3f}, specificity {metrics['specificity']:.3f} "
@@ -72,3 +80,7 @@ def _tell(outcome: Json, console: Console) -> None:
     if "report_pdf" in outcome:
         console.print(f"         {outcome['report_pdf']}", highlight=False, soft_wrap=True)
     console.print(f"bundle   {outcome['bundle']}  (verified)", highlight=False, soft_wrap=True)
+    for what in ("comparison", "left_out"):
+        if what in outcome:
+            where = f"{outcome[what]['file']}  (of this rehearsal, no evidence)"
+            console.print(f"{what:<8} {where}", highlight=False, soft_wrap=True)

@@ -17,16 +17,31 @@ def rehearse(
         list[str] | None, typer.Option("--set", help="KEY.KEY=VALUE, changes the study.")
     ] = None,
     policy: Annotated[Path | None, typer.Option(help="The policy.toml of every hospital.")] = None,
+    leave_out: Annotated[
+        str | None, typer.Option(help="A hospital that takes no part; the model is scored there.")
+    ] = None,
     *,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Then alone, together, pooled, each one left out.")
+    ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Only the last line's JSON on standard output.")
     ] = False,
 ) -> None:
     """Run coordinator and hospitals as real processes over mutual TLS, to the report."""
+    from wardround.errors import BadInput
     from wardround_server.cli.outcome import play
     from wardround_server.rehearsal.script import Rehearsal
 
+    if compare and leave_out is not None:
+        raise BadInput("--compare leaves out each hospital in turn: --leave-out is for one alone")
     rehearsal = Rehearsal(
-        study_folder=study, data=data, out=out, overrides=overrides or [], policy=policy
+        study_folder=study,
+        data=data,
+        out=out,
+        overrides=overrides or [],
+        policy=policy,
+        leave_out=leave_out,
+        compare=compare,
     )
     raise typer.Exit(play(rehearsal, as_json=as_json))

@@ -29,21 +29,33 @@ _START_TIMEOUT_S = 60.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rehearsal:
-    """What is rehearsed, where its data lie and where everything goes."""
+    """What is rehearsed, where its data lie and where everything goes.
+
+    `leave_out` names a described hospital that takes no part: the model is scored on its patients
+    afterwards. `compare` asks for the ways to train beside each other. Both are possible only
+    here, where one machine has everybody's data.
+    """
 
     study_folder: Path
     data: Path
     out: Path
     overrides: Sequence[str] = ()
     policy: Path | None = None
+    leave_out: HospitalName | None = None
+    compare: bool = False
 
     def plan(self) -> StudyPlan:
         """study.toml with the overrides. Raises BadInput."""
         return read_study_plan(self.study_folder / "study.toml", self.overrides)
 
     def descriptions(self) -> dict[HospitalName, Path]:
-        """hospitals/NAME.toml of each hospital. Raises BadInput when there are fewer than two."""
+        """hospitals/NAME.toml of each that takes part. Raises BadInput for fewer than two."""
         found = {path.stem: path for path in sorted(self.study_folder.glob("hospitals/*.toml"))}
+        if self.leave_out is not None and found.pop(self.leave_out, None) is None:
+            raise BadInput(
+                f"--leave-out {self.leave_out}: {self.study_folder.name}/hospitals describes "
+                f"{', '.join(found) or 'nobody'}"
+            )
         if len(found) < 2:
             raise BadInput(
                 f"{self.study_folder.name}/hospitals: {len(found)} descriptions came, two or "

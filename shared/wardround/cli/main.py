@@ -30,6 +30,7 @@ class Command(NamedTuple):
 COMMANDS = {
     "demo": Command("wardround_server.cli.demo", "The whole thing on built-in data."),
     "rehearse": Command("wardround_server.cli.rehearse", "A study's federation on one machine."),
+    "compare": Command("wardround_client.cli.compare", "Alone, together, pooled: in a rehearsal."),
     "doctor": Command("wardround.cli.doctor", "Check this installation."),
     "coordinator": Command("wardround_server.cli.coordinator", "Run the coordinator service."),
     "invite": Command("wardround_server.cli.invite", "Make a join ticket for a hospital."),

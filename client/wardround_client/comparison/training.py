@@ -1,0 +1,93 @@
+"""A federation's training in one process, by the code that hospitals and coordinator run.
+
+Hospitals train, clip, noise and round as in a study; their integers are added and the step is
+taken. What is left out changes no number: masks, TLS, ledgers, logs, who does not answer.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from wardround.errors import BadInput
+from wardround.masking.quantise import Lanes, dequantise, largest_limit
+from wardround.models.family import family_of
+from wardround.models.networks import build, load_parameters, parameters_of
+from wardround.optimisers import OptimiserState, step
+from wardround.protocol.specs import standardises, training_scale
+from wardround.randomness import Randomness
+from wardround.study.manifest import Study
+from wardround_client.plans import step_sizes, training_plan
+from wardround_client.records import learned
+from wardround_client.training.distributed import one_step
+from wardround_client.training.local import train
+from wardround_client.training.plan import PatientRecords, StepSizes, TrainingPlan
+from wardround_client.training.stages import lanes_of
+
+Model = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Federation:
+    """What all hospitals of a study have in common in every round."""
+
+    study: Study
+    plan: TrainingPlan
+    sizes: StepSizes
+    scale: float
+    limit: int
+    network: nn.Module = field(repr=False)
+
+
+def trained(study: Study, hospitals: Mapping[str, PatientRecords], randomness: Randomness) -> Model:
+    """The model after all rounds of `study`, float32 [parameters].
+
+    Every hospital answers every round. Raises BadInput for a study that weights its hospitals, sums
+    them in groups or scales its features by released statistics: their rounds are not played here.
+    """
+    if study.training.weighting != "equal" or study.robust is not None or standardises(study):
+        raise BadInput("comparison: studies with weights, groups or standardising are not compared")
+    network = build(study)
+    model = parameters_of(network).numpy().copy()
+    count = len(hospitals)
+    federation = Federation(
+        study,
+        training_plan(study, hospitals=count),
+        step_sizes(study),
+        training_scale(study, count, model.size),
+        largest_limit(count, study.masking.bits),
+        network,
+    )
+    patients = [learned(hospitals[name], study) for name in sorted(hospitals)]
+    state = OptimiserState()
+    for _ in range(study.rounds.count):
+        total = np.zeros(model.size, dtype=np.int32)
+        for own in patients:
+            load_parameters(network, torch.from_numpy(model.copy()))
+            total += _answer(federation, own, randomness)
+        mean = (dequantise(total, scale=federation.scale) / count).astype(np.float32)
+        model = step(model, mean, study.training.server, state)
+    return model
+
+
+def _answer(federation: Federation, own: PatientRecords, randomness: Randomness) -> Lanes:
+    """One hospital's lanes in one round: what it would mask."""
+    loss = family_of(federation.study).loss(federation.study)
+    plan, sizes = federation.plan, federation.sizes
+    if plan.mechanism == "distributed":
+        noised, _ = one_step(
+            federation.network,
+            own,
+            loss,
+            plan,
+            sizes,
+            scale=federation.scale,
+            limit=federation.limit,
+            randomness=randomness,
+        )
+        return lanes_of(noised, scale=federation.scale, limit=federation.limit)
+    update, _ = train(federation.network, own, loss, plan, sizes, randomness=randomness)
+    return lanes_of(update, scale=federation.scale, limit=federation.limit)
