@@ -4,6 +4,7 @@ Everything up to the answer is an honest hospital's work; then one thing in it i
 """
 
 import logging
+import os
 import subprocess
 import sys
 import threading
@@ -122,6 +123,31 @@ def wrong_reveal(own: HostileHospital, body: Body, vector: Vector | None) -> Ans
     return body, vector
 
 
+def wrong_share(own: HostileHospital, body: Body, vector: Vector | None) -> Answered:
+    """Of every hospital that vanished, another share than the one that was sealed for it."""
+    if isinstance(body, Revealed):
+        shares = {name: tuple(map(_other_words, words)) for name, words in body.shares.items()}
+        body = body.model_copy(update={"shares": shares})
+    return body, vector
+
+
+def _other_words(words: str) -> str:
+    """The same words but for the lowest bit of the first."""
+    return f"{int(words[:2], 16) ^ 1:02x}{words[2:]}"
+
+
+def never_signs(own: HostileHospital, body: Body, vector: Vector | None) -> Answered:
+    """Its update is in the sum, and then it is gone."""
+    if isinstance(body, Signed):
+        raise Unreachable("this hospital does not sign")
+    return body, vector
+
+
+def honest(own: HostileHospital, body: Body, vector: Vector | None) -> Answered:
+    """Nothing is wrong with it: one hospital more, without a process more."""
+    return body, vector
+
+
 def wrong_log(own: HostileHospital, body: Body, vector: Vector | None) -> Answered:
     """Honest to the end, then a log that is none."""
     if isinstance(body, Closed):
@@ -144,25 +170,37 @@ FAULTS: dict[str, Fault] = {
     "wrong-key": wrong_key,
     "wrong-signature": wrong_signature,
     "wrong-reveal": wrong_reveal,
+    "wrong-share": wrong_share,
+    "never-signs": never_signs,
+    "honest": honest,
     "wrong-log": wrong_log,
     "slow-to-sign": slow_to_sign,
 }
 
 
+def environment_of_tests() -> dict[str, str]:
+    """As a rehearsal's processes have it, and `tests` can be imported."""
+    inherited = environment()
+    paths = [str(Path(__file__).parents[2]), inherited.get("PYTHONPATH", "")]
+    return {**inherited, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+
+
 @contextmanager
-def hostile_hospitals(faults: Mapping[Path, str], log_file: Path) -> Iterator[None]:
+def hostile_hospitals(
+    faults: Mapping[Path, str], log_file: Path
+) -> Iterator[subprocess.Popen[bytes]]:
     """A process with a hospital for each directory, each with its fault; killed afterwards."""
     words = [f"{path}={name}" for path, name in faults.items()]
     with log_file.open("wb") as file:
         process = subprocess.Popen(
             [sys.executable, "-m", "tests.support.hostile_hospital", *words],
-            env={**environment(), "PYTHONPATH": str(Path(__file__).parents[2])},
+            env=environment_of_tests(),
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=file,
         )
     try:
-        yield
+        yield process
     finally:
         process.kill()
         process.wait()
