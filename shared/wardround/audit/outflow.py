@@ -23,6 +23,12 @@ def outflow_of(
     )
 
 
+_WEIGHTED = (
+    "About how many patients trained at all hospitals together, and their training loss: opened "
+    "exactly, round by round, to the coordinator."
+)
+
+
 def not_protected(study: Study, *, without_noise: bool, attacked: bool = False) -> tuple[str, ...]:
     """What epsilon and masks do not cover. Never empty: something always shows.
 
@@ -54,11 +60,7 @@ def not_protected(study: Study, *, without_noise: bool, attacked: bool = False) 
     if study.robust is not None:
         lines.insert(0, _of_groups(study))
     if weighs_patients(study):
-        lines.insert(
-            0,
-            "About how many patients trained at all hospitals together, and their training loss: "
-            "opened exactly, round by round, to the coordinator.",
-        )
+        lines.insert(0, _WEIGHTED)
     if study.privacy.unit == "record":
         lines.insert(0, "A patient with several records: epsilon counts one record only.")
     if without_noise:
