@@ -7,6 +7,7 @@ understand different things.
 import hashlib
 import json
 import math
+from json.encoder import encode_basestring
 from typing import Any
 
 import rfc8785
@@ -26,13 +27,40 @@ def canonical_bytes(value: object) -> bytes:
     b'{"a":"x","b":1}'
     """
     try:
-        return rfc8785.dumps(value)  # type: ignore[arg-type]  # rfc8785 raises on what is not JSON
+        return _text_of(value).encode()
     except rfc8785.CanonicalizationError as error:
         raise BadInput(f"no canonical JSON form: {error}") from error
     except RecursionError as error:
         raise BadInput("no canonical JSON form: nested too deeply") from error
-    except UnicodeEncodeError as error:  # a key that holds half of a surrogate pair
+    except UnicodeEncodeError as error:  # half of a surrogate pair
         raise BadInput("no canonical JSON form: a text is not Unicode") from error
+
+
+def _text_of(value: object) -> str:
+    """What `rfc8785.dumps` writes, several times as fast: it was a third of a round.
+
+    Texts are escaped by Python's JSON encoder, which has the same rules; numbers that are not
+    small integers, and what is not JSON, are left to the library.
+    """
+    if isinstance(value, str):
+        return encode_basestring(value)
+    if isinstance(value, dict):
+        members = [f"{encode_basestring(name)}:{_text_of(value[name])}" for name in _names(value)]
+        return "{" + ",".join(members) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ",".join([_text_of(each) for each in value]) + "]"
+    if type(value) is int and abs(value) < 2**53:
+        return str(value)
+    return rfc8785.dumps(value).decode()  # type: ignore[arg-type]  # it raises on what is not JSON
+
+
+def _names(value: dict[Any, Any]) -> list[str]:
+    """The names of an object in the order of their UTF-16 code units (RFC 8785, 3.2.3)."""
+    try:
+        ascii_only = "".join(value).isascii()
+    except TypeError as error:
+        raise rfc8785.CanonicalizationError("object keys must be strings") from error
+    return sorted(value, key=None if ascii_only else lambda name: name.encode("utf-16-be"))
 
 
 def digest(value: object) -> str:

@@ -10,6 +10,7 @@ recommends; a reader that does not know it passes over the line. (C2SP signed-no
 import base64
 import binascii
 import hashlib
+import re
 
 from cryptography.exceptions import InvalidSignature
 
@@ -30,7 +31,7 @@ KEY_ID_BYTES = 4
 _ED25519 = b"\x01"
 _ML_DSA_65 = b"\xff2.16.840.1.101.3.4.3.18"
 _SIGNATURE_START = "\u2014 "  # an em dash and a space
-_FIRST_PRINTABLE = "\x20"
+_CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f]")  # but the end of a line
 
 
 def sign_note(text: str, *, name: str, identity: Identity, lasting: bool = False) -> str:
@@ -112,7 +113,7 @@ def _split_line(line: str, signature_bytes: int) -> tuple[str, bytes]:
 def _check_text(text: str) -> None:
     if not text.endswith("\n") or text == "\n":
         raise BadInput("signed note: the text has to be lines, each with its end")
-    if any(sign < _FIRST_PRINTABLE and sign != "\n" for sign in text):
+    if _CONTROL.search(text):
         raise BadInput("signed note: a control character in the text")
     try:
         text.encode()

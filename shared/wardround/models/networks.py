@@ -21,7 +21,8 @@ def build(study: StudyPlan) -> nn.Module:
     """
     seed = hashlib.sha256(b"wardround/1 start " + study.name.encode()).digest()
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int.from_bytes(seed[:8], "big") >> 1)
+        # Not torch.manual_seed: for devices that are not there it keeps a stack trace, each time.
+        torch.default_generator.manual_seed(int.from_bytes(seed[:8], "big") >> 1)
         return family_of(study).network(study)
 
 
