@@ -32,8 +32,8 @@ def confidence(
     no it is the logit of the patient's own label. (Carlini et al. 2022, 4.2)
     """
     losses = np.maximum(_losses(network, patients, loss), _LEAST_LOSS)
-    # log(exp(x) - 1), which does not overflow.
-    odds = -(losses + np.log1p(-np.exp(-losses)))
+    # log(exp(x) - 1), without overflow, and without cancellation where a loss is next to nothing.
+    odds = -(losses + np.log(-np.expm1(-losses)))
     return _mean_of_patients(odds, patients)
 
 
