@@ -29,7 +29,7 @@ class HeldRun:
         status = read_json(self.ward.run_folder(self.study) / "status.json")
         if status.get("state") != "train":
             return -1, frozenset()
-        now = f"round {status['round']}"
+        now = f"round {status['round'] + 1}"
         states = status.get("hospitals", {})
         return status["round"], frozenset(n for n, state in states.items() if state == now)
 

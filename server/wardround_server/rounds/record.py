@@ -126,7 +126,7 @@ class RunRecord:
         }
         self._pending.append(("update-received", body))
         self.saw(seen)
-        self._hospital(hospital, f"round {spec.round}")
+        self._hospital(hospital, _answered(spec))
 
     def saw(self, seen: tuple[str, Json] | None) -> None:
         """What `witness` returned, to be logged: of an attempt each hospital's newest head.
@@ -323,6 +323,12 @@ class RunRecord:
         self.log.append_many(entries, time=datetime.now(UTC))
         for witness in self._witnesses.values():
             witness.logged(entries)
+
+
+def _answered(spec: RoundSpec) -> str:
+    """For whoever watches, who counts rounds from 1."""
+    words = {Purpose.STATISTICS: "counted", Purpose.EVALUATE: "evaluated"}
+    return words.get(spec.purpose, f"round {spec.round + 1}")
 
 
 def _in_sums(entries: Sequence[Entry]) -> dict[str, frozenset[str]]:
