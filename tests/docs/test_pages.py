@@ -29,6 +29,7 @@ from wardround.protocol.messages import RefusalCode
 from wardround.statistics.plan import StatisticsPlan
 from wardround.study.files import checked, read_study_plan
 from wardround.study.manifest import StudyPlan
+from wardround.study.robust import Robust
 from wardround_client.data.description import DatasetDescription, read_description
 from wardround_client.policy import DEFAULT_POLICY, Policy
 from wardround_server.service import EXIT_FEWER_HOSPITALS
@@ -79,9 +80,10 @@ def test_every_command_is_on_some_page() -> None:
 def test_every_toml_block_is_what_the_product_reads(block: Block) -> None:
     value = tomllib.loads(block.text)
     models = {"wardround.study/1": StudyPlan, "wardround.dataset/1": DatasetDescription}
-    if set(value) == {"statistics"}:
-        checked(StatisticsPlan, value["statistics"], what=str(block))
-        return
+    for section, plan in {"statistics": StatisticsPlan, "robust": Robust}.items():
+        if set(value) == {section}:
+            checked(plan, value[section], what=str(block))
+            return
     checked(models.get(value.get("schema", ""), Policy), value, what=str(block))
 
 
