@@ -29,7 +29,9 @@ def keep_model(hospital: MemoryHospital, study, network=None, **body) -> str:
     return model_digest(vector)
 
 
-def support_of(hospital: MemoryHospital, name: str = "fever", report: Path | None = None) -> Support:
+def support_of(
+    hospital: MemoryHospital, name: str = "fever", report: Path | None = None
+) -> Support:
     """As `wardround predict` opens it."""
     approved = approved_study(hospital.home, find_study(hospital.home, name))
     return Support.of(standing(hospital.home, approved.study, report=report), approved)

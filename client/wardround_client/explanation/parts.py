@@ -10,11 +10,13 @@ from torch import Tensor
 
 from wardround.canonical import Json
 from wardround.study.contract import Column, ColumnKind, Contract
-from wardround_client.explanation.integrated import integrated_gradients
+from wardround_client.explanation.integrated import Attribution, integrated_gradients
 from wardround_client.explanation.sanity import Sanity, sanity
 from wardround_client.explanation.subject import Subject, places
 
 SHOWN = 10
+ENOUGH = 1e-3  # of the score: a gap that nobody has to be told of
+_STEPS = (64, 256, 1024)
 _RANDOM_NETWORKS = 20  # few parts have few ranks: chance is averaged away
 Map = npt.NDArray[np.floating]
 
@@ -63,6 +65,8 @@ class PartsOfScore:
         if rest:
             moved = 100 * sum(part.moved for part in rest)
             said.append(f"  {moved:+7.2f} points  {len(rest)} other columns together")
+        if abs(self.gap) >= ENOUGH:
+            said.append("The parts do not add up to the score: do not rely on them.")
         return [*said, f"gap {100 * self.gap:.2g} points; {self.sanity.line()}"]
 
 
@@ -76,13 +80,13 @@ def parts_of_score(
     """
     contract = subject.study.contract
     features = records.double()
-    found = integrated_gradients(subject.score(), features, start.double()[0])
+    found = _integrated(subject, features, start.double()[0])
     own = found.values.mean(0)
     with torch.no_grad():
         scores = [float(subject.score()(one.double()).mean()) for one in (records, start)]
 
     def again(other: Subject) -> Map:
-        attribution = integrated_gradients(other.score(), features, start.double()[0])
+        attribution = _integrated(other, features, start.double()[0])
         return np.array([part.moved for part in _parts(attribution.values.mean(0), contract)])
 
     parts = _parts(own, contract, values)
@@ -95,6 +99,15 @@ def parts_of_score(
         parts=tuple(sorted(parts, key=lambda part: -abs(part.moved))),
         sanity=checked,
     )
+
+
+def _integrated(subject: Subject, features: Tensor, start: Tensor) -> Attribution:
+    """With as many steps as it takes until the parts add up, or the most that are tried."""
+    for steps in _STEPS:
+        found = integrated_gradients(subject.score(), features, start, steps=steps)
+        if float(found.gap.abs().max()) < ENOUGH:
+            break
+    return found
 
 
 def _parts(moved: Tensor, contract: Contract, values: Sequence[str] = ()) -> list[Part]:

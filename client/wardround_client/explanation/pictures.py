@@ -91,7 +91,7 @@ def _of_one(subject: Subject, image: Tensor, number: int, score: float) -> Pictu
 def _grad_cam(image: Tensor) -> Callable[[Subject], Map]:
     def explain(subject: Subject) -> Map:
         layer = last_convolution(subject.network)
-        return grad_cam(layer, subject.score(), image)[0].numpy()
+        return grad_cam(layer, subject.evidence(), image)[0].numpy()
 
     return explain
 
@@ -103,7 +103,7 @@ def _occluded(image: Tensor) -> Callable[[Subject], Map]:
 
     def explain(subject: Subject) -> Map:
         found = occlusion(
-            subject.score(), image, window=window, stride=max(1, window // 2), cover=cover
+            subject.evidence(), image, window=window, stride=max(1, window // 2), cover=cover
         )
         return found[0].numpy()
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from wardround.errors import BadInput
 from wardround.models.family import family_of
-from wardround.study.contract import Column, ColumnKind, Contract
+from wardround.study.contract import Column, ColumnKind, Contract, LabelKind
 from wardround.study.manifest import StudyPlan
 from wardround_client.explanation.draws import normal
 from wardround_client.prediction.calibration import channel_names
@@ -48,6 +48,21 @@ class Subject:
             return read(network(records), records)[:, channel]
 
         return score
+
+    def evidence(self) -> Callable[[Tensor], Tensor]:
+        """The same before it is squeezed into [0, 1], where that is: the logit of yes, or a class'.
+
+        A score of nearly 1 hardly moves, whatever is covered; its logit does.
+        """
+        if self.study.contract.label.kind not in {LabelKind.BINARY, LabelKind.CLASSES}:
+            return self.score()
+        network, channel = self.network, self.channel
+
+        def evidence(records: Tensor) -> Tensor:
+            outputs: Tensor = network(records)
+            return outputs[:, channel]
+
+        return evidence
 
     def with_random_weights(self, seed: bytes) -> "Subject":
         """The same network, every parameter drawn anew and as large as it was (root mean square).

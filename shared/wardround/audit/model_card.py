@@ -162,7 +162,7 @@ def _head(card: Json) -> list[str]:
         f"| run | `{model['run']}`, {model['trained'][0]} to {model['trained'][1]} |",
         f"| model | `{model['digest']}` |",
         f"| report | `{evidence['report']}` |",
-        *(f"| {name} | `{digest}` |" for name, digest in evidence["files"].items()),
+        *(f"| {name} | `{digest}` |" for name, digest in sorted(evidence["files"].items())),
         f"| contact | {_line(model['contact'])} |",
         "",
         "## Intended use",
