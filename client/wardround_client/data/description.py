@@ -73,18 +73,22 @@ class RowFilter(Frozen):
     """Which rows are this hospital's, by the column `source`.
 
     Those with one of `values`; or those without any of `except_values`; or those whose value falls
-    into its own `parts`: all rows with one value fall into one part.
+    into its own `parts`: all rows with one value fall into one part. With `scaffold` the value is a
+    SMILES and all molecules with one ring scaffold fall into one part.
     """
 
     source: SourceName
     values: tuple[Code, ...] = Field(default=(), max_length=10_000)
     except_values: tuple[Code, ...] = Field(default=(), max_length=10_000)
     parts: Parts | None = None
+    scaffold: bool = False
 
     @model_validator(mode="after")
     def _one_form(self) -> Self:
         if sum((bool(self.values), bool(self.except_values), self.parts is not None)) != 1:
             raise ValueError("rows: one of `values`, `except_values` and `parts` is due")
+        if self.scaffold and self.parts is None:
+            raise ValueError("rows: `scaffold` belongs to `parts`")
         return self
 
 

@@ -13,6 +13,7 @@ import pandas as pd
 from wardround.errors import BadInput
 from wardround_client.data.description import CsvFormat, DatasetDescription, Join, RowFilter
 from wardround_client.data.listing import arrays_table, files_table
+from wardround_client.data.scaffold import scaffold
 from wardround_client.data.sources import file_inside
 
 TABLE_LIMIT_BYTES = 2 << 30
@@ -85,7 +86,9 @@ def _wanted(text: "pd.Series[str]", kept: RowFilter) -> "pd.Series[bool]":
     if kept.parts is None:
         raise BadInput(f"rows: nothing is said about {kept.source!r}")
     of, own = kept.parts.of, kept.parts.own
-    return text.map(lambda value: in_part(value, of) in own).astype(bool)
+    # What is no SMILES has no scaffold; whoever gets it is told so by the check of its column.
+    keys = text.map(lambda smiles: scaffold(smiles) or "") if kept.scaffold else text
+    return keys.map(lambda value: in_part(value, of) in own).astype(bool)
 
 
 def _joined(table: pd.DataFrame, join: Join, folder: Path) -> pd.DataFrame:
