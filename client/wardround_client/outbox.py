@@ -2,7 +2,9 @@
 
 One file, mode 0600, with nothing in it but what leaves anyway. It is written before the first byte
 leaves and emptied when the coordinator has the answer or does not want it. (RFC 5321, 4.5.4.1 asks
-the same of a mail server.)
+the same of a mail server.) It is not synced: it outlives the process, and a machine that lost its
+power is back too late for the coordinator, which waits for seconds. Syncing 100 MB took 0.6 s
+where we measured it, longer than masking them.
 """
 
 import hashlib
@@ -41,19 +43,17 @@ class Outbox:
     limit_bytes: int
 
     def keep(self, reply: Reply) -> None:
-        """Write the answer; it is on disk when this returns. Raises BadInput, OSError."""
+        """Write the answer; it outlives this process. Raises BadInput, OSError."""
         head = frame([reply.letter.encode(), reply.digest.encode(), reply.envelope, *reply.objects])
         size = len(head) + (0 if reply.vector is None else len(reply.vector))
         if size > self.limit_bytes:
             raise BadInput(f"outbox: an answer of {size} bytes, at most {self.limit_bytes} fit")
-        # The file stays when it is emptied: a new name would cost a second sync, of its folder.
         descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "wb", buffering=0) as file:
             lengths = len(head).to_bytes(_WORD, "big")
             _write_all(file.fileno(), _MAGIC + lengths + hashlib.sha256(head).digest() + head)
             if reply.vector is not None:
                 _write_all(file.fileno(), reply.vector)
-            os.fsync(file.fileno())
 
     def left(self) -> Reply | None:
         """What was kept and not emptied; None, and an empty file, for what is not whole."""

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wardround.errors import ProtocolViolation
+from wardround.masking.keystream import CHUNK_WORDS
 from wardround.masking.quantise import Lanes, dequantise
 from wardround.masking.round_spec import RoundSpec
 from wardround.study.manifest import StudyPlan
@@ -57,8 +58,7 @@ def mean_update(total: Lanes, study: StudyPlan, spec: RoundSpec, *, hospitals: i
     Raises ProtocolViolation when the sum of the weights is none that so many can have.
     """
     if not weighs_patients(study):
-        mean = dequantise(total, scale=spec.scale) / hospitals
-        return MeanUpdate(mean.astype(np.float32), hospitals, None)
+        return MeanUpdate(_mean(total, spec, hospitals), hospitals, None)
     weight, loss = int(total[0]), int(total[1])
     most = hospitals * most_weight(study)
     if not hospitals <= weight <= most:
@@ -66,5 +66,14 @@ def mean_update(total: Lanes, study: StudyPlan, spec: RoundSpec, *, hospitals: i
             f"round {spec.round}: the weights sum to {weight}, {hospitals} to {most} was due for "
             f"{hospitals} hospitals"
         )
-    mean = dequantise(total[HEAD_LANES:], scale=spec.scale) / weight
-    return MeanUpdate(mean.astype(np.float32), weight, loss / LOSS_STEPS / weight)
+    mean = _mean(total[HEAD_LANES:], spec, weight)
+    return MeanUpdate(mean, weight, loss / LOSS_STEPS / weight)
+
+
+def _mean(total: Lanes, spec: RoundSpec, weight: int) -> npt.NDArray[np.float32]:
+    """Divided in float64, block by block: two such vectors of a large model took longer."""
+    mean = np.empty(total.size, dtype=np.float32)
+    for start in range(0, total.size, CHUNK_WORDS):
+        block = slice(start, start + CHUNK_WORDS)
+        mean[block] = dequantise(total[block], scale=spec.scale) / weight
+    return mean
