@@ -68,8 +68,7 @@ class Comparison:
         """Plain JSON; numbers have six digits after the point."""
         lines = [{**asdict(line), "mean_accuracy": line.mean_accuracy} for line in self.lines]
         value = {**asdict(self), "lines": lines, "schema": SCHEMA, "mark": MARK}
-        found: Json = _rounded(value)
-        return found
+        return {name: _rounded(part) for name, part in value.items()}
 
 
 def compared(plan: StudyPlan, scored: Sequence[Scored], report: Json | None = None) -> Comparison:

@@ -1,0 +1,190 @@
+"""What each study in deploy/studies reaches: together, with its noise, pooled, alone.
+
+    python -m tests.benchmarks.bench_models [--data DIR] [--studies a,b] [--seeds N] [--write]
+
+Every seed splits the patients anew and draws other batches and noise. All of it runs in one
+process by the code that hospitals and coordinator run (`wardround_client.comparison`); with
+`--rehearse` one real rehearsal of each study, on the split that the product uses, stands beside the
+same run in one process. One JSON object for each study and mechanism goes to standard output;
+`--write` puts table and picture into shared/docs.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import torch
+from tests.benchmarks.bench_models_page import PAGE, PICTURE, page, picture
+from tests.benchmarks.bench_models_studies import DATA, STUDIES, BenchedStudy, opened
+from tests.benchmarks.bench_utility import interval
+from tests.support.masked_hospitals import seeded
+from tests.support.small_federation import wardround
+
+from wardround.canonical import Json
+from wardround.study.manifest import Mechanism
+from wardround_client.comparison.next_hospital import next_hospital
+from wardround_client.comparison.result import figure
+from wardround_client.comparison.sites import Gathered, Sites
+from wardround_client.comparison.ways import Scored, Way, score
+
+DRAWS = 5
+_CLIENT_MEAN = "client-mean accuracy"
+_WAYS = (Way.ALONE, Way.FEDERATED, Way.PRIVATE, Way.POOLED)
+
+
+def number(study: BenchedStudy, scored: Scored) -> float:
+    """What the study is judged by."""
+    if study.metric == _CLIENT_MEAN:
+        return _mean(figure(own).accuracy for own in scored.hospitals.values())
+    value = figure(scored.whole).value
+    assert value is not None, f"{study.name}: held-out patients of both kinds were due"
+    return value
+
+
+def _mean(values: Iterable[float | None]) -> float:
+    return statistics.fmean(value for value in values if value is not None)
+
+
+def measured(
+    study: BenchedStudy, gathered: Gathered, seeds: Sequence[int]
+) -> dict[Way, list[float]]:
+    """Each way over the seeds."""
+    found: dict[Way, list[float]] = {way: [] for way in _WAYS}
+    for seed in seeds:
+        sites = gathered.sites(lambda dataset, seed=seed: f"{dataset} {seed}")
+        for way in _WAYS:
+            if way is Way.PRIVATE and gathered.plan.privacy.mechanism is Mechanism.NONE:
+                continue
+            found[way].append(number(study, _scored(study, gathered, sites, way, seed)))
+    return found
+
+
+def _scored(
+    study: BenchedStudy, gathered: Gathered, sites: Sites, way: Way, seed: int | str
+) -> Scored:
+    return score(gathered.plan, sites, way, seeded(f"models {study.name} {way} {seed}"))
+
+
+def left_out(study: BenchedStudy, gathered: Gathered) -> Json:
+    """Each hospital as one that took no part, and what a further one may expect."""
+    scored = _scored(study, gathered, gathered.sites(), Way.LEFT_OUT, "left out")
+    own = {name: figure(metrics) for name, metrics in scored.hospitals.items()}
+    coming = next_hospital(
+        [(f.value, f.error) for f in own.values() if f.value is not None and f.error is not None]
+    )
+    return {
+        "each": {name: None if f.value is None else round(f.value, 4) for name, f in own.items()},
+        "next_hospital": None
+        if coming is None
+        else [round(end, 4) for end in (coming.mean, *coming.prediction)],
+    }
+
+
+def rehearsed(study: BenchedStudy, gathered: Gathered, data: Path) -> Json:
+    """One real federation of processes; on the same split, other draws of the noise in one."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "out"
+        done = wardround(
+            *("rehearse", study.folder, "--data", data, "--out", out, "--json"), timeout_s=900
+        )
+        assert done.code == 0, done.err
+        report = json.loads((out / "report.json").read_text())
+    value = figure(report["evaluation"]["metrics"]).value
+    if study.metric == _CLIENT_MEAN:
+        value = _mean(own["accuracy"] for own in done.json["metrics"]["per_hospital"].values())
+    private = gathered.plan.privacy.mechanism is not Mechanism.NONE
+    way = Way.PRIVATE if private else Way.FEDERATED
+    sites = gathered.sites()
+    draws = [
+        number(study, _scored(study, gathered, sites, way, f"draw {draw}")) for draw in range(DRAWS)
+    ]
+    return {
+        "epsilon": report["guarantee"]["epsilon"]["value"],
+        "value": value,
+        "in_one_process": [round(value, 4) for value in sorted(draws)],
+        "seconds": round(done.json["seconds"], 1),
+    }
+
+
+def lines_of(
+    study: BenchedStudy, gathered: Gathered, *, seeds: Sequence[int], data: Path | None
+) -> Iterator[Json]:
+    """A line for training without noise, and one with the study's own mechanism."""
+    started_s = time.process_time()
+    found = measured(study, gathered, seeds)
+    unseen = left_out(study, gathered)
+    real = None if data is None else rehearsed(study, gathered, data)
+    privacy = gathered.plan.privacy
+    for way in (Way.FEDERATED, Way.PRIVATE):
+        if not found[way]:
+            continue
+        mechanism = privacy.mechanism.value if way is Way.PRIVATE else "none"
+        value = statistics.fmean(found[way])
+        own = way is Way.PRIVATE or privacy.mechanism is Mechanism.NONE
+        yield {
+            "bench": "models",
+            "study": study.name,
+            "mechanism": mechanism,
+            "epsilon": privacy.epsilon if way is Way.PRIVATE else None,
+            "metric": study.metric,
+            "value": round(value, 4),
+            "interval": [round(end, 4) for end in interval(found[way])],
+            "pooled": round(statistics.fmean(found[Way.POOLED]), 4),
+            "pooled_interval": [round(end, 4) for end in interval(found[Way.POOLED])],
+            "local_only": round(statistics.fmean(found[Way.ALONE]), 4),
+            "local_only_interval": [round(end, 4) for end in interval(found[Way.ALONE])],
+            "seeds": len(seeds),
+            "goal": study.goal(mechanism),
+            "reached": study.reached(mechanism, found[way], found[Way.POOLED]),
+            "left_out": unseen if own else None,
+            "rehearsal": real if own else None,
+            "processor_s": round(time.process_time() - started_s, 1),
+        }
+
+
+def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="What each study reaches.")
+    parser.add_argument("--data", type=Path, default=DATA, help="the folder of the real data")
+    parser.add_argument("--studies", default=",".join(STUDIES))
+    parser.add_argument("--seeds", type=int, help="how many, instead of each study's own number")
+    parser.add_argument("--rehearse", action="store_true", help="one real rehearsal a study, too")
+    parser.add_argument("--write", action="store_true", help=f"write {PAGE.name}, {PICTURE.name}")
+    parser.add_argument("--from", dest="source", type=Path, help="write from these lines (JSONL)")
+    wanted = parser.parse_args(arguments)
+    if unknown := set(wanted.studies.split(",")) - set(STUDIES):
+        parser.error(f"--studies: {', '.join(sorted(unknown))}; known are {', '.join(STUDIES)}")
+    return wanted
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure what was asked for, print, write."""
+    wanted = parsed(arguments)
+    torch.set_num_threads(1)
+    lines: list[Json] = []
+    if wanted.source is not None:
+        lines = [json.loads(line) for line in wanted.source.read_text().splitlines()]
+    for name in wanted.studies.split(",") if wanted.source is None else ():
+        study = STUDIES[name]
+        data = wanted.data / study.data
+        if not data.is_dir():
+            print(f"{name}: skipped: ../shared/data not present", file=sys.stderr)
+            continue
+        seeds = range(wanted.seeds or study.seeds)
+        real = data if wanted.rehearse else None
+        for line in lines_of(study, opened(study, data), seeds=seeds, data=real):
+            lines.append(line)
+            print(json.dumps(line), flush=True)
+    if wanted.write and lines:
+        PAGE.write_text(page(lines, cpus=os.cpu_count() or 1), encoding="utf-8")
+        PICTURE.write_text(picture(lines), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
