@@ -34,6 +34,9 @@ HEAVY = (
     "opacus",
 )
 HARBOUR = NAMES[0]
+DESCRIPTION = str(
+    Path(__file__).parents[2] / "deploy/studies/heart_disease/hospitals/cleveland.toml"
+)
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +115,8 @@ def test_every_command_that_tells_something_takes_json():
         ["budget", "history", "--dir", "nowhere"],
         ["budget", "forecast", "x", "--dir", "nowhere", "--dataset", "d"],
         ["data", "check", "nowhere.toml", "--study", "nowhere.toml", "--data", "nowhere"],
+        ["data", "check", DESCRIPTION, "--study", "nowhere.json", "--data", "nowhere"],
+        ["data", "check", DESCRIPTION, "--study", ".", "--data", "nowhere"],
         ["study", "check", "nowhere.toml"],
         ["study", "submit", "nowhere.json", "--coordinator", "nowhere"],
         ["study", "show", "x", "--coordinator", "nowhere"],

@@ -17,7 +17,7 @@ app = typer.Typer(
 )
 
 Dataset = Annotated[Path, typer.Argument(help="The data set's description (TOML).")]
-StudyFile = Annotated[Path, typer.Option(help="study.toml, or the signed study.")]
+StudyFile = Annotated[Path, typer.Option(help="A study's folder, study.toml, or the signed study.")]
 Folder = Annotated[Path, typer.Option(help="The folder that holds its files.")]
 
 
@@ -53,12 +53,22 @@ def _examine(dataset: Path, study: Path, data: Path, *, as_json: bool) -> "DataC
 
 
 def _contract(study: Path) -> "Contract":
-    """The contract of a study.toml, or of a signed study (whose signature `review` checks)."""
+    """The contract of a study's folder or study.toml, or of a signed study.
+
+    The signature of a signed one is for `review` to check.
+    """
     from wardround.canonical import parse_canonical
+    from wardround.errors import BadInput
     from wardround.study.files import STUDY_LIMIT_BYTES, checked, read_study_plan
     from wardround.study.manifest import Study
 
+    if study.is_dir():
+        study = study / "study.toml"
     if study.suffix == ".toml":
         return read_study_plan(study).contract
-    value = parse_canonical(study.read_bytes(), what=study.name, limit_bytes=STUDY_LIMIT_BYTES)
+    try:
+        content = study.read_bytes()
+    except OSError as error:
+        raise BadInput(f"{study.name}: cannot be read ({type(error).__name__})") from error
+    value = parse_canonical(content, what=study.name, limit_bytes=STUDY_LIMIT_BYTES)
     return checked(Study, value.get("study", {}), what=study.name).contract
