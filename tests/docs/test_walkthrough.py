@@ -230,6 +230,7 @@ STORY: tuple[Step, ...] = (
     run_ends,
     ("hospital.md", "Look at the budget"),
     ("hospital.md", "Attack the model"),
+    ("hospital.md", "Decide with the model"),
     ("hospital.md", "Take an approval back"),
     ("coordinator.md", "Keep the result"),
     ("coordinator.md", "Back up"),
