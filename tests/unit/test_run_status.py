@@ -56,3 +56,17 @@ def test_the_plain_view_says_at_once_that_somebody_is_missing():
     lines = text.getvalue().splitlines()
     assert len(lines) == 3
     assert [BOTH in line for line in lines] == [False, True, False]
+
+
+def test_who_is_suspected_is_shown_beside_who_is_missing_as_soon_as_it_is_known():
+    why = {"lakeside": "its group lay far off in 7 of 7 rounds"}
+    told = "suspected: lakeside (its group lay far off in 7 of 7 rounds)"
+    assert status_line(running(suspected=why)).endswith(f"train, round 3; {told}")
+    both = status_line(running(missing={"harbour": "disconnected"}, suspected=why))
+    assert both.endswith(f"missing: harbour (disconnected); {told}")
+    assert told in shown(render(snapshot(suspected=why)))
+    text = StringIO()
+    view = PlainView(Console(file=text, width=200))
+    for status in ({}, {"suspected": why}, {"suspected": why}):
+        view.show(snapshot(**status))
+    assert [told in line for line in text.getvalue().splitlines()] == [False, True]
