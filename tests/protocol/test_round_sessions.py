@@ -4,6 +4,7 @@ import time
 
 import pytest
 from tests.support.hospitals import LANES, NAMES, Ward
+from tests.support.hostile_coordinator import codes, sealed
 from tests.support.memory_grid import MemoryGrid
 from tests.support.memory_runs import Federation, PlainLanes, asks, in_round, when
 
@@ -215,6 +216,21 @@ def test_a_coordinator_that_stops_between_checkpoint_and_log_closes_each_round_o
     assert closed[0]["model_after"] == closed[1]["model_before"]
     assert len(federation.entries("survivors-agreed")) == plain.check(federation) == 3
     assert len(federation.entries("update-received")) == 9
+
+
+def test_a_hospital_that_is_gone_when_a_stopped_coordinator_closes_the_run_is_named(ward):
+    federation = Federation(ward, rounds__quorum=2, masking__minimum_hospitals=2)
+    federation.run().train_and_evaluate()  # and it stops before it has asked anybody to sign
+    federation.grid.gone.add(NAMES[2])
+    parts = federation.close(*federation.run().train_and_evaluate())
+    assert list(parts.hospitals) == list(NAMES[:2])
+    (told,) = federation.entries("hospital-missed")
+    assert told == {
+        "transcript": None,
+        "hospital": NAMES[2],
+        "reason": "did not countersign: disconnected",
+    }
+    assert codes(sealed(ward, parts)) == {}
 
 
 def test_without_noise_a_coordinator_that_stops_after_it_asked_to_sign_never_asks_again(ward):

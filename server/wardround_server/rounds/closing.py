@@ -11,6 +11,7 @@ from wardround.evidence.checkpoint import check_entries, verify_checkpoint
 from wardround.evidence.export import read_export
 from wardround.protocol.envelope import Vector
 from wardround.protocol.messages import Close, Closed
+from wardround_server.rounds.attempt import Absence
 from wardround_server.rounds.post import Answer, Post, Silence
 from wardround_server.rounds.record import RunRecord
 from wardround_server.rounds.session import Session
@@ -52,6 +53,7 @@ class RunCloser:
                 signatures[hospital] = signature
             except WardroundError as error:
                 self._faults[hospital] = f"handed over no valid log: {type(error).__name__}"
+        self._not_asked(session)
         for hospital, reason in sorted(self._faults.items()):
             # Behind what was countersigned: the log itself says whose word is missing.
             self.record.left_out(hospital, reason)
@@ -63,6 +65,12 @@ class RunCloser:
             hospitals=logs,
             countersignatures=signatures,
         )
+
+    def _not_asked(self, session: Session) -> None:
+        """Who was there before the coordinator stopped, and is not in the session after it."""
+        for hospital in self.record.last_seen() - set(session.directory.names):
+            absence = session.silent.get(hospital, Absence.DISCONNECTED)
+            self._faults[hospital] = f"did not countersign: {absence}"
 
     def _closed(self, answer: Answer | Silence) -> Closed | None:
         if isinstance(answer, Answer) and isinstance(answer.body, Closed):

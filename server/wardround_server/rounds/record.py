@@ -29,6 +29,8 @@ from wardround_server.rounds.post import Silence
 
 _SHOW_EVERY_S = 0.25
 _STEPS = {"round-closed", "round-combined"}
+_HERE = {"hospital-joined", "update-received"}
+_GONE = {"hospital-missed", "hospital-vanished", "update-rejected", "hospital-refused"}
 _SUM_OPENED = {"statistics-closed", "evaluation-closed", *_STEPS}
 
 
@@ -282,6 +284,14 @@ class RunRecord:
     def evaluated(self) -> bool:
         """Whether an evaluation was opened, before a stop too."""
         return any(entry.type == "evaluation-closed" for entry in self.log.entries())
+
+    def last_seen(self) -> frozenset[str]:
+        """Hospitals of which the log's last word is that they were there, before a stop too."""
+        there: dict[str, bool] = {}
+        for entry in self.log.entries():
+            if entry.type in _HERE or entry.type in _GONE:
+                there[entry.body["hospital"]] = entry.type in _HERE
+        return frozenset(name for name, here in there.items() if here)
 
     def missing(self, why: Mapping[str, str]) -> None:
         """For whoever watches: who of the roster does not take part now, and why."""
