@@ -132,6 +132,7 @@ def test_a_coordinator_killed_while_survivors_sign_goes_on_with_fresh_keys_and_a
     verified(ward, run.study)
 
 
+@pytest.mark.slow
 def test_without_noise_it_asks_for_no_second_sum_of_that_round_and_the_run_ends(
     ward: Federation,
 ) -> None:
