@@ -188,6 +188,8 @@ def test_the_report_tells_what_the_coordinator_kept_to_itself(
     assert {each["party"] for each in second} == set(HONEST) - {"alpha"}
     assert {each["what"] for each in second} == {"refused in round 1; only its own log says so"}
     never = "refused in an attempt that was never opened; only its own log says so"
+    refused = [each for each in told if each["reason"].startswith("survivors-not-valid, ")]
+    assert {each["party"] for each in refused} == set(HONEST)  # one line for all of a hospital's
     sybil = [each for each in told if each["reason"] == "spec-differs-from-study"]
     assert {(each["party"], each["what"]) for each in sybil} == {(name, never) for name in HONEST}
 

@@ -91,21 +91,27 @@ def incidents_of(evidence: Evidence, attempts: Iterable[Attempt]) -> tuple[Incid
 
 
 def _refused_in_silence(evidence: Evidence, names: Mapping[str, str]) -> Iterator[Incident]:
-    """Refusals by a hospital's own log alone: a coordinator does not write down what it tried."""
+    """Refusals by a hospital's own log alone: a coordinator does not write down what it tried.
+
+    One line for all of one hospital and attempt with the same code.
+    """
     told = Counter((r.body.hospital, r.body.code) for r in evidence.coordinator.of(HospitalRefused))
+    silent: dict[tuple[str, str, str], list[Place]] = {}
     for name, log in sorted(evidence.hospitals.items()):
         for record in log.of(RoundRefused):
-            body = record.body
+            body, place = record.body, Place(log=record.log, seq=record.seq)
             if told[name, body.code]:
                 told[name, body.code] -= 1
                 continue
-            where = names.get(body.transcript, "an attempt that was never opened")
-            yield Incident(
-                what=f"refused in {where}; only its own log says so",
-                party=name,
-                reason=body.code,
-                place=Place(log=record.log, seq=record.seq),
-            )
+            silent.setdefault((name, body.transcript, body.code), []).append(place)
+    for (name, transcript, code), places in silent.items():
+        where = names.get(transcript, "an attempt that was never opened")
+        yield Incident(
+            what=f"refused in {where}; only its own log says so",
+            party=name,
+            reason=code if len(places) == 1 else f"{code}, {len(places)} times",
+            place=places[0],
+        )
 
 
 def outcome_of(attempt: Attempt) -> str:
