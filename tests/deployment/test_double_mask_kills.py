@@ -9,17 +9,16 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from tests.support.held_rounds import RUN_TIMEOUT_S, until_round
 from tests.support.plain_sums import PLAIN, Checked, check_opened_sums
 from tests.support.small_federation import Federation, read_json, standing_federation, until
 
 from wardround.audit.verify import verify_bundle
-from wardround.study.manifest import Study
 
 pytestmark = pytest.mark.federation
 
 NAMES = tuple(f"hospital-{letter}" for letter in "abcdefghij")
 ROUNDS = 12
-RUN_TIMEOUT_S = 200.0
 MOST_PAUSE_S = 2.0
 MOST_DELAY_S = 0.4
 
@@ -66,20 +65,6 @@ def run_with_kills(ward: Federation, seed: int) -> Checked:
 def victim_of(hospital: str) -> str:
     """The name of a hospital's process."""
     return f"hospital-{hospital}"
-
-
-def until_round(ward: Federation, study: Study, point: int) -> None:
-    """Wait until the run is in this round, or over."""
-    folder = ward.run_folder(study)
-
-    def there() -> bool:
-        status = read_json(folder / "status.json")
-        if (folder / "result.json").exists() or status.get("state") in {"closing", "done"}:
-            return True
-        trains = status.get("state") in {"train", "evaluate"}
-        return bool(status) and (point < 0 or (trains and status["round"] >= point))
-
-    until(f"round {point} of {study.name}: {ward.processes.logs}", there, RUN_TIMEOUT_S)
 
 
 def test_two_of_ten_hospitals_are_killed_and_every_opened_sum_is_right(ward: Federation) -> None:

@@ -1,11 +1,19 @@
 """Parties that die between two given messages of a round, as kill -9 ends them, and come back."""
 
+import time
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 import pytest
-from tests.support.held_rounds import HeldRun
+from tests.support.held_rounds import RUN_TIMEOUT_S, HeldRun, until_round
 from tests.support.plain_sums import PLAIN, Checked, check_opened_sums
-from tests.support.small_federation import Federation, bundle_log, read_json, standing_federation
+from tests.support.small_federation import (
+    Federation,
+    bundle_log,
+    read_json,
+    standing_federation,
+    until,
+)
 
 from wardround.audit.verify import verify_bundle
 from wardround.canonical import Json
@@ -143,6 +151,25 @@ def test_without_noise_it_asks_for_no_second_sum_of_that_round_and_the_run_ends(
     assert not (ward.run_folder(run.study) / "bundle.zip").exists()
     for name in NAMES:
         assert not _answered_again(run, name, number)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("seed", range(5))
+def test_a_coordinator_killed_at_a_random_point_ends_the_run_with_a_bundle_that_verifies(
+    ward: Federation, seed: int
+) -> None:
+    draw = np.random.default_rng(seed)
+    run = submitted(ward, f"random-{seed}", "rounds.count=8")
+    until_round(ward, run.study, int(draw.integers(-1, 8, endpoint=True)))
+    time.sleep(draw.uniform(0, 1.0))
+    ward.kill("coordinator")
+    time.sleep(draw.uniform(0, 5.0))
+    ward.start_coordinator()
+    path = ward.run_folder(run.study) / "result.json"
+    until(f"end of {run.study.name}: {ward.processes.logs}", path.exists, RUN_TIMEOUT_S)
+    assert read_json(path)["exit_code"] in {0, 8}, read_json(path)
+    verified(ward, run.study)
 
 
 def _answered_again(run: HeldRun, hospital: str, number: int) -> bool:

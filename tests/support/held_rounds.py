@@ -14,7 +14,22 @@ from tests.support.small_federation import Federation, read_json, until
 
 from wardround.study.manifest import Study
 
+RUN_TIMEOUT_S = 200.0
 _SETTLE_S = 2.0
+
+
+def until_round(ward: Federation, study: Study, point: int) -> None:
+    """Wait until the run is in this round, or over."""
+    folder = ward.run_folder(study)
+
+    def there() -> bool:
+        status = read_json(folder / "status.json")
+        if (folder / "result.json").exists() or status.get("state") in {"closing", "done"}:
+            return True
+        trains = status.get("state") in {"train", "evaluate"}
+        return bool(status) and (point < 0 or (trains and status["round"] >= point))
+
+    until(f"round {point} of {study.name}: {ward.processes.logs}", there, RUN_TIMEOUT_S)
 
 
 class HeldRun:
