@@ -21,7 +21,7 @@ from pathlib import Path
 
 import torch
 from tests.benchmarks.bench_models_page import PAGE, PICTURE, page, picture
-from tests.benchmarks.bench_models_studies import DATA, STUDIES, BenchedStudy, opened
+from tests.benchmarks.bench_models_studies import DATA, STUDIES, BenchedStudy, data_of, opened
 from tests.benchmarks.bench_utility import interval
 from tests.support.masked_hospitals import seeded
 from tests.support.small_federation import wardround
@@ -171,15 +171,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         lines = [json.loads(line) for line in wanted.source.read_text().splitlines()]
     for name in wanted.studies.split(",") if wanted.source is None else ():
         study = STUDIES[name]
-        data = wanted.data / study.data
-        if not data.is_dir():
-            print(f"{name}: skipped: ../shared/data not present", file=sys.stderr)
-            continue
-        seeds = range(wanted.seeds or study.seeds)
-        real = data if wanted.rehearse else None
-        for line in lines_of(study, opened(study, data), seeds=seeds, data=real):
-            lines.append(line)
-            print(json.dumps(line), flush=True)
+        with data_of(study, wanted.data) as data:
+            if data is None:
+                print(f"{name}: skipped: ../shared/data not present", file=sys.stderr)
+                continue
+            seeds = range(wanted.seeds or study.seeds)
+            real = data if wanted.rehearse else None
+            for line in lines_of(study, opened(study, data), seeds=seeds, data=real):
+                lines.append(line)
+                print(json.dumps(line), flush=True)
     if wanted.write and lines:
         PAGE.write_text(page(lines, cpus=os.cpu_count() or 1), encoding="utf-8")
         PICTURE.write_text(picture(lines), encoding="utf-8")

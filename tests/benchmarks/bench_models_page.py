@@ -42,18 +42,16 @@ stands here beside five runs in one process on the same split, lowest to highest
 are drawn anew in each.
 """
 _OWN = """
-Your own study, on the data of a rehearsal:
+## Your own study
 
-```sh
-wardround rehearse STUDY --data DATA --out OUT --compare
-wardround rehearse STUDY --data DATA --out OUT --leave-out HOSPITAL
-wardround compare STUDY --data DATA --out OUT
-```
+`wardround rehearse STUDY --data DATA --out OUT --compare` writes `comparison.html`,
+`comparison.svg` and `comparison.json` beside the report: every way of the tables above, with
+intervals, for each hospital, and what the next one may expect. They are made of everybody's data,
+which a rehearsal has and nobody else: they are no evidence, and no part of the signed report.
+`wardround compare STUDY --data DATA --out OUT` makes them without a rehearsal.
 
-The first writes `comparison.html`, `comparison.svg` and `comparison.json` beside the report. They
-are made of everybody's data, which a rehearsal has and nobody else: they are no evidence, and no
-part of the signed report. The second trains without one hospital and writes `left-out.json`. The
-third compares without a rehearsal.
+`wardround rehearse STUDY --data DATA --out OUT --leave-out HOSPITAL` rehearses without one hospital
+and writes `left-out.json`: how the model does there. The study's quorum has to allow it.
 """
 
 

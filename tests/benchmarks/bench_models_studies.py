@@ -1,11 +1,14 @@
 """The studies of the models benchmark: their data, what they are judged by, and their goals."""
 
+import contextlib
 import statistics
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from wardround_client.comparison.sites import Gathered, gather
+from wardround_server.demo_data import write_generated
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DATA = REPOSITORY.parent / "shared" / "data"
@@ -14,14 +17,14 @@ FOLDERS = REPOSITORY / "deploy" / "studies"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BenchedStudy:
-    """A folder in deploy/studies, and the folder of its data.
+    """A folder in deploy/studies, and the folder of its data; None: they are generated.
 
     `at_least` is the goal for each mechanism. `of_pooled` is how far the mean may lie from that of
     the same model trained on the pooled rows, without noise.
     """
 
     name: str
-    data: str
+    data: str | None
     metric: str
     seeds: int = 5
     at_least: dict[str, float]
@@ -64,12 +67,25 @@ _ALL = (
         name="brca_survival",
         data="tcga_brca_survival",
         metric="C-index",
+        seeds=10,  # few deaths are held out
         at_least={},
         of_pooled=0.02,
     ),
     BenchedStudy(name="molecules", data="moleculenet", metric="AUROC", at_least={}),
+    BenchedStudy(name="synthetic", data=None, metric="AUROC", at_least={}),
 )
 STUDIES = {study.name: study for study in _ALL}
+
+
+@contextlib.contextmanager
+def data_of(study: BenchedStudy, data: Path) -> Iterator[Path | None]:
+    """The folder with the study's data; None where it is not there."""
+    if study.data is not None:
+        yield data / study.data if (data / study.data).is_dir() else None
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        write_generated(study.name, Path(folder))
+        yield Path(folder)
 
 
 def opened(study: BenchedStudy, data: Path) -> Gathered:

@@ -1,4 +1,4 @@
-"""`rehearse --compare` and `--leave-out` as processes: what they add, and that it is no evidence."""
+"""`rehearse --compare` and `--leave-out` as processes: what they add, which is no evidence."""
 
 import json
 from pathlib import Path
@@ -18,6 +18,13 @@ from wardround_client.comparison.ways import Way
 pytestmark = pytest.mark.federation
 
 NAMES = ("alpha", "beta", "delta", "gamma")
+NO_NOISE_ALLOWED = """
+epsilon_budget = 10.0
+delta_max = 1e-3
+mechanisms = ["none"]
+allow_exact_evaluation = true
+empirical_audit = false
+"""
 ALL_IN_EVERY_BATCH = ("privacy.mechanism=none", "privacy.sampling_rate=0.999999999")
 
 
@@ -33,6 +40,7 @@ def test_the_comparison_stands_beside_the_report_and_its_training_is_the_real_on
     tmp_path: Path,
 ) -> None:
     write_study(tmp_path, NAMES)
+    (tmp_path / "study" / "policy.toml").write_text(NO_NOISE_ALLOWED)
     settings = [word for each in ALL_IN_EVERY_BATCH for word in ("--set", each)]
     done = rehearse(tmp_path, "--compare", *settings)
     assert done.code == 0, done.err

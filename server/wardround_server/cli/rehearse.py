@@ -11,8 +11,10 @@ app = typer.Typer(rich_markup_mode=None)
 @app.command()
 def rehearse(
     study: Annotated[Path, typer.Argument(help="Folder with study.toml and hospitals/NAME.toml.")],
-    data: Annotated[Path, typer.Option(help="Folder that the hospitals' paths are relative to.")],
     out: Annotated[Path, typer.Option(help="New folder for everything that is written.")],
+    data: Annotated[
+        Path | None, typer.Option(help="Folder that the hospitals' paths are relative to.")
+    ] = None,
     overrides: Annotated[
         list[str] | None, typer.Option("--set", help="KEY.KEY=VALUE, changes the study.")
     ] = None,
@@ -28,13 +30,20 @@ def rehearse(
         bool, typer.Option("--json", help="Only the last line's JSON on standard output.")
     ] = False,
 ) -> None:
-    """Run coordinator and hospitals as real processes over mutual TLS, to the report."""
+    """Run coordinator and hospitals as real processes over mutual TLS, to the report.
+
+    Without --data the study's own generator writes them beside the new folder, where it has one.
+    """
     from wardround.errors import BadInput
     from wardround_server.cli.outcome import play
+    from wardround_server.demo_data import write_generated
     from wardround_server.rehearsal.script import Rehearsal
 
     if compare and leave_out is not None:
         raise BadInput("--compare leaves out each hospital in turn: --leave-out is for one alone")
+    if data is None:
+        data = out.with_name(out.name + "-data")
+        write_generated(study.resolve().name, data)
     rehearsal = Rehearsal(
         study_folder=study,
         data=data,

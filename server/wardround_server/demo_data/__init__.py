@@ -8,6 +8,7 @@ from pathlib import Path
 from wardround.errors import BadInput
 
 STUDIES = ("breast", "ct")
+GENERATED = "synthetic"
 
 
 def study_folder(name: str) -> Traversable:
@@ -33,6 +34,17 @@ def write_data(name: str, folder: Path) -> None:
     """Write what the four hospitals of a demo export into `folder`, the same at every call."""
     _known(name)
     _writer(name)(folder)
+
+
+def write_generated(name: str, folder: Path) -> None:
+    """Write the data of a study of deploy/studies that needs none, by the name of its folder."""
+    if name != GENERATED:
+        raise BadInput(
+            f"study folder {name}: its data are due as --data; only {GENERATED} has none"
+        )
+    from wardround_server.demo_data.ward import write_ward  # noqa: PLC0415  # loads numpy
+
+    write_ward(folder)
 
 
 def _writer(name: str) -> Callable[[Path], None]:
