@@ -103,7 +103,7 @@ class Hospital:
         if started_s >= self._next_look_s or body.spec.get("purpose") == Purpose.EVALUATE.value:
             self._seen |= {
                 "epsilon": _epsilon_after(session, used),
-                "loss": held_out_loss(session.study, session.records.held_out, vector),
+                "loss": held_out_loss(session, vector),
             }
             ended_s = time.monotonic()
             self._next_look_s = ended_s + (ended_s - started_s) / _LOOK_SHARE

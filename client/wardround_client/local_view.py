@@ -3,26 +3,21 @@
 import json
 
 import numpy as np
-import torch
 from safetensors.numpy import save
 
 from wardround.canonical import canonical_bytes
 from wardround.durable import replace_file, write_durably
 from wardround.evaluation.layouts import exact_layout_of
-from wardround.models.networks import build, load_parameters
 from wardround.protocol.envelope import Vector
-from wardround.study.manifest import Study
 from wardround_client.held_out import held_out_outcomes, losses_of_patients
 from wardround_client.home import HospitalHome
 from wardround_client.session import RunSession
-from wardround_client.training.plan import PatientRecords
 
 
-def held_out_loss(study: Study, held_out: PatientRecords, model: Vector) -> float | None:
+def held_out_loss(session: RunSession, model: Vector) -> float | None:
     """Mean over the held-out patients of the loss that training lowers; None without a patient."""
-    network = build(study)
-    load_parameters(network, torch.from_numpy(np.array(model)))
-    losses = losses_of_patients(network, held_out, study)
+    network = session.network(model)
+    losses = losses_of_patients(network, session.records.held_out, session.study)
     return float(losses.mean()) if losses.size else None
 
 
@@ -40,8 +35,7 @@ def keep_final_model(home: HospitalHome, session: RunSession, model: Vector) -> 
     folder = home.directory / "models"
     folder.mkdir(mode=0o700, exist_ok=True)
     write_durably(folder / f"{session.run}.safetensors", model_file(session, model))
-    network = build(study)
-    load_parameters(network, torch.from_numpy(np.array(model)))
+    network = session.network(model)
     layout = exact_layout_of(study)
     counts = layout.count(held_out_outcomes(network, session.records.held_out, study))
     evaluation = layout.metrics(counts.lanes, cell_noise_sd=0.0)

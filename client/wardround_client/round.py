@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import nn
 
 from wardround.canonical import Json
@@ -20,7 +19,6 @@ from wardround.masking.hospital_round import HospitalRound, Upload
 from wardround.masking.quantise import Lanes
 from wardround.masking.round_spec import Purpose, RoundSpec
 from wardround.models.family import family_of
-from wardround.models.networks import build, load_parameters
 from wardround.privacy.engine import Engine, ExactEvaluation, GaussianEvaluation
 from wardround.privacy.mechanism import Mechanism
 from wardround.protocol.envelope import vector_due
@@ -193,8 +191,7 @@ class RoundWorker:
         if spec.purpose is Purpose.STATISTICS:
             lanes, engine = self._statistics(session, spec)
             return Computed(lanes, engine, time.perf_counter() - started_s)
-        network = build(session.study)
-        load_parameters(network, torch.from_numpy(model.copy()))
+        network = session.network(model)
         if spec.purpose is Purpose.EVALUATE:
             lanes, engine = self._evaluate(session, spec, network)
             return Computed(lanes, engine, time.perf_counter() - started_s)

@@ -3,12 +3,17 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
+import torch
+from torch import nn
+
 from wardround.errors import ProtocolViolation
 from wardround.masking.agreement import Agreement
 from wardround.masking.hospital_round import HospitalRound
 from wardround.masking.pairs import PairSecrets
 from wardround.masking.run_key import RunKey
-from wardround.models.networks import build
+from wardround.models.networks import build, load_parameters
+from wardround.protocol.envelope import Vector
 from wardround.protocol.messages import Keys, RefusalCode
 from wardround.protocol.specs import statistics_noise_lanes
 from wardround.statistics.released import ReleasedStatistics
@@ -80,7 +85,7 @@ class RunSession:
     secrets: SessionSecrets = field(default_factory=SessionSecrets, repr=False)
     released: ReleasedStatistics | None = field(default=None, repr=False)
     noise_probes: list[NoiseProbe] = field(default_factory=list, repr=False)
-    _parameters: int = 0
+    _network: nn.Module | None = field(default=None, repr=False)
 
     @property
     def study(self) -> Study:
@@ -89,10 +94,23 @@ class RunSession:
 
     @property
     def parameters(self) -> int:
-        """How many the study's network has; it is built once for that, not in every round."""
-        if not self._parameters:
-            self._parameters = sum(p.numel() for p in build(self.study).parameters())
-        return self._parameters
+        """How many the study's network has."""
+        return sum(parameter.numel() for parameter in self._built().parameters())
+
+    def network(self, model: Vector) -> nn.Module:
+        """The study's network with these parameters, for one round: the next one gets the same.
+
+        Starting values are drawn once in a session, which takes long for a large model.
+        """
+        network = self._built()
+        network.zero_grad(set_to_none=True)
+        load_parameters(network, torch.from_numpy(np.array(model)))
+        return network
+
+    def _built(self) -> nn.Module:
+        if self._network is None:
+            self._network = build(self.study)
+        return self._network
 
     def standardise(self, released: ReleasedStatistics) -> None:
         """Scale the features by what was released, once; other sums later are refused.
@@ -109,5 +127,6 @@ class RunSession:
             raise ProtocolViolation("statistics: other sums came than before in this session")
 
     def close(self) -> None:
-        """Forget the secrets of this session."""
+        """Forget the secrets of this session, and what was trained in it."""
         self.secrets.forget()
+        self._network = None

@@ -78,13 +78,14 @@ class Spool:
 
     def write(self, writer: int, pieces: Sequence[bytes]) -> None:
         """Append. Raises UploadElsewhere, RequestTooLarge, SpoolFull or, at the end, BadDigest."""
+        # In one piece: each call that waits for the disk or hashes lets another thread go first.
+        whole = b"".join(pieces)
         with self._lock:
-            for piece in pieces:
-                if writer != self._writer or self._file.closed:
-                    raise UploadElsewhere("another request goes on with this upload")
-                if self._arrived + len(piece) > self.nbytes:
-                    raise RequestTooLarge(f"more than the {self.nbytes} bytes that were announced")
-                self._append(piece)
+            if writer != self._writer or self._file.closed:
+                raise UploadElsewhere("another request goes on with this upload")
+            if self._arrived + len(whole) > self.nbytes:
+                raise RequestTooLarge(f"more than the {self.nbytes} bytes that were announced")
+            self._append(whole)
             self.seen_at = self._clock()
             if self.complete and self._hash.hexdigest() != self.digest:
                 self._arrived, self._hash = 0, hashlib.sha256()
