@@ -18,6 +18,7 @@ import numpy as np
 from flwr.app import Message
 from tests.support.fleets import enrol, new_coordinator, running_fleet
 
+from wardround.errors import DeadlineMissed, WardroundError
 from wardround.masking.accumulator import Accumulator
 from wardround.masking.masked_pass import mask_packed
 from wardround.masking.quantise import choose_scale, dequantise, largest_limit
@@ -36,7 +37,7 @@ from wardround_server.rounds.checkpoints import Checkpoint, write_checkpoint
 
 MODULE = "tests.benchmarks.plain_rounds"
 BITS = 32
-_WAIT_S = 120.0
+_WAIT_S = 180.0
 _LIMITS = WireLimits(vector_bytes=1 << 30)
 
 
@@ -60,13 +61,16 @@ class PlainCoordinator:
             )
         )
         total = Accumulator(lanes=model.size, bits=BITS)
+        ends = time.monotonic() + _WAIT_S
         while waiting:
+            if time.monotonic() > ends or self.grid.lost(waiting):
+                raise DeadlineMissed(f"plain round {number}: {len(waiting)} answers did not come")
             for answer in self.grid.pull_messages(waiting):
                 vector = unpack(answer.content, limits=_LIMITS).vector
                 total.add(lambda vector=vector: blocks_of(vector), size_bytes=vector.nbytes)
                 waiting.discard(answer.metadata.reply_to_message_id)
             if waiting:
-                self.grid.wait(_WAIT_S)
+                self.grid.wait(1.0)
         count = len(self.names)
         lanes = total.signed(count * largest_limit(count, BITS))
         mean = (dequantise(lanes, scale=_scale(count)) / count).astype(np.float32)
@@ -98,7 +102,7 @@ def measure_plain(folder: Path, *, parameters: int, hospitals: int, rounds: int)
             model = coordinator.round(model, number)
             seconds.append(time.perf_counter() - start)
         if not np.allclose(model, 1.5 ** (rounds + 1), rtol=1e-3):
-            raise ArithmeticError("the plain rounds' model is not what was computed by hand")
+            raise WardroundError("the plain rounds' model is not what was computed by hand")
     return seconds[1:]
 
 
@@ -114,7 +118,7 @@ def attend(directory: Path, hospitals: int) -> None:
             came = unpack(message.content, limits=_LIMITS)
             model = in_memory(came.vector)
             if model_digest(model) != came.body["digest"]:
-                raise ArithmeticError("another model came than was sent")
+                raise WardroundError("another model came than was sent")
             packed, _ = mask_packed(
                 model / 2,
                 scale=_scale(hospitals),

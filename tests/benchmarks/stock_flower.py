@@ -39,6 +39,7 @@ APP = Path(__file__).with_name("stock_flower")
 HOST = "127.0.0.1"
 START_LIMIT_S = 60.0
 ROUND_LIMIT_S = 40.0
+ROUND_LIMIT_S_PER_MILLION = 4.0  # parameters; on a busy machine too
 STOP_LIMIT_S = 10.0
 MARKER = "WARDROUND_STOCK_FLOWER"
 LOG_TAIL_BYTES = 2000
@@ -80,8 +81,8 @@ def measure_stock_flower(
     too), no process, port or file of it is left. `work_dir` is made if it is missing.
 
     Raises BadInput (a count under 1, or Flower's tools are not installed), Unreachable (a Flower
-    process ended or does not listen), DeadlineMissed (60 s and 40 s a round have passed), and
-    WardroundError when the app failed or something is left behind.
+    process ended or does not listen), DeadlineMissed (60 s and 40 s a round have passed, 4 s more
+    for each million parameters), and WardroundError when the app failed or something is left behind.
     """
     _require(parameters=parameters, hospitals=hospitals, rounds=rounds)
     work_dir.mkdir(parents=True, exist_ok=True)
@@ -91,7 +92,8 @@ def measure_stock_flower(
             started_at_s = time.monotonic()
             address = flower.start_federation(hospitals)
             timings_path = flower.submit(address, parameters, hospitals, rounds)
-            limit_s = START_LIMIT_S + ROUND_LIMIT_S * rounds
+            round_s = ROUND_LIMIT_S + ROUND_LIMIT_S_PER_MILLION * parameters / 1e6
+            limit_s = START_LIMIT_S + round_s * rounds
             timings = flower.wait_for(timings_path, deadline_s=started_at_s + limit_s)
     return StockFlowerTiming(
         parameters=parameters,
