@@ -21,8 +21,8 @@ each hospital's own model for its own patients, both without noise. Each number 
 seeds with its 95 % interval (Student's t); another seed is another split into training and held-out
 patients, other batches and other noise. The intervals tell how far other splits would lie, not how
 far other patients would. Epsilon counts for one patient over the whole training, at a delta of
-1e-4; it covers training patients and not the settings, which were chosen on other seeds of the same
-public records.
+1e-4; it covers training patients and not the settings, which were chosen before, by simulation on
+the same public records.
 
 ![Each study: federated with and without noise, pooled, alone](images/models.svg)
 """
@@ -113,7 +113,8 @@ def _rehearsals(lines: Sequence[Json]) -> list[str]:
         epsilon = "-" if real["epsilon"] is None else f"{real['epsilon']:.3f}"
         drawn = real["in_one_process"]
         both = f"{real['value']:.3f} | {drawn[0]:.3f} to {drawn[-1]:.3f}"
-        rows.append(f"| {line['study']} | {epsilon} | {both} | {real['seconds']:.0f} |")
+        seconds = "-" if real["seconds"] is None else f"{real['seconds']:.0f}"
+        rows.append(f"| {line['study']} | {epsilon} | {both} | {seconds} |")
     return rows
 
 

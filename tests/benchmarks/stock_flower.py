@@ -82,7 +82,8 @@ def measure_stock_flower(
 
     Raises BadInput (a count under 1, or Flower's tools are not installed), Unreachable (a Flower
     process ended or does not listen), DeadlineMissed (60 s and 40 s a round have passed, 4 s more
-    for each million parameters), and WardroundError when the app failed or something is left behind.
+    for each million parameters), and WardroundError when the app failed or something is left
+    behind.
     """
     _require(parameters=parameters, hospitals=hospitals, rounds=rounds)
     work_dir.mkdir(parents=True, exist_ok=True)
