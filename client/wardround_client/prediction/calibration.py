@@ -99,6 +99,22 @@ class Calibration:
             return channels, self._classes(said, own_row)
         return channels, None
 
+    def censoring(self) -> str | None:
+        """A word on patients of a prognosis who were lost from sight, or None where none was.
+
+        Who had the event is always known, who was lost is left out: so risks come out too high.
+        """
+        if self.label.time is None or not len(self.outcomes.truth):
+            return None
+        lost = [int((~known).sum()) for known, _ in self.known]
+        if not lost[-1]:
+            return None
+        return (
+            f"{lost[0]} of {len(self.outcomes.truth)} held-out patients were lost from sight "
+            f"before the first edge, {lost[-1]} before the last, and do not count there: the more "
+            "were lost, the more the calibrated risk is too high"
+        )
+
     def operating_points(self, pooled: Json | None = None) -> tuple[OperatingPoint, ...]:
         """What the study's threshold does here; `pooled` are the metrics of a report."""
         threshold, found = self.study.evaluation.threshold, []

@@ -128,6 +128,8 @@ def _answer(
     notes = []
     if trained:
         notes.append("the model was trained on this patient: the interval does not hold")
+    lost = support.calibration.censoring()
+    notes += [] if lost is None else [lost]
     return Answer(patient=key, channels=channels, classes=classes, notes=tuple(notes))
 
 
