@@ -9,7 +9,7 @@ from wardround.canonical import Json
 
 _DOCS = Path(__file__).resolve().parents[2] / "shared" / "docs"
 PAGE, PICTURE = _DOCS / "models.md", _DOCS / "images" / "models.svg"
-_WIDTH, _LEFT, _PLOT, _ROW, _TOP, _BOTTOM = 820.0, 330.0, 330.0, 22.0, 26.0, 60.0
+_WIDTH, _LEFT, _PLOT, _ROW, _TOP, _BOTTOM = 870.0, 380.0, 330.0, 22.0, 26.0, 60.0
 _INK, _PRIVATE, _SOFT, _GRID = "#14212b", "#0b6650", "#56646f", "#d8dee3"
 _LOW, _HIGH = 0.5, 1.0
 

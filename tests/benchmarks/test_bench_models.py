@@ -81,7 +81,7 @@ def test_the_picture_has_every_way_once_and_what_is_off_the_axis_at_its_end():
     for name in ("alone", "pooled", "federated", "epsilon 3"):
         assert texts.count(f"heart, AUROC: {name}") == 1
     left = [float(e.get("x1")) for e in drawn.iter() if e.tag.endswith("line")]
-    assert min(left) == 330.0
+    assert min(left) == 380.0
 
 
 def test_an_unknown_study_is_refused(capsys):

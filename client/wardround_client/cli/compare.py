@@ -2,11 +2,14 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from wardround.cli.output import AsJson
+
+if TYPE_CHECKING:
+    from wardround_client.comparison.result import Comparison
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -53,10 +56,14 @@ def compare(
     if as_json:
         typer.echo(json.dumps(found.to_json(), sort_keys=True))
         return
+    _tell(found)
+    typer.echo(f"comparison {out / 'comparison.html'}")
+
+
+def _tell(found: "Comparison") -> None:
     for line in found.lines:
         value = "NA" if line.whole.value is None else f"{line.whole.value:.3f}"
         typer.echo(f"{line.way}: {found.metric} {value} on {line.whole.patients} patients")
-    typer.echo(f"comparison {out / 'comparison.html'}")
 
 
 def _score_left_out(

@@ -36,17 +36,13 @@ def rehearse(
     """
     from wardround.errors import BadInput
     from wardround_server.cli.outcome import play
-    from wardround_server.demo_data import write_generated
     from wardround_server.rehearsal.script import Rehearsal
 
     if compare and leave_out is not None:
         raise BadInput("--compare leaves out each hospital in turn: --leave-out is for one alone")
-    if data is None:
-        data = out.with_name(out.name + "-data")
-        write_generated(study.resolve().name, data)
     rehearsal = Rehearsal(
         study_folder=study,
-        data=data,
+        data=data or _generated(study, out),
         out=out,
         overrides=overrides or [],
         policy=policy,
@@ -54,3 +50,12 @@ def rehearse(
         compare=compare,
     )
     raise typer.Exit(play(rehearsal, as_json=as_json))
+
+
+def _generated(study: Path, out: Path) -> Path:
+    """The data of a study that has a generator, written beside the new folder."""
+    from wardround_server.demo_data import write_generated
+
+    folder = out.with_name(out.name + "-data")
+    write_generated(study.resolve().name, folder)
+    return folder
