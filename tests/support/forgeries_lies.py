@@ -77,7 +77,7 @@ round              7                                       complete  spec-differ
 attempt            2                                       authentic update-signature
 cohort             ["bergen","coimbra","zurich"]           complete  entry-contradicts
 cohort             ["bergen","coimbra","leiden","oslo"]    complete  entry-contradicts
-partition          GROUPS                                  complete  spec-differs
+partition          GROUPS                                  complete  entry-contradicts
 threshold          4                                       complete  spec-differs
 directory_digest   F64                                     authentic directory-differs
 model_digest       F64                                     complete  model-differs
