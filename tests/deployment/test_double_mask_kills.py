@@ -1,7 +1,7 @@
 """Ten hospitals on loopback, two of them killed with kill -9 at random points and started again.
 
 Whatever happens to them, the run ends with a bundle that verifies, and every sum that was opened
-is the plain integer sum over the survivors that its log names (`tests.support.plain_sums`).
+is the plain integer sum over the survivors that its log names (`tests.support.recomputed_sums`).
 """
 
 import time
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 from tests.support.held_rounds import RUN_TIMEOUT_S, until_round
-from tests.support.plain_sums import PLAIN, Checked, check_opened_sums
+from tests.support.recomputed_sums import PLAIN, Checked, check_opened_sums
 from tests.support.small_federation import Federation, read_json, standing_federation, until
 
 from wardround.audit.verify import verify_bundle

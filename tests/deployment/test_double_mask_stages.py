@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pytest
 from tests.support.held_rounds import RUN_TIMEOUT_S, HeldRun, until_round
-from tests.support.plain_sums import PLAIN, Checked, check_opened_sums
+from tests.support.recomputed_sums import PLAIN, Checked, check_opened_sums
 from tests.support.small_federation import (
     Federation,
     bundle_log,
