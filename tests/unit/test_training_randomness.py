@@ -198,7 +198,6 @@ def _randomness_of(node):
 SEEDED = {
     "shared/wardround/models/networks.py": "the public starting values of a network",
     "shared/wardround/models/onnx_export.py": "drawn records that an exported file is tried with",
-    "server/wardround_server/demo_data/ward.py": "patients who never lived; no real one is drawn",
 }
 SEEDING = re.compile(
     r"\b(np|numpy)\.random\b|default_rng|RandomState|manual_seed|torch\.(rand|randn|normal|"
