@@ -15,7 +15,7 @@ from wardround_client.comparison.sites import gather, study_of
 from wardround_client.comparison.training import trained
 from wardround_client.comparison.ways import Way
 
-pytestmark = pytest.mark.federation
+pytestmark = [pytest.mark.federation, pytest.mark.slow]
 
 NAMES = ("alpha", "beta", "delta", "gamma")
 NO_NOISE_ALLOWED = """

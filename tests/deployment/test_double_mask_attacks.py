@@ -19,7 +19,7 @@ from wardround.audit.verify import verify_bundle
 from wardround.canonical import Json
 from wardround.study.manifest import Study
 
-pytestmark = pytest.mark.federation
+pytestmark = [pytest.mark.federation, pytest.mark.slow]
 
 HONEST = ("alpha", "beta", "gamma", "delta", "epsilon")
 # Two more hospitals that do nothing wrong make the threshold 7 of 10: three liars are affordable.

@@ -67,6 +67,7 @@ def victim_of(hospital: str) -> str:
     return f"hospital-{hospital}"
 
 
+@pytest.mark.slow
 def test_two_of_ten_hospitals_are_killed_and_every_opened_sum_is_right(ward: Federation) -> None:
     run_with_kills(ward, seed=1)
 

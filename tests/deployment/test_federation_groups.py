@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from tests.support.small_federation import bundle_log, wardround, write_study
 
-pytestmark = pytest.mark.federation
+pytestmark = [pytest.mark.federation, pytest.mark.slow]
 
 NINE = tuple(f"ward-{letter}" for letter in "abcdefghi")
 CHANGES = (
