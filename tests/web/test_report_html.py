@@ -118,6 +118,10 @@ def test_a_run_without_noise_is_loud_and_names_no_epsilon():
     assert "<strong>NO FORMAL GUARANTEE</strong>" in html
     assert "<title>NO FORMAL GUARANTEE" in html
     assert "No epsilon exists" in html
+    attempts = json.loads(report("none"))["study"]["attempts_covered"]
+    assert f"at most {attempts} attempts" in html
+    assert f"epsilon covers {attempts} attempts" in page("dp")
+    assert not re.search(r"epsilon covers \d", html)
     assert "FORMAL DP" not in html
     assert html.count('<g class="open">') == 50
 
