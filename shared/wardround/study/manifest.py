@@ -19,6 +19,7 @@ from wardround.study.contract import Contract, Frozen, LabelKind, Text
 from wardround.study.privacy import Mechanism, Positive, Privacy, Probability
 from wardround.study.robust import Robust
 from wardround.study.task import FamilyName, Model, Task
+from wardround.study.training import ServerOptimiser, Training
 
 __all__ = [
     "COORDINATOR",
@@ -48,54 +49,6 @@ MAX_NOISED_BINS = 64  # beyond it the noise leaves nothing of an AUROC (decision
 COORDINATOR = "coordinator"  # the actor of the coordinator's evidence log
 HospitalName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 Fingerprint = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-
-
-class ServerOptimiser(Frozen):
-    """How the coordinator steps with the mean update (Reddi et al. 2021, Alg. 2)."""
-
-    name: Literal["fedavg", "fedavgm", "fedadam", "fedyogi"] = "fedavg"
-    learning_rate: Positive = 1.0
-    beta_1: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    beta_2: Annotated[float, Field(ge=0, lt=1)] = 0.99
-    tau: Positive = 1e-3
-
-
-class Training(Frozen):
-    """Sizes of the steps; they change what is learned, never the guarantee.
-
-    `expected_batch` is the fixed public normaliser of every step: a sum of clipped gradients is
-    divided by it whatever the batch turned out to be. `update_bound` is the largest absolute
-    change of one parameter that a round can carry; beyond it a change is cut.
-    With `weighting = "patients"` a hospital counts as its training patients over `weight_unit`,
-    rounded, 1 to `weight_most`. Where all count the same, none of the three is in the bytes.
-    """
-
-    local_steps: Annotated[int, Field(ge=1, le=10_000)]
-    learning_rate: Positive
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    weight_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    expected_batch: Positive
-    update_bound: Positive = 64.0
-    server: ServerOptimiser = ServerOptimiser()
-    weighting: Literal["equal", "patients"] = Field(
-        default="equal", exclude_if=lambda value: value == "equal"
-    )
-    weight_unit: Annotated[int, Field(ge=1, le=1_000_000)] | None = Field(
-        default=None, exclude_if=lambda value: value is None
-    )
-    weight_most: Annotated[int, Field(ge=1, le=1024)] | None = Field(
-        default=None, exclude_if=lambda value: value is None
-    )
-
-    @model_validator(mode="after")
-    def _weights_when_weighted(self) -> Self:
-        given = {self.weight_unit is not None, self.weight_most is not None}
-        if given != {self.weighting == "patients"}:
-            raise ValueError(
-                "training: `weight_unit` and `weight_most` belong to weighting = patients, and "
-                "only there"
-            )
-        return self
 
 
 class Rounds(Frozen):
@@ -249,19 +202,11 @@ class StudyPlan(Frozen):
 
     @model_validator(mode="after")
     def _distributed_is_one_step(self) -> Self:
-        privacy, training = self.privacy, self.training
+        privacy = self.privacy
+        if unfit := self.training.faults(privacy.mechanism):
+            raise ValueError("study: " + "; ".join(unfit))
         if privacy.mechanism is not Mechanism.DISTRIBUTED:
             return self
-        if training.local_steps != 1:
-            raise ValueError(
-                f"study: training.local_steps {training.local_steps} came, mechanism distributed "
-                "takes 1: a share of the noise covers one step, and no step on top of it"
-            )
-        if training.momentum or training.weight_decay:
-            raise ValueError(
-                "study: training.momentum and training.weight_decay are 0 with mechanism "
-                "distributed: its step starts anew in each round (training.server may have both)"
-            )
         if privacy.colluders >= self.masking.minimum_hospitals:
             raise ValueError(
                 f"study: privacy.colluders {privacy.colluders} of masking.minimum_hospitals "
