@@ -1,8 +1,11 @@
 """Family gan: synthetic records from a generator that no patient's record ever reaches.
 
-Only the discriminator's step sees patients, so it alone is clipped and noised; the generator learns
-from the discriminator, which post-processes what was released (Xie et al. 2018). Both are
-conditional on the label. No study can name this family yet: the federated loop is not there.
+Only the discriminator's step sees patients, so it alone is clipped, noised and masked; the
+generator learns from the discriminator as it was released, and what is computed from something
+private without looking at the data again stays as private (post-processing; Dwork and Roth 2014,
+proposition 2.1; DP-GAN: Xie et al. 2018; federated: Augenstein et al. 2020). So the generator, the
+synthetic records and the risk model that is fitted to them are protected as the discriminator is:
+by the study's epsilon, and under mechanism none by nothing. All three are conditional on the label.
 """
 
 from collections.abc import Iterable
@@ -12,7 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from wardround.errors import BadInput
+from wardround.models.image import reference_cnn
 from wardround.study.contract import ColumnKind, Contract, LabelKind
+from wardround.study.generator import Generator
+from wardround.study.generator import conditions as _conditions
+from wardround.study.manifest import StudyPlan
 
 _LEAK = 0.2
 
@@ -32,8 +39,10 @@ class Shaped(nn.Module):
 class TableRow(nn.Module):
     """Numbers of any size -> features as a hospital's encoding makes them.
 
-    [records, features] -> the same: tanh for a continuous or binary column, softmax over a
-    categorical one, sigmoid for "is missing".
+    [records, features] -> the same: tanh for a continuous column, -1 or 1 for a binary one, one of
+    n for a categorical one, 0 or 1 for "is missing", and zeros where it is. A choice passes the
+    gradient of its soft version on (Bengio et al. 2013, "straight-through"): a discriminator that
+    saw soft choices would know them at once.
     """
 
     def __init__(self, contract: Contract) -> None:
@@ -45,14 +54,65 @@ class TableRow(nn.Module):
         parts, start = [], 0
         for column in self.columns:
             width = len(column.features()) - column.may_be_missing
-            own = numbers[:, start : start + width]
-            coded = column.kind is ColumnKind.CATEGORICAL
-            parts.append(own.softmax(dim=1) if coded else own.tanh())
+            values = _values(numbers[:, start : start + width], column.kind)
             start += width
             if column.may_be_missing:
-                parts.append(numbers[:, start : start + 1].sigmoid())
+                soft = numbers[:, start : start + 1].sigmoid()
+                gone = _chosen((soft > 0.5).to(soft.dtype), soft)
+                values = torch.cat([values * (1.0 - gone), gone], dim=1)
                 start += 1
+            parts.append(values)
         return torch.cat(parts, dim=1)
+
+
+def _values(numbers: Tensor, kind: ColumnKind) -> Tensor:
+    if kind is ColumnKind.CATEGORICAL:
+        soft = numbers.softmax(dim=1)
+        hard = nn.functional.one_hot(soft.argmax(dim=1), soft.shape[1]).to(soft.dtype)
+        return _chosen(hard, soft)
+    soft = numbers.tanh()
+    if kind is ColumnKind.BINARY:
+        return _chosen(torch.where(soft > 0, 1.0, -1.0), soft)
+    return soft
+
+
+def _chosen(hard: Tensor, soft: Tensor) -> Tensor:
+    """The value of `hard`, to the bit, with the gradient of `soft`."""
+    return hard + (soft - soft.detach())
+
+
+class Adversaries(nn.Module):
+    """The model of a study: discriminator, then generator, then risk model.
+
+    The order is that of the vector: hospitals train its first part. As a network it is the risk
+    model: records [records, ...] -> logits [records, channels], which is what is evaluated.
+    """
+
+    def __init__(self, study: StudyPlan, plan: Generator) -> None:
+        super().__init__()
+        contract = study.contract
+        self.discriminator = discriminator(contract, study.task.hidden)
+        self.generator = generator(contract, plan.hidden, plan.latent)
+        self.risk = risk_model(contract, plan.risk_hidden)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """What the risk model says."""
+        logits: Tensor = self.risk(features)
+        return logits
+
+
+def network(study: StudyPlan) -> nn.Module:
+    """The study's `Adversaries`. Raises BadInput for a study of another family."""
+    if study.task.generator is None:
+        raise BadInput(f"gan: study {study.name} has no [task.generator]")
+    return Adversaries(study, study.task.generator)
+
+
+def adversaries(module: nn.Module) -> Adversaries:
+    """The same module, as what it is. Raises BadInput for any other network."""
+    if not isinstance(module, Adversaries):
+        raise BadInput(f"gan: a network {type(module).__name__} came, one of family gan was due")
+    return module
 
 
 def conditions(contract: Contract) -> int:
@@ -60,10 +120,10 @@ def conditions(contract: Contract) -> int:
 
     Raises BadInput for a label that is no class.
     """
-    label = contract.label
-    if label.kind not in {LabelKind.BINARY, LabelKind.CLASSES, LabelKind.NONE}:
-        raise BadInput(f"gan: records are conditioned on classes, not on a label {label.kind}")
-    return {LabelKind.NONE: 0, LabelKind.BINARY: 2}.get(label.kind, len(label.classes))
+    kind = contract.label.kind
+    if kind not in {LabelKind.BINARY, LabelKind.CLASSES, LabelKind.NONE}:
+        raise BadInput(f"gan: records are conditioned on classes, not on a label {kind}")
+    return _conditions(contract)
 
 
 def one_hot(labels: Tensor, contract: Contract) -> Tensor:
@@ -109,6 +169,30 @@ def discriminator(contract: Contract, hidden: tuple[int, ...]) -> nn.Module:
         layers += [nn.Conv2d(before, after, 3, stride=2, padding=1), nn.LeakyReLU(_LEAK)]
         height, width = -(-height // 2), -(-width // 2)
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(hidden[-1] * height * width, 1))
+
+
+def risk_model(contract: Contract, hidden: tuple[int, ...]) -> nn.Module:
+    """Logits [records, channels] of the label: the reference CNN of images, else an MLP.
+
+    Without hidden layers a logistic regression that starts at zero.
+    """
+    channels = len(contract.label.channels)
+    shape = contract.input_shape()
+    if contract.image is not None:
+        return reference_cnn((shape[0], shape[1], shape[2]), channels)
+    sizes = (shape[0], *hidden)
+    last = nn.Linear(sizes[-1], channels)
+    if not hidden:
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+    return nn.Sequential(*_dense(sizes), last)
+
+
+def made(adversary: Adversaries, labels: Tensor, noise: Tensor, contract: Contract) -> Tensor:
+    """Synthetic records of these class numbers [records], from noise [records, latent]."""
+    classes = one_hot(labels, contract)
+    records: Tensor = adversary.generator(torch.cat([noise, classes], dim=1))
+    return records
 
 
 def discriminator_loss(logits: Tensor, real: Tensor) -> Tensor:
