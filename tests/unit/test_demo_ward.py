@@ -20,7 +20,7 @@ from wardround_server.demo_data.ward import WARDS, Ward, drawn, risk_of, write_w
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ward")
-    write_generated("synthetic", folder)
+    write_generated("generated_ward", folder)
     return folder
 
 
@@ -72,7 +72,7 @@ def test_the_study_comes_near_what_the_truth_itself_reaches(data):
     draw = np.random.default_rng(2)
     risks = risk_of(drawn(ward, draw))
     best = roc_auc_score(draw.random(len(risks)) < risks, risks)
-    gathered = gather(FOLDERS / "synthetic", data)
+    gathered = gather(FOLDERS / "generated_ward", data)
     assert {name: own.patient_count for name, own in gathered.encoded.items()} == {
         ward.hospital: ward.patients for ward in WARDS
     }

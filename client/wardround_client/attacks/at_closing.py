@@ -17,7 +17,7 @@ from wardround.models.networks import build, load_parameters
 from wardround.privacy.attack_bounds import ALPHA
 from wardround.privacy.verdict import Verdict
 from wardround.protocol.envelope import Vector
-from wardround.protocol.specs import model_digest
+from wardround.protocol.halves import digest_of_model
 from wardround.randomness import Randomness
 from wardround.times import AttemptTimes, read_times
 from wardround_client.attacks.at_hospital import attack, bounds_of
@@ -48,7 +48,7 @@ class FinalAttack:
         None for a study per record, since only patients are attacked, and when the same model was
         attacked before: asking again until the verdict pleases is no test.
         """
-        digest = model_digest(model, session.released)
+        digest = digest_of_model(session.study, model, session.released)
         if session.study.privacy.unit != "patient" or _attacked(session, digest):
             return None
         if session.study.rounds.deadline_s < LEAST_DEADLINE_S:

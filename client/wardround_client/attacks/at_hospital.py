@@ -9,7 +9,6 @@ import numpy.typing as npt
 
 from wardround.errors import BadInput
 from wardround.evaluation.intervals import auroc_interval
-from wardround.models.family import family_of
 from wardround.models.networks import build
 from wardround.privacy.accounting import epsilon_spent
 from wardround.privacy.attack_bounds import (
@@ -39,7 +38,8 @@ from wardround_client.attacks.reconstruction import TRIALS, Reading, read_messag
 from wardround_client.attacks.released import ReleasedModel
 from wardround_client.attacks.shadows import Shadow, shadows
 from wardround_client.attacks.subjects import Subjects, choose_subjects, of_patients
-from wardround_client.records import StudyRecords, learned, standardised
+from wardround_client.records import StudyRecords, standardised
+from wardround_client.training.learning import looked_at, trained_part
 from wardround_client.training.plan import PatientRecords
 
 Values = npt.NDArray[np.float64]
@@ -181,13 +181,13 @@ def _membership(
     rule = naming_rule(len(members), bounds.run, alpha=bounds.alpha_of_membership)
     if rule is None or not members.any() or members.all():
         return (_nobody("loss threshold"),)
-    attacked = learned(of_patients(subjects.patients, subjects.places), study)
-    loss = family_of(study).loss(study)
+    attacked, loss = looked_at(of_patients(subjects.patients, subjects.places), study)
     ratio = LikelihoodRatio(attacked, loss)
     for shadow in trained:
         ratio.see(shadow)
     seen = ratio if ratio.shadows else None
-    scores = scores_of(released.network, build(study), attacked, seen, loss)
+    ended, start = (trained_part(network, study) for network in (released.network, build(study)))
+    scores = scores_of(ended, start, attacked, seen, loss)
     return tuple(_judged(name, values, members, rule, bounds) for name, values in scores)
 
 

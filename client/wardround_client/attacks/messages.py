@@ -15,15 +15,15 @@ from wardround.masking.masked_pass import mask_packed
 from wardround.masking.packing import sign_extended, unpack
 from wardround.masking.quantise import Lanes
 from wardround.masking.round_spec import Profile, RoundSpec
-from wardround.models.family import family_of
 from wardround.models.networks import build, parameters_of
+from wardround.protocol.halves import trained_parameters
 from wardround.protocol.specs import attempt_spec
 from wardround.randomness import Randomness
 from wardround.study.manifest import Study
 from wardround_client.attacks.subjects import of_patients
 from wardround_client.plans import step_sizes, training_plan
-from wardround_client.records import learned
 from wardround_client.training.distributed import one_step
+from wardround_client.training.learning import Learning, learning
 from wardround_client.training.local import train
 from wardround_client.training.plan import PatientRecords
 from wardround_client.training.stages import lanes_of
@@ -74,16 +74,14 @@ class Sender:
             batch_most=None,
             honest=1,
         )
-        sizes = step_sizes(self.study)
+        own, sizes = self._learning(patients), step_sizes(self.study)
         update, _ = train(
-            build(self.study),
-            learned(patients, self.study),
-            family_of(self.study).loss(self.study),
-            plan,
-            sizes,
-            randomness=self.randomness,
+            own.module, own.patients, own.loss, plan, sizes, randomness=self.randomness
         )
         return update.values
+
+    def _learning(self, patients: PatientRecords) -> Learning:
+        return learning(build(self.study), patients, self.study, self.randomness)
 
     def _lanes(
         self, patients: PatientRecords, spec: RoundSpec
@@ -91,14 +89,9 @@ class Sender:
         """Lanes of this hospital, and what a sum in which nobody else has a patient opens to."""
         plan = training_plan(self.study, hospitals=len(spec.cohort))
         if plan.mechanism != "distributed":
-            network, sizes = build(self.study), step_sizes(self.study)
+            own, sizes = self._learning(patients), step_sizes(self.study)
             update, _ = train(
-                network,
-                learned(patients, self.study),
-                family_of(self.study).loss(self.study),
-                plan,
-                sizes,
-                randomness=self.randomness,
+                own.module, own.patients, own.loss, plan, sizes, randomness=self.randomness
             )
             lanes = lanes_of(update, scale=spec.scale, limit=spec.limit)
             return lanes, lanes.astype(np.int64)
@@ -107,10 +100,11 @@ class Sender:
         return shares[0], np.sum(shares, axis=0, dtype=np.int64)
 
     def _share(self, patients: PatientRecords, spec: RoundSpec) -> Lanes:
+        own = self._learning(patients)
         noised, _ = one_step(
-            build(self.study),
-            learned(patients, self.study),
-            family_of(self.study).loss(self.study),
+            own.module,
+            own.patients,
+            own.loss,
             training_plan(self.study, hospitals=len(spec.cohort)),
             step_sizes(self.study),
             scale=spec.scale,
@@ -135,7 +129,7 @@ class Sender:
             directory_digest=fresh(_KEY_BYTES).hex(),
             model=model,
         )
-        return replace(spec, lanes=model.size)
+        return replace(spec, lanes=trained_parameters(self.study, model.size))
 
     def _masked(self, lanes: Lanes, spec: RoundSpec) -> Lanes:
         """What the coordinator sees, under fresh keys as honest hospitals have them.

@@ -26,6 +26,7 @@ from wardround_client.attacks.inversion import (
 from wardround_client.attacks.membership import mean_records
 from wardround_client.attacks.messages import Message, Sender, Stage
 from wardround_client.attacks.subjects import of_patients
+from wardround_client.training.learning import looked_at
 from wardround_client.training.plan import PatientRecords
 
 CANDIDATES = 16
@@ -94,7 +95,8 @@ def _one_trial(
     sender: Sender, patients: PatientRecords, candidates: int, randomness: Randomness
 ) -> Iterator[tuple[Stage, Trial]]:
     drawn = np.argsort(uniform(patients.patients, randomness))[:candidates]
-    records = mean_records(of_patients(patients, drawn))
+    # As the network sees them: a discriminator sees the label as well.
+    records = mean_records(looked_at(of_patients(patients, drawn), sender.study)[0])
     # The order is random, so that the first one is a fair draw of the candidates.
     for message in sender.messages(of_patients(patients, drawn[:1])):
         yield message.stage, _read(sender, message, records)

@@ -10,18 +10,19 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 
-from wardround.models.family import family_of
+from wardround.models.generating import after_round
 from wardround.models.networks import build, load_parameters, parameters_of
+from wardround.optimisers import OptimiserState, step
 from wardround.privacy.coins import Flags, flags_of
+from wardround.protocol.halves import whole_update
 from wardround.randomness import Randomness
 from wardround.study.manifest import Study
 from wardround_client.attacks.subjects import Subjects, of_patients
 from wardround_client.plans import step_sizes, training_plan
-from wardround_client.records import learned
+from wardround_client.training.learning import learning
 from wardround_client.training.local import train
 from wardround_client.training.plan import PatientRecords, TrainingPlan
 
@@ -56,16 +57,17 @@ def shadows(
 
 
 def trained_alone(study: Study, patients: PatientRecords, randomness: Randomness) -> nn.Module:
-    """The model that all rounds of the study would make of these patients alone."""
+    """What all rounds of the study would train on these patients alone: of a GAN that part only."""
     network, plan, sizes = build(study), shadow_plan(study), step_sizes(study)
-    patients, loss = learned(patients, study), family_of(study).loss(study)
-    for _ in range(study.rounds.count):
-        before = parameters_of(network).clone()
-        update, _ = train(network, patients, loss, plan, sizes, randomness=randomness)
-        moved = before + study.training.server.learning_rate * _tensor(update.values)
-        load_parameters(network, moved)
-    return network
-
-
-def _tensor(values: npt.NDArray[np.float32]) -> torch.Tensor:
-    return torch.from_numpy(values.copy())
+    own = learning(network, patients, study, randomness)
+    state, run = OptimiserState(), randomness(16).hex()
+    for number in range(study.rounds.count):
+        before = parameters_of(network).numpy().copy()
+        update, _ = train(
+            own.module, own.patients, own.loss, plan, sizes, randomness=randomness
+        )
+        whole = whole_update(study, update.values, parameters=before.size)
+        moved = step(before, whole, study.training.server, state)
+        moved = after_round(study, moved, state, run=run, round_number=number)
+        load_parameters(network, torch.from_numpy(moved))
+    return own.module

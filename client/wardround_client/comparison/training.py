@@ -14,15 +14,16 @@ from torch import nn
 
 from wardround.errors import BadInput
 from wardround.masking.quantise import Lanes, dequantise, largest_limit
-from wardround.models.family import family_of
+from wardround.models.generating import after_round
 from wardround.models.networks import build, load_parameters, parameters_of
 from wardround.optimisers import OptimiserState, step
+from wardround.protocol.halves import trained_parameters, whole_update
 from wardround.protocol.specs import standardises, training_scale
 from wardround.randomness import Randomness
 from wardround.study.manifest import Study
 from wardround_client.plans import step_sizes, training_plan
-from wardround_client.records import learned
 from wardround_client.training.distributed import one_step
+from wardround_client.training.learning import learning
 from wardround_client.training.local import train
 from wardround_client.training.plan import PatientRecords, StepSizes, TrainingPlan
 from wardround_client.training.stages import lanes_of
@@ -57,31 +58,33 @@ def trained(study: Study, hospitals: Mapping[str, PatientRecords], randomness: R
         study,
         training_plan(study, hospitals=count),
         step_sizes(study),
-        training_scale(study, count, model.size),
+        training_scale(study, count, trained_parameters(study, model.size)),
         largest_limit(count, study.masking.bits),
         network,
     )
-    patients = [learned(hospitals[name], study) for name in sorted(hospitals)]
-    state = OptimiserState()
-    for _ in range(study.rounds.count):
-        total = np.zeros(model.size, dtype=np.int32)
+    patients = [hospitals[name] for name in sorted(hospitals)]
+    state, run = OptimiserState(), randomness(16).hex()
+    for number in range(study.rounds.count):
+        total = np.zeros(trained_parameters(study, model.size), dtype=np.int32)
         for own in patients:
             load_parameters(network, torch.from_numpy(model.copy()))
             total += _answer(federation, own, randomness)
         mean = (dequantise(total, scale=federation.scale) / count).astype(np.float32)
-        model = step(model, mean, study.training.server, state)
+        update = whole_update(study, mean, parameters=model.size)
+        model = step(model, update, study.training.server, state)
+        model = after_round(study, model, state, run=run, round_number=number)
     return model
 
 
 def _answer(federation: Federation, own: PatientRecords, randomness: Randomness) -> Lanes:
     """One hospital's lanes in one round: what it would mask."""
-    loss = family_of(federation.study).loss(federation.study)
+    learns = learning(federation.network, own, federation.study, randomness)
     plan, sizes = federation.plan, federation.sizes
     if plan.mechanism == "distributed":
         noised, _ = one_step(
-            federation.network,
-            own,
-            loss,
+            learns.module,
+            learns.patients,
+            learns.loss,
             plan,
             sizes,
             scale=federation.scale,
@@ -89,5 +92,7 @@ def _answer(federation: Federation, own: PatientRecords, randomness: Randomness)
             randomness=randomness,
         )
         return lanes_of(noised, scale=federation.scale, limit=federation.limit)
-    update, _ = train(federation.network, own, loss, plan, sizes, randomness=randomness)
+    update, _ = train(
+        learns.module, learns.patients, learns.loss, plan, sizes, randomness=randomness
+    )
     return lanes_of(update, scale=federation.scale, limit=federation.limit)

@@ -17,7 +17,9 @@ from wardround.canonical import Json
 from wardround.evaluation.histograms import Counts
 from wardround.evaluation.layout import Layout, read_lanes
 from wardround.evaluation.layouts import exact_layout_of
-from wardround.models.networks import build, load_parameters
+from wardround.models.gan import adversaries
+from wardround.models.generating import draws_of, fit_risk
+from wardround.models.networks import build, load_parameters, parameters_of
 from wardround.randomness import Randomness
 from wardround.study.manifest import Mechanism, Study, StudyPlan
 from wardround_client.comparison.sites import Sites, study_of, together
@@ -77,10 +79,23 @@ _NO_NOISE: Mapping[str, object] = {"mechanism": Mechanism.NONE.value}
 
 
 def _in_one_place(study: Study, patients: PatientRecords, randomness: Randomness) -> Model:
-    """No noise, so the normaliser may follow the data: the batch that is expected of them."""
+    """No noise, so the normaliser may follow the data: the batch that is expected of them.
+
+    Of a GAN it is the risk model alone, fitted to the patients themselves: what a model that learnt
+    from synthetic records is held against.
+    """
+    if study.task.synthesis is not None:
+        return _fitted_to_patients(study, patients, randomness)
     expected = max(1.0, study.privacy.sampling_rate * patients.patients)
     own = study_of(study, study.names(), training={"expected_batch": expected})
     return trained(own, {"one place": patients}, randomness)
+
+
+def _fitted_to_patients(study: Study, patients: PatientRecords, randomness: Randomness) -> Model:
+    network = adversaries(build(study))
+    draws = draws_of(study, run=randomness(16).hex(), round_number=0)
+    fit_risk(network, study, patients.features, patients.labels, draws)
+    return np.asarray(parameters_of(network).numpy())
 
 
 def _without(

@@ -8,7 +8,7 @@ from pathlib import Path
 from wardround.errors import BadInput
 
 STUDIES = ("breast", "ct")
-GENERATED = "synthetic"
+GENERATED = "generated_ward"
 
 
 def study_folder(name: str) -> Traversable:

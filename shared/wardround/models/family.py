@@ -5,14 +5,14 @@ study's label, unless the family says otherwise. `family_of(study)` is all that 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from wardround.models import autoencoder, image, response, risk, series, survival
+from wardround.models import autoencoder, gan, image, registered, response, risk, series, survival
 from wardround.models.losses import PerRecordLoss, loss_of
 from wardround.models.readings import Reading, reading_of
 from wardround.study.manifest import StudyPlan
@@ -54,12 +54,14 @@ FAMILIES: dict[FamilyName, Family] = {
     FamilyName.SERIES: Family(network=series.network),
     FamilyName.RESPONSE: Family(network=response.network),
     FamilyName.AUTOENCODER: Family(network=autoencoder.network, targets=inputs_themselves),
+    FamilyName.GAN: Family(network=gan.network),
 }
 
 
 def family_of(study: StudyPlan) -> Family:
-    """The family that the study names."""
-    return FAMILIES[study.task.family]
+    """The family that the study names; a network of its own takes the place of the network alone."""
+    family = FAMILIES[study.task.family]
+    return family if study.task.own is None else replace(family, network=registered.network)
 
 
 def readings(

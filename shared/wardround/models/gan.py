@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from wardround.errors import BadInput
 from wardround.models.image import reference_cnn
 from wardround.study.contract import ColumnKind, Contract, LabelKind
-from wardround.study.generator import Generator
-from wardround.study.generator import conditions as _conditions
+from wardround.study.synthesis import Synthesis
+from wardround.study.synthesis import conditions as _conditions
 from wardround.study.manifest import StudyPlan
 
 _LEAK = 0.2
@@ -88,7 +88,7 @@ class Adversaries(nn.Module):
     model: records [records, ...] -> logits [records, channels], which is what is evaluated.
     """
 
-    def __init__(self, study: StudyPlan, plan: Generator) -> None:
+    def __init__(self, study: StudyPlan, plan: Synthesis) -> None:
         super().__init__()
         contract = study.contract
         self.discriminator = discriminator(contract, study.task.hidden)
@@ -103,9 +103,9 @@ class Adversaries(nn.Module):
 
 def network(study: StudyPlan) -> nn.Module:
     """The study's `Adversaries`. Raises BadInput for a study of another family."""
-    if study.task.generator is None:
-        raise BadInput(f"gan: study {study.name} has no [task.generator]")
-    return Adversaries(study, study.task.generator)
+    if study.task.synthesis is None:
+        raise BadInput(f"gan: study {study.name} has no [task.synthesis]")
+    return Adversaries(study, study.task.synthesis)
 
 
 def adversaries(module: nn.Module) -> Adversaries:

@@ -17,7 +17,7 @@ from wardround.models.gan import Adversaries, adversaries, conditioned, generato
 from wardround.models.losses import loss_of
 from wardround.models.networks import build, load_parameters, parameters_of
 from wardround.optimisers import OptimiserState
-from wardround.study.generator import Generator, conditions
+from wardround.study.synthesis import Synthesis, conditions
 from wardround.study.manifest import Study, StudyPlan
 
 Vector = npt.NDArray[np.float32]
@@ -38,7 +38,7 @@ def after_round(
     of them, and the risk model is fitted to what it makes. `state` is updated in place. A study of
     another family keeps its model as it is.
     """
-    plan = study.task.generator
+    plan = study.task.synthesis
     if plan is None:
         return model
     network = adversaries(build(study))
@@ -68,7 +68,7 @@ def drawn(study: StudyPlan, records: int, draws: torch.Generator) -> tuple[Tenso
 
     How common a class is among patients is not learned: nobody trains on it, nothing is charged.
     """
-    latent = 0 if study.task.generator is None else study.task.generator.latent
+    latent = 0 if study.task.synthesis is None else study.task.synthesis.latent
     labels = torch.randint(conditions(study.contract), (records,), generator=draws)
     return labels, torch.randn(records, latent, generator=draws)
 
@@ -96,7 +96,7 @@ def fit_risk(
 class _Improved:
     """The generator of a network under Adam, whose state lies where the round's other state is."""
 
-    def __init__(self, network: Adversaries, plan: Generator, state: OptimiserState) -> None:
+    def __init__(self, network: Adversaries, plan: Synthesis, state: OptimiserState) -> None:
         self._network, self._plan = network, plan
         self._own = list(network.generator.parameters())
         start = _start(network)

@@ -107,9 +107,11 @@ def _check_network(built: Any, study: "StudyPlan", own: OwnModel) -> None:
     shape = study.contract.input_shape()
     channels = study.contract.label.channels
     due = (_RECORDS, len(channels)) if channels else (_RECORDS, *shape)
-    with torch.inference_mode():
-        built.eval()
-        came = tuple(built(torch.zeros(_RECORDS, *shape)).shape)
-        built.train()
+    try:
+        with torch.inference_mode():
+            came = tuple(built.eval()(torch.zeros(_RECORDS, *shape)).shape)
+    except (RuntimeError, ValueError) as error:
+        raise BadInput(f"model {own.name}: it takes no records of shape {shape}") from error
+    built.train()
     if came != due:
         raise BadInput(f"model {own.name}: outputs of shape {came} came, {due} is due")

@@ -1,4 +1,4 @@
-"""A study's [task.generator] table: the half of a GAN that no patient's record reaches."""
+"""A study's [task.synthesis] table: the half of a GAN that no patient's record reaches."""
 
 from itertools import pairwise
 from typing import Annotated
@@ -11,7 +11,7 @@ from wardround.study.privacy import Positive
 Sizes = tuple[Annotated[int, Field(ge=1, le=4096)], ...]
 
 
-class Generator(Frozen):
+class Synthesis(Frozen):
     """What the coordinator makes of the discriminator: a generator, and a risk model behind it.
 
     Hospitals train the discriminator alone. Behind each round the generator takes `steps` steps of
