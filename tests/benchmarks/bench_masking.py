@@ -1,6 +1,7 @@
 """What masks cost beside Flower's SecAgg+, both measured in this run. One JSON line per case.
 
-`python -m tests.benchmarks.bench_masking [--parameters N ...] [--hospitals N ...] [--bits B ...]`
+    python -m tests.benchmarks.bench_masking [--parameters N ...] [--hospitals N ...] [--bits B ...]
+        [--threads N]
 
 Three things are measured, each as the fastest of its repetitions:
 
@@ -13,7 +14,8 @@ Three things are measured, each as the fastest of its repetitions:
   hospitals send theirs. `unmask_and_join_speedup_*` is with that.
 
 `fraction_of_bound`: bytes of mask the client applied in a second, over what this machine makes of
-keystream and adds, in cache and with nothing else: 1 / (1/keystream + 1/add).
+keystream and adds, in cache, by one thread and with nothing else: 1 / (1/keystream + 1/add).
+Masking and unmasking have as many threads as in the product.
 """
 
 import argparse
@@ -33,7 +35,13 @@ import numpy.typing as npt
 from tests.benchmarks import flower_masking as flower
 
 from wardround.masking.derivation import expand_key
-from wardround.masking.keystream import CHUNK_WORDS, WORD, apply_keystreams, fastest_engine
+from wardround.masking.keystream import (
+    CHUNK_WORDS,
+    WORD,
+    apply_keystreams,
+    fastest_engine,
+    threads_here,
+)
 from wardround.masking.masked_pass import mask_packed
 from wardround.masking.packing import Packed, sign_extended, unpack_add
 from wardround.masking.quantise import choose_scale, dequantise, largest_limit
@@ -224,7 +232,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--parameters", type=int, nargs="+", default=[1_000_000, 10_000_000])
     parser.add_argument("--hospitals", type=int, nargs="+", default=[8, 32])
     parser.add_argument("--bits", type=int, nargs="+", default=[20, 32])
-    parser.add_argument("--threads", type=int, default=1, help="Flower's side has one")
+    parser.add_argument(
+        "--threads", type=int, default=threads_here(), help="Flower's side has one, and cannot more"
+    )
     options = parser.parse_args(arguments)
     for parameters, hospitals in itertools.product(options.parameters, options.hospitals):
         values = np.random.default_rng(1).normal(0.0, 0.05, parameters).astype(np.float32)

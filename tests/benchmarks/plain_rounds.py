@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 from flwr.app import Message
+from tests.benchmarks.round_study import BITS
 from tests.support.fleets import enrol, new_coordinator, running_fleet
 
 from wardround.errors import DeadlineMissed, WardroundError
@@ -24,7 +25,7 @@ from wardround.masking.masked_pass import mask_packed
 from wardround.masking.quantise import choose_scale, dequantise, largest_limit
 from wardround.optimisers import OptimiserState, step
 from wardround.protocol.envelope import Vector
-from wardround.protocol.specs import model_digest
+from wardround.protocol.halves import model_digest
 from wardround.study.manifest import ServerOptimiser
 from wardround.vectors import blocks_of, in_memory
 from wardround.wire import WireLimits, pack, unpack
@@ -36,7 +37,6 @@ from wardround_server.rounds.attempt import Progress
 from wardround_server.rounds.checkpoints import Checkpoint, write_checkpoint
 
 MODULE = "tests.benchmarks.plain_rounds"
-BITS = 32
 _WAIT_S = 180.0
 _LIMITS = WireLimits(vector_bytes=1 << 30)
 
@@ -50,7 +50,7 @@ class PlainCoordinator:
     checkpoint: Path
 
     def round(self, model: Vector, number: int) -> Vector:
-        """One round; the next model. Every hospital answers with half of what it was sent."""
+        """One round; the next model. Every hospital answers with half of the way to one."""
         content = pack("plain", {"round": number, "digest": model_digest(model)}, model)
         waiting = set(
             self.grid.push_messages(
@@ -95,19 +95,19 @@ def measure_plain(folder: Path, *, parameters: int, hospitals: int, rounds: int)
         grid = stack.enter_context(running.open_grid())
         grid.wait_for(names, _WAIT_S)
         coordinator = PlainCoordinator(grid, names, folder / "checkpoint")
-        model = np.ones(parameters, dtype=np.float32)
+        model = np.zeros(parameters, dtype=np.float32)
         seconds = []
         for number in range(rounds + 1):
             start = time.perf_counter()
             model = coordinator.round(model, number)
             seconds.append(time.perf_counter() - start)
-        if not np.allclose(model, 1.5 ** (rounds + 1), rtol=1e-3):
+        if not np.allclose(model, 1 - 0.5 ** (rounds + 1), atol=1e-3):
             raise WardroundError("the plain rounds' model is not what was computed by hand")
     return seconds[1:]
 
 
 def attend(directory: Path, hospitals: int) -> None:
-    """A hospital: half of what comes goes back, until the coordinator has gone."""
+    """A hospital: half of the way to one goes back, until the coordinator has gone."""
     member = load_membership(directory)
     outbox = Outbox(directory / "outbox", 1 << 30)
     with FleetConnection(member.address, member.tls, limits=_LIMITS, outbox=outbox) as connection:
@@ -120,7 +120,7 @@ def attend(directory: Path, hospitals: int) -> None:
             if model_digest(model) != came.body["digest"]:
                 raise WardroundError("another model came than was sent")
             packed, _ = mask_packed(
-                model / 2,
+                (1 - model) / 2,
                 scale=_scale(hospitals),
                 limit=largest_limit(hospitals, BITS),
                 add=(),
@@ -132,8 +132,7 @@ def attend(directory: Path, hospitals: int) -> None:
 
 
 def _scale(hospitals: int) -> float:
-    """The same for values up to that of the last round."""
-    return choose_scale(1024.0, hospitals, BITS)
+    return choose_scale(1.0, hospitals, BITS)
 
 
 if __name__ == "__main__":

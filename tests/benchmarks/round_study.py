@@ -10,6 +10,7 @@ from wardround.study.files import checked
 from wardround.study.manifest import StudyPlan
 
 PATIENTS = 40
+BITS = 20  # of a parameter on its way
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +101,11 @@ def round_study(*, parameters: int, hospitals: int, profile: str, rounds: int) -
             "quorum": hospitals,
             "deadline_s": 300.0,
         },
-        "masking": {"minimum_hospitals": min(hospitals, 3), "profile": profile},
+        "masking": {
+            "minimum_hospitals": min(hospitals, 3),
+            "profile": profile,
+            "bits": BITS,
+        },
         "evaluation": {"registered": "2026-11-22", "bins": 100},
     }
     return checked(StudyPlan, value, what="bench study")

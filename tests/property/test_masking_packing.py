@@ -1,5 +1,6 @@
 """Packed lanes against Python's big integers: bytes, sizes, blocks of any lengths, one spelling."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -80,7 +81,7 @@ def test_any_other_number_of_bytes_is_refused(words: Words, bits: int, change: i
 def test_a_vector_that_goes_on_after_its_last_byte_is_refused_before_it_is_taken() -> None:
     taken = []
 
-    def endless():  # type: ignore[no-untyped-def]
+    def endless() -> Iterator[bytes]:
         while True:
             taken.append(1)
             yield bytes(4096)

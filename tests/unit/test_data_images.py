@@ -77,7 +77,7 @@ def test_images_are_windowed_scaled_and_grouped_by_patient(tmp_path: Path) -> No
     ("content", "due"),
     [
         (npy(np.zeros((3, 2), dtype=np.int16)), "has shape (3, 2), (1, 2, 2) is due"),
-        (npy(np.zeros((2, 2), dtype=np.complex64)), "has pixels of type complex64"),
+        (npy(np.zeros((2, 2), dtype=np.complex64)), "has values of type complex64"),
         (npy(np.array([[{}, {}], [{}, {}]], dtype=object), allow_pickle=True), "type object"),
         (npy(GOOD)[:-1], "cut off"),
         (npy(GOOD) + b"\0", "bytes behind the array"),

@@ -252,6 +252,15 @@ def test_a_npz_without_such_a_stack_is_refused(tmp_path, arrays, why):
     assert why in refused(tmp_path, scan(), images=files)
 
 
+def test_a_npz_whose_packing_is_broken_is_refused(tmp_path):
+    np.savez_compressed(tmp_path / "all.npz", images=np.arange(4000, dtype=np.uint8))
+    content = bytearray((tmp_path / "all.npz").read_bytes())
+    content[60:200] = b"\xff" * 140
+    (tmp_path / "all.npz").write_bytes(content)
+    write(tmp_path, main_csv="id,file,y\na,0,0\n")
+    assert "cannot be" in refused(tmp_path, scan(), images={"folder": "all.npz", "array": "images"})
+
+
 def test_an_archive_that_is_none_is_refused(tmp_path):
     (tmp_path / "all.zip").write_bytes(b"no zip")
     write(tmp_path, main_csv="id,file,y\na,one.png,0\n")

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import tracemalloc
 import zipfile
 
 import numpy as np
@@ -162,6 +163,7 @@ SCAN = {
     "shape": [1, 2, 2],
 }
 SCAN_SOURCE = {"column": "scan", "source": "file", "unit": "1"}
+SICK = {"format": "npz", "path": "all.npz", "arrays": ["sick"], "patient": {"source": "row"}}
 FILES = {"format": "files", "path": "all.zip", "pattern": "{patient}/{finding}_{slice}.png"}
 
 
@@ -221,16 +223,46 @@ def test_arrays_of_a_npz_are_columns_beside_the_rows_number(tmp_path):
     ("arrays", "why"),
     [
         ({"sick": np.zeros((3, 2), dtype=np.int64)}, "whole numbers of the shape"),
-        ({"sick": np.zeros(3)}, "whole numbers of the shape"),
-        ({"sick": np.array([{}, {}], dtype=object)}, "without a pickle"),
+        ({"sick": np.array(3)}, "whole numbers of the shape"),
+        ({"sick": np.zeros(3)}, "array sick: has values of type float64, one of int8,"),
+        ({"sick": np.array([{}, {}], dtype=object)}, "array sick: has values of type object"),
         ({"well": np.zeros(3, dtype=np.int64)}, "array sick: not in the archive"),
     ],
 )
 def test_an_array_that_is_no_column_is_refused(tmp_path, arrays, why):
     np.savez(tmp_path / "all.npz", **arrays)
-    more = {"format": "npz", "path": "all.npz", "arrays": ["sick"], "patient": {"source": "row"}}
-    described = description({"source": "sick", "positive_when": "==1"}, [AGE_SOURCE], **more)
+    described = description({"source": "sick", "positive_when": "==1"}, [AGE_SOURCE], **SICK)
     assert why in refusal(described, contract(BINARY), tmp_path)
+
+
+def packed(path, name, content):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(name, content)
+
+
+@pytest.mark.parametrize("shape", ["(99999999999,)", f"({1 << 32},{1 << 32})", f"({1 << 61},)"])
+def test_an_array_whose_header_claims_more_than_its_member_holds_allocates_nothing(tmp_path, shape):
+    file = io.BytesIO()
+    np.save(file, np.zeros(3, dtype=np.int64))
+    header = file.getvalue()[:128]
+    claimed = header.replace(b"(3,), }" + b" " * (len(shape) - 4), f"{shape}, }}".encode())
+    assert len(claimed) == len(header)
+    assert shape.encode() in claimed
+    packed(tmp_path / "all.npz", "sick.npy", claimed + bytes(24))
+    described = description({"source": "sick", "positive_when": "==1"}, [AGE_SOURCE], **SICK)
+    tracemalloc.start()
+    assert "array sick: is cut off" in refusal(described, contract(BINARY), tmp_path)
+    assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    tracemalloc.stop()
+
+
+def test_an_array_whose_packing_is_broken_is_refused(tmp_path):
+    np.savez_compressed(tmp_path / "all.npz", sick=np.arange(3000))
+    content = bytearray((tmp_path / "all.npz").read_bytes())
+    content[200:1200] = b"\xff" * 1000
+    (tmp_path / "all.npz").write_bytes(content)
+    described = description({"source": "sick", "positive_when": "==1"}, [AGE_SOURCE], **SICK)
+    assert "array sick: " in refusal(described, contract(BINARY), tmp_path)
 
 
 def test_of_a_patient_with_several_rows_only_the_first_own_one_is_read(tmp_path):

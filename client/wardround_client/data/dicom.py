@@ -31,6 +31,8 @@ _NEEDED = [
     "RescaleIntercept",
     "PixelData",
 ]
+# All that pydicom raises for files that are broken or packed in a way that it cannot unpack
+# (NotImplementedError): a hospital's file is bad input, whatever the library calls it.
 _FAULTS = (
     AttributeError,
     EOFError,

@@ -6,6 +6,7 @@ the contract's.
 """
 
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path, PurePosixPath
@@ -23,9 +24,9 @@ from wardround_client.data.pixels import (
     Pixels,
     check_npy,
     check_picture,
-    npy_header,
     read_npy,
     read_picture,
+    whole_array,
 )
 from wardround_client.data.sources import file_inside
 
@@ -125,6 +126,8 @@ class Images:
         try:
             entry = self._archive.getinfo(name)
             opened: IO[bytes] = self._archive.open(entry)
+        # zipfile: RuntimeError for an encrypted member, NotImplementedError for a compression that
+        # it does not know.
         except (KeyError, RuntimeError, NotImplementedError, zipfile.BadZipFile, OSError):
             raise BadInput("is not a file inside the archive") from None
         with opened:
@@ -137,7 +140,7 @@ class Images:
                 return _stack(file, size)
         except BadInput as error:
             raise BadInput(f"{what}: {error}") from None
-        except (OSError, zipfile.BadZipFile):
+        except (OSError, EOFError, zipfile.BadZipFile, zlib.error):
             raise BadInput(f"{what}: cannot be unpacked") from None
 
     def _row(self, name: str) -> npt.NDArray[np.generic]:
@@ -179,12 +182,10 @@ def _overlaps(before: int, after: int) -> npt.NDArray[np.float64]:
 
 
 def _stack(file: BinaryIO, size: int) -> npt.NDArray[np.generic]:
-    header = npy_header(file)
-    due = int(np.prod(header.shape, dtype=np.int64)) * header.pixel.itemsize
-    if size != header.start + due or len(header.shape) not in {3, 4}:
+    stack = whole_array(file, size)
+    if stack.ndim not in {3, 4}:
         raise BadInput("is no stack of images")
-    flat: npt.NDArray[np.generic] = np.frombuffer(file.read(due), dtype=header.pixel)
-    return flat.reshape(header.shape, order=header.order)
+    return stack
 
 
 def _reader(name: str) -> tuple[Check, Read]:

@@ -2,6 +2,7 @@
 
 import re
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -11,14 +12,15 @@ import numpy.typing as npt
 import pandas as pd
 
 from wardround.errors import BadInput
-from wardround_client.data.pixels import HEADER_LIMIT_BYTES
+from wardround_client.data.pixels import whole_array
 from wardround_client.data.sources import file_inside
 
 MOST_FILES = 2_000_000
 ARRAY_LIMIT_BYTES = 1 << 28
 FILE = "file"
 ROW = "row"
-_PART = re.compile(r"\{([a-z][a-z0-9_]{0,62})\}")
+_WHOLE_NUMBERS = tuple(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))
+_PART = re.compile(r"\{([A-Za-z][A-Za-z0-9_]{0,62})\}")
 
 
 def parts_of(pattern: str) -> tuple[str, ...]:
@@ -92,17 +94,20 @@ def _array(archive: zipfile.ZipFile, name: str, path: str) -> npt.NDArray[np.gen
     what = f"{path}: array {name}"
     try:
         entry = archive.getinfo(f"{name}.npy")
-        if entry.file_size > ARRAY_LIMIT_BYTES:
-            raise BadInput(f"{what}: over {ARRAY_LIMIT_BYTES} bytes")
-        with archive.open(entry) as file:
-            values = np.lib.format.read_array(
-                cast("BinaryIO", file), allow_pickle=False, max_header_size=HEADER_LIMIT_BYTES
-            )
-    except (KeyError, RuntimeError, NotImplementedError):
+    except KeyError:
         raise BadInput(f"{what}: not in the archive") from None
-    except (ValueError, EOFError):
-        raise BadInput(f"{what}: is no array that is read without a pickle") from None
-    if values.dtype.kind not in "iu" or values.ndim > 2 or values.size != len(values):
+    if entry.file_size > ARRAY_LIMIT_BYTES:
+        raise BadInput(f"{what}: over {ARRAY_LIMIT_BYTES} bytes")
+    try:
+        with archive.open(entry) as file:
+            values = whole_array(cast("BinaryIO", file), entry.file_size, _WHOLE_NUMBERS)
+    except BadInput as error:
+        raise BadInput(f"{what}: {error}") from None
+    # zipfile: RuntimeError for an encrypted member, NotImplementedError for a compression that it
+    # does not know.
+    except (RuntimeError, NotImplementedError, EOFError, OSError, zipfile.BadZipFile, zlib.error):
+        raise BadInput(f"{what}: cannot be unpacked") from None
+    if not 1 <= values.ndim <= 2 or values.size != len(values):
         raise BadInput(f"{what}: whole numbers of the shape [rows] are due")
     flat: npt.NDArray[np.generic] = values.reshape(-1)
     return flat

@@ -4,6 +4,8 @@ Each reader gives [channels, height, width] as the file has them. A message says
 never a file's name or a value: either may be a patient's.
 """
 
+import math
+from collections.abc import Collection
 from typing import TYPE_CHECKING, BinaryIO, Literal, NamedTuple
 
 import numpy as np
@@ -30,8 +32,8 @@ class Header(NamedTuple):
     order: Literal["C", "F"]
 
 
-def npy_header(file: BinaryIO) -> Header:
-    """The header of a .npy file. Raises BadInput for anything else."""
+def npy_header(file: BinaryIO, types: Collection[str] = PIXEL_TYPES) -> Header:
+    """The header of a .npy file of one of `types`. Raises BadInput for anything else."""
     readers = {
         (1, 0): np.lib.format.read_array_header_1_0,
         (2, 0): np.lib.format.read_array_header_2_0,
@@ -42,9 +44,22 @@ def npy_header(file: BinaryIO) -> Header:
         start = file.tell()
     except (ValueError, KeyError, OSError, EOFError):
         raise BadInput("is not a .npy file") from None
-    if pixel.name not in PIXEL_TYPES:
-        raise BadInput(f"has pixels of type {pixel.name}, one of {', '.join(PIXEL_TYPES)} is due")
+    if pixel.name not in types:
+        raise BadInput(f"has values of type {pixel.name}, one of {', '.join(types)} is due")
     return Header(shape, pixel, start, "F" if column_major else "C")
+
+
+def whole_array(
+    file: BinaryIO, size: int, types: Collection[str] = PIXEL_TYPES
+) -> npt.NDArray[np.generic]:
+    """The array of a .npy of `size` bytes; nothing is allocated unless they are just its own."""
+    header = npy_header(file, types)
+    due = math.prod(header.shape) * header.pixel.itemsize
+    content = file.read(due) if size == header.start + due else b""
+    if len(content) != due:
+        raise BadInput("is cut off or has bytes behind the array")
+    flat: npt.NDArray[np.generic] = np.frombuffer(content, dtype=header.pixel)
+    return flat.reshape(header.shape, order=header.order)
 
 
 def check_npy(file: BinaryIO, size: int, shape: tuple[int, ...]) -> None:

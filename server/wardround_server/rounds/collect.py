@@ -1,12 +1,12 @@
 """One attempt from the question to the opened sum, or to nothing: a void attempt opens nothing."""
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 from wardround.errors import ProtocolViolation, QuorumMissed
 from wardround.masking.coordinator_round import CoordinatorRound
+from wardround.masking.keystream import threads_here
 from wardround.masking.quantise import Lanes
 from wardround.masking.round_spec import Profile, RoundSpec
 from wardround.protocol.envelope import Vector
@@ -21,8 +21,6 @@ from wardround_server.rounds.session import SHORT_DEADLINE_S, Session
 from wardround_server.rounds.updates import take_updates
 from wardround_server.rounds.uploads import UploadStore
 
-# Unmasking waits for nobody: the coordinator's own cores, and no more than keystreams gain from.
-_THREADS = min(4, len(os.sched_getaffinity(0)))
 Questions = Mapping[int, Mapping[str, Body]]
 Result = TypeVar("Result")
 
@@ -119,7 +117,7 @@ class Collector:
 
     def _opened(self, attempt: OpenAttempt) -> Collected:
         spec, masked = attempt.spec, attempt.masked
-        total = masked.open(threads=_THREADS)
+        total = masked.open(threads=threads_here())
         self._faults(attempt)
         if spec.profile is Profile.DOUBLE_MASK:
             self.record.survivors_agreed(spec, masked.survivors, masked.signatures)

@@ -8,6 +8,7 @@ IV, and whichever of the two is faster on this machine makes it (NIST SP 800-38A
 
 import functools
 import hashlib
+import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -121,6 +122,11 @@ class Keystreams:
         for keystream in self._subtracted:
             keystream.update_into(zeros, stream)
             np.subtract(chunk, words, out=chunk)
+
+
+def threads_here() -> int:
+    """Threads worth starting on this machine: its cores, and no more than keystreams gain from."""
+    return min(4, len(os.sched_getaffinity(0)))
 
 
 def apply_keystreams(

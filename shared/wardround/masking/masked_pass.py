@@ -40,7 +40,8 @@ def mask_packed(
     """
     _check(values, scale)
     masking = _Pass(values, scale=scale, limit=limit, add=add, subtract=subtract, bits=bits)
-    wrong = masking.run() if threads == 1 else masking.run_threaded(threads)
+    alone = threads == 1 or values.size <= _SPAN_LANES
+    wrong = masking.run() if alone else masking.run_threaded(threads)
     if wrong and scale is None:
         raise ProtocolViolation(
             f"update: {wrong} of {values.size} lanes are beyond the limit {limit}, "
