@@ -1,5 +1,7 @@
 """What a model says of this hospital's held-out patients, counted or for our own eyes."""
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -8,7 +10,11 @@ from torch import nn
 from wardround.evaluation.layout import Outcomes
 from wardround.evaluation.patients import outcomes_of
 from wardround.models.family import RECORDS_AT_ONCE, family_of, readings
+from wardround.randomness import Randomness
 from wardround.study.manifest import StudyPlan
+from wardround_client.data.places import places
+from wardround_client.records import StudyRecords
+from wardround_client.shuffling import random_order, shuffled
 from wardround_client.training.plan import PatientRecords
 
 Scores = npt.NDArray[np.float64]
@@ -22,6 +28,27 @@ def held_out_outcomes(network: nn.Module, held_out: PatientRecords, study: Study
     """
     said = readings(network, held_out.features, study)
     return outcomes_of(study.contract.label, held_out.offsets, held_out.labels.numpy(), said)
+
+
+def evaluated_outcomes(
+    network: nn.Module, records: StudyRecords, study: StudyPlan, randomness: Randomness
+) -> Outcomes:
+    """`held_out_outcomes` and what else the study counts: groups, and shuffled columns.
+
+    Every shuffled column has an order of its own.
+    """
+    held_out = records.held_out
+    outcomes = replace(held_out_outcomes(network, held_out, study), groups=records.groups)
+    asked = study.evaluation.shuffled(study.contract)
+    if not asked:
+        return outcomes
+    where = {column.name: place for column, place in places(study.contract)}
+    scores = np.empty((len(asked), held_out.patients))
+    for at, column in enumerate(asked):
+        order = random_order(held_out.patients, randomness)
+        others = shuffled(held_out, where[column], order)
+        scores[at] = held_out_outcomes(network, others, study).outputs[:, 0]
+    return replace(outcomes, shuffled=scores)
 
 
 def held_out_scores(

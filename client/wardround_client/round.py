@@ -35,7 +35,7 @@ from wardround_client.admission import (
 )
 from wardround_client.attempt_record import AttemptRecord
 from wardround_client.consent import refuse_without_consent
-from wardround_client.held_out import held_out_outcomes
+from wardround_client.held_out import evaluated_outcomes
 from wardround_client.home import HospitalHome
 from wardround_client.ledger import ReservationId
 from wardround_client.ledger.releases import encode_mechanism
@@ -243,7 +243,8 @@ class RoundWorker:
     ) -> tuple[Lanes, Engine]:
         study = session.study
         layout = evaluation_layout(study)
-        counts = layout.count(held_out_outcomes(network, session.records.held_out, study))
+        outcomes = evaluated_outcomes(network, session.records, study, self.randomness)
+        counts = layout.count(outcomes)
         if layout.mode is CountsMode.EXACT:
             return counts.exact(), ExactEvaluation()
         multiplier = evaluation_noise(study)

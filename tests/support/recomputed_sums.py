@@ -24,7 +24,7 @@ from wardround.protocol.weighting import mean_update
 from wardround.randomness import system_randomness
 from wardround.study.manifest import Study
 from wardround_client.approval import approved_study
-from wardround_client.held_out import held_out_outcomes
+from wardround_client.held_out import evaluated_outcomes
 from wardround_client.plans import step_sizes, training_plan
 from wardround_client.records import StudyRecords, load_records
 from wardround_client.training.local import train
@@ -73,7 +73,7 @@ class PlainRun:
         load_parameters(network, torch.from_numpy(self.model.copy()))
         records = self._records[hospital]
         if spec.purpose is Purpose.EVALUATE:
-            outcomes = held_out_outcomes(network, records.held_out, self.study)
+            outcomes = evaluated_outcomes(network, records, self.study, system_randomness)
             return evaluation_layout(self.study).count(outcomes).exact()
         plan = training_plan(self.study, hospitals=len(spec.cohort))
         update, _ = train(

@@ -212,7 +212,7 @@ def test_one_patient_changes_so_many_noised_cells_by_one_and_no_more(layout, pat
         less = layout.count(Outcomes(outcomes.truth[kept], outcomes.outputs[kept])).lanes
         assert set(np.abs(whole - less).tolist()) <= {0, 1}
         most = max(most, int(np.abs(whole - less).sum()))
-    assert most == layout.cells_per_patient
+    assert most == layout.squared_sensitivity
 
 
 @pytest.mark.parametrize(("layout", "patients"), CASES)
@@ -223,7 +223,7 @@ def test_noise_is_scaled_by_how_many_cells_a_patient_is_in(layout, patients):
         [raw.noised(3.0, random.bytes) - raw.lanes for _ in range(20_000 // layout.lanes + 1)]
     )
     due = pooled_noise_sd(layout, [3.0])
-    assert due == pytest.approx(3.0 * math.sqrt(layout.cells_per_patient + 1 / 108), rel=1e-3)
+    assert due == pytest.approx(3.0 * math.sqrt(layout.squared_sensitivity + 1 / 108), rel=1e-3)
     assert noise.std() == pytest.approx(due, rel=0.03)  # six standard errors of 20,000 draws
     assert abs(noise.std() / due - 1.1) > 0.05
 

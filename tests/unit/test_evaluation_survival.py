@@ -164,7 +164,7 @@ def test_one_patient_changes_one_noised_cell_by_one():
     times, events, risks = cohort(1, 30)
     whole = NOISED.count(outcomes(times, events, risks)).lanes
     less = NOISED.count(outcomes(times[1:], events[1:], risks[1:])).lanes
-    assert NOISED.cells_per_patient == 1
+    assert NOISED.squared_sensitivity == 1
     assert np.abs(whole - less).sum() == 1
 
 

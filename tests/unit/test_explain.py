@@ -13,13 +13,14 @@ from tests.support.study_plans import GRID, SERIES, STUDIES, study_plan
 from wardround.errors import BadInput
 from wardround.models.networks import build
 from wardround_client.data.description import read_description
+from wardround_client.data.places import places
 from wardround_client.explanation.bars import Bar, bar_picture
 from wardround_client.explanation.explain import explain, write_explanation
 from wardround_client.explanation.importance import importance
 from wardround_client.explanation.parts import in_words, parts_of_score
 from wardround_client.explanation.pictures import picture_maps
 from wardround_client.explanation.sanity import HIGH, Sanity, sanity
-from wardround_client.explanation.subject import Subject, baseline, channel_of, places
+from wardround_client.explanation.subject import Subject, baseline, channel_of
 
 
 @pytest.fixture(scope="module")

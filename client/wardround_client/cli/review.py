@@ -169,7 +169,7 @@ def in_words(study: "Study") -> str:
         f"  epsilon     {epsilon}",
         f"  masks       {_masks_in_words(study)}",
         f"  rounds      {study.rounds.count}, at most {study.attempts} attempts",
-        f"  evaluation  {study.evaluation.counts} counts of held-out patients, pooled",
+        f"  evaluation  {_evaluation_in_words(study)}",
         f"  statistics  {_statistics_in_words(study)}",
         f"  hospitals   {', '.join(study.names())}",
     ]
@@ -192,6 +192,17 @@ def _masks_in_words(study: "Study") -> str:
         f"double-mask: a sum opens when more than two thirds of those asked, at least {fewest}, "
         f"sign who is in it{groups}"
     )
+
+
+def _evaluation_in_words(study: "Study") -> str:
+    plan = study.evaluation
+    said = f"{plan.counts} counts of held-out patients, pooled"
+    if plan.subgroups:
+        columns = ", ".join(grouping.column for grouping in plan.subgroups)
+        said += f"; apart by {columns}, in groups of {plan.smallest_group} or more of each outcome"
+    if shuffled := plan.shuffled(study.contract):
+        said += f"; with each of {', '.join(shuffled)} shuffled among a hospital's patients"
+    return said
 
 
 def _statistics_in_words(study: "Study") -> str:

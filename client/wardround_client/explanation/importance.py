@@ -18,9 +18,10 @@ from torch import Tensor
 from wardround.canonical import Json
 from wardround.errors import BadInput
 from wardround.study.contract import Column, ColumnKind
+from wardround_client.data.places import places
 from wardround_client.explanation.bars import Bar, bar_picture
 from wardround_client.explanation.draws import uniform
-from wardround_client.explanation.subject import channel_of, places
+from wardround_client.explanation.subject import channel_of
 from wardround_client.prediction.answers import plain
 from wardround_client.prediction.calibration import channel_names
 from wardround_client.prediction.own_files import new_folder, write_new

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from wardround.canonical import Json
 from wardround.study.contract import Column, ColumnKind, Contract
+from wardround_client.data.places import places
 from wardround_client.explanation.integrated import Attribution, integrated_gradients
 from wardround_client.explanation.sanity import Sanity, sanity
-from wardround_client.explanation.subject import Subject, places
+from wardround_client.explanation.subject import Subject
 
 SHOWN = 10
 ENOUGH = 1e-3  # of the score: a gap that nobody has to be told of

@@ -11,6 +11,7 @@ from wardround.errors import BadInput
 from wardround.models.family import family_of
 from wardround.study.contract import Column, ColumnKind, Contract, LabelKind
 from wardround.study.manifest import StudyPlan
+from wardround_client.data.places import places
 from wardround_client.explanation.draws import normal
 from wardround_client.prediction.calibration import channel_names
 
@@ -109,13 +110,3 @@ def baseline(contract: Contract) -> Tensor:
 def says_missing(column: Column) -> bool:
     """Whether the last feature of the column is 1 where it is missing."""
     return column.may_be_missing or column.kind is ColumnKind.SERIES
-
-
-def places(contract: Contract) -> list[tuple[Column, slice]]:
-    """Each column and where its features lie in the last axis of a record that is no image."""
-    found, start = [], 0
-    for column in contract.columns:
-        stop = start + len(column.features())
-        found.append((column, slice(start, stop)))
-        start = stop
-    return found

@@ -4,6 +4,7 @@ PASS: the evidence rules it out. REMARK: the reader should know, or the evidence
 FAIL: the evidence shows it. What rests on the study's word alone is DECLARED.
 """
 
+from wardround.audit import hazards_of_groups as groups
 from wardround.audit import hazards_of_noise as noise
 from wardround.audit import hazards_of_runs as runs
 from wardround.audit.hazard_case import Case, Finding, Question
@@ -50,5 +51,5 @@ QUESTIONS: tuple[tuple[str, str, Question], ...] = (
     ("timing", "Timing and participation", runs.timing),
     ("randomness", "Weak randomness or floating-point noise", noise.randomness),
     ("raw-checkpoints", "Raw checkpoints on disk", runs.checkpoints_on_disk),
-    ("small-groups", "Utility lost for small groups", runs.small_groups),
+    ("small-groups", "Utility lost for small groups", groups.small_groups),
 )

@@ -12,6 +12,7 @@ from markupsafe import Markup
 from wardround.audit.attack_rows import attack_rows
 from wardround.audit.charts import calibration_plot, icon_array, limit_plot, roc_plot
 from wardround.audit.empirical_report import audit_counts
+from wardround.audit.evaluation_tables import evaluation_tables
 from wardround.audit.evidence import COORDINATOR
 from wardround.audit.report_model import (
     AttemptFacts,
@@ -105,6 +106,7 @@ def facts(report: Json, verdicts: Verdicts | None, *, lang: str = "en") -> dict[
         **_verification(verdicts, t),
         **_of_attacks(checked, t),
         **_of_metrics(checked, t),
+        **evaluation_tables(checked, t),
     }
 
 

@@ -128,7 +128,7 @@ def _not_tested(report: Report) -> Iterator[str]:
     yield "What a clinician decides with it, and what that does to patients."
     if report.evaluation.metrics is None:
         yield "The model itself: no evaluation was opened in this run."
-    else:
+    elif not report.evaluation.subgroups:
         yield "Subgroups, by age, sex or else: the evaluation is over all held-out patients."
     if report.evaluation.origin is not Origin.RECOMPUTED:
         yield f"The metrics' origin: {report.evaluation.origin.value}."

@@ -6,6 +6,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from wardround.audit.report_evaluation import (
+    EstimateFacts,
+    EvaluationFacts,
+    GroupFacts,
+    GroupingFacts,
+    ShuffledFacts,
+)
 from wardround.audit.report_figure import (
     Figure,
     Origin,
@@ -33,8 +40,11 @@ __all__ = [
     "ColumnFacts",
     "DpiaItem",
     "EngineAudit",
+    "EstimateFacts",
     "EvaluationFacts",
     "Figure",
+    "GroupFacts",
+    "GroupingFacts",
     "Guarantee",
     "GuaranteeClass",
     "Hazard",
@@ -51,6 +61,7 @@ __all__ = [
     "Report",
     "RosterEntry",
     "RunFacts",
+    "ShuffledFacts",
     "StatisticsFacts",
     "Status",
     "StudyFacts",
@@ -273,18 +284,6 @@ class Outflow(Frozen):
     megabytes: Figure
     not_added: Figure
     form: Text
-
-
-class EvaluationFacts(Frozen):
-    """Section E: the model on held-out patients; `metrics` is `wardround.evaluation`'s JSON."""
-
-    origin: Origin
-    counts: Literal["exact", "noised"]
-    threshold: float
-    registered: str
-    hospitals: tuple[str, ...]
-    place: Place | None
-    metrics: Json | None
 
 
 class StatisticsFacts(Frozen):

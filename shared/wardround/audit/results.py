@@ -9,13 +9,17 @@ from wardround.audit.attempts import Attempt, Release
 from wardround.audit.bodies import EvaluationClosed
 from wardround.audit.evidence import Evidence, Record
 from wardround.audit.guarantee import planned_mechanism
-from wardround.audit.report_model import EvaluationFacts, Origin, Place
+from wardround.audit.report_evaluation import EvaluationFacts, GroupingFacts, ShuffledFacts
+from wardround.audit.report_model import Origin, Place
+from wardround.canonical import Json
 from wardround.evaluation.layout import read_lanes
 from wardround.evaluation.layouts import layout_of
 from wardround.masking.round_spec import Purpose
 from wardround.privacy.engine import GaussianEvaluation
 from wardround.privacy.mechanism import SampledGaussian
 from wardround.study.manifest import Study
+
+_DETAILS = ("subgroups", "importance")
 
 
 def evaluation_of(
@@ -25,12 +29,16 @@ def evaluation_of(
 ) -> EvaluationFacts:
     """The last evaluation that was opened. Raises BadInput when its counts contradict themselves.
 
+    Groups that may not be shown apart have no number here (`wardround.evaluation.suppression`).
+
     Without an opened evaluation the metrics are NOT AVAILABLE, never a default.
     """
     plan = evidence.study.evaluation
     opened = [a for a in attempts if a.purpose is Purpose.EVALUATE and a.counted]
     last = opened[-1] if opened else None
     closed = _closed(last)
+    metrics = _metrics(evidence.study, last, closed, releases) if last and closed else None
+    details = {name: metrics.pop(name, ()) for name in _DETAILS} if metrics else {}
     return EvaluationFacts(
         origin=Origin.RECOMPUTED if closed else Origin.NOT_AVAILABLE,
         counts=plan.counts,
@@ -38,7 +46,9 @@ def evaluation_of(
         registered=plan.registered.isoformat(),
         hospitals=last.survivors if last else (),
         place=Place(log=closed.log, seq=closed.seq) if closed else None,
-        metrics=_metrics(evidence.study, last, closed, releases) if last and closed else None,
+        metrics=metrics,
+        subgroups=tuple(map(GroupingFacts.model_validate, details.get("subgroups", ()))),
+        importance=tuple(map(ShuffledFacts.model_validate, details.get("importance", ()))),
     )
 
 
@@ -53,7 +63,7 @@ def _metrics(
     attempt: Attempt,
     closed: Record[EvaluationClosed],
     releases: Mapping[str, tuple[Release, ...]],
-) -> dict[str, object]:
+) -> Json:
     noise = 0.0
     if study.evaluation.counts == "noised":
         noise = math.sqrt(
@@ -61,8 +71,8 @@ def _metrics(
         )
     layout = layout_of(study)
     counts = read_lanes(np.array(closed.body.counts, dtype=np.int64), layout)
-    metrics: dict[str, object] = layout.metrics(
-        counts, cell_noise_sd=noise * math.sqrt(layout.cells_per_patient)
+    metrics: Json = layout.metrics(
+        counts, cell_noise_sd=noise * math.sqrt(layout.squared_sensitivity)
     )
     return metrics
 

@@ -53,7 +53,7 @@ class BinaryLayout:
         return self.cut.lanes
 
     @property
-    def cells_per_patient(self) -> int:
+    def squared_sensitivity(self) -> int:
         """One."""
         return 1
 

@@ -52,7 +52,7 @@ class ChannelsLayout:
         return len(self.names) * self.cut.lanes + self._matrix
 
     @property
-    def cells_per_patient(self) -> int:
+    def squared_sensitivity(self) -> int:
         """One in each channel, and one in the confusion matrix."""
         return len(self.names) + (self.kind == "classes")
 

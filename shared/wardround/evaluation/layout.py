@@ -2,9 +2,8 @@
 
 A layout says how one vector of lanes is cut. A hospital counts its patients into it, one patient
 once; sums over hospitals are read by the same layout. In mode `exact` a lane is a count or a limb
-of a fixed-point sum. In mode `noised` every lane is a count, and one patient changes at most
-`cells_per_patient` of them by one: the L2 sensitivity is its square root, which the noise is
-scaled by.
+of a fixed-point sum. In mode `noised` every lane is a count, and one patient more or less moves the
+vector by at most the square root of `squared_sensitivity` (L2), which the noise is scaled by.
 """
 
 import math
@@ -36,11 +35,14 @@ class Outcomes:
 
     `outputs` is [patients, channels] in [0, 1]. `truth` is [patients] of 0 and 1 or of class
     numbers, [patients, 2] of time and event, or [patients, targets] of numbers in [0, 1] (NaN where
-    one is missing).
+    one is missing). Where the study asks for more: `groups` is [patients, groupings] of group
+    numbers, `shuffled` [columns, patients] of outputs with one column shuffled.
     """
 
     truth: Scores = field(repr=False)
     outputs: Scores = field(repr=False)
+    groups: Counts | None = field(default=None, repr=False)
+    shuffled: Scores | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         """Raise BadInput for parts that differ in number, too many, or outputs not in [0, 1]."""
@@ -69,8 +71,11 @@ class Layout(Protocol):
         """Length of the vector that travels."""
 
     @property
-    def cells_per_patient(self) -> int:
-        """In mode noised one patient changes at most so many lanes, each by one."""
+    def squared_sensitivity(self) -> int:
+        """In mode noised: the most by which one patient can move the vector, squared (L2).
+
+        As many as the lanes that a patient is counted in, where one patient's are its own affair.
+        """
 
     def lane_limit(self, patients: int) -> int:
         """The largest value that a lane of so many patients can have, without noise."""
@@ -105,7 +110,7 @@ class RawLanes:
         """The counts with Gaussian noise of `noise_multiplier` times the layout's sensitivity."""
         if self.layout.mode is not CountsMode.NOISED:
             raise BadInput("evaluation counts: the study asks for exact counts")
-        scale = noise_multiplier * math.sqrt(self.layout.cells_per_patient)
+        scale = noise_multiplier * math.sqrt(self.layout.squared_sensitivity)
         return _travelling(self.lanes + gaussian_cells(len(self.lanes), scale, randomness))
 
 
@@ -126,7 +131,7 @@ def read_lanes(lanes: npt.NDArray[np.signedinteger], layout: Layout) -> Counts:
 
 def pooled_noise_sd(layout: Layout, noise_multipliers: list[float]) -> float:
     """Standard deviation of a pooled lane, when each hospital noised with its multiplier."""
-    sensitivity = math.sqrt(layout.cells_per_patient)
+    sensitivity = math.sqrt(layout.squared_sensitivity)
     return pooled_cell_sd(multiplier * sensitivity for multiplier in noise_multipliers)
 
 

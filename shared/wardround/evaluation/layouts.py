@@ -2,9 +2,11 @@
 
 from wardround.evaluation.binary import AnomalyLayout, BinaryLayout
 from wardround.evaluation.channels import ChannelsLayout
+from wardround.evaluation.detailed import DetailedLayout
 from wardround.evaluation.histograms import MAX_GROUPS, CountsLayout, CountsMode
 from wardround.evaluation.layout import MOST_LANES, Layout
 from wardround.evaluation.regression import RegressionLayout, Scale
+from wardround.evaluation.subgroups import Groups
 from wardround.evaluation.survival import SurvivalLayout
 from wardround.study.contract import LabelKind
 from wardround.study.manifest import StudyPlan
@@ -28,6 +30,7 @@ def exact_layout_of(study: StudyPlan) -> Layout:
         room = min(OWN_BINS, (MOST_LANES - width**2) // width // 2 - 2 * MAX_GROUPS)
         bins = plan.bins * max(1, room // plan.bins)
     own = {"counts": "exact", "epsilon": None, "bins": bins, "time_bins": time_bins}
+    own |= {"subgroups": (), "importance": False}
     return layout_of(study.model_copy(update={"evaluation": plan.model_copy(update=own)}))
 
 
@@ -57,10 +60,25 @@ def layout_of(study: StudyPlan) -> Layout:
     if label.kind is LabelKind.NONE:
         return AnomalyLayout(cut, plan.threshold)
     if label.kind is LabelKind.BINARY:
-        return BinaryLayout(cut, plan.threshold)
+        whole = BinaryLayout(cut, plan.threshold)
+        return _detailed(whole, study) if plan.detailed else whole
     return ChannelsLayout(
         kind="classes" if label.kind is LabelKind.CLASSES else "labels",
         names=label.channels,
         cut=cut,
         threshold=plan.threshold,
+    )
+
+
+def _detailed(whole: BinaryLayout, study: StudyPlan) -> DetailedLayout:
+    plan, columns = study.evaluation, {each.name: each for each in study.contract.columns}
+    groupings = []
+    for grouping in plan.subgroups:
+        column = columns[grouping.column]
+        groupings.append(Groups(column.name, column.unit, grouping.groups(column)))
+    return DetailedLayout(
+        whole=whole,
+        groupings=tuple(groupings),
+        smallest=plan.smallest_group,
+        shuffled=plan.shuffled(study.contract),
     )

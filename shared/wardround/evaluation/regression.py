@@ -73,7 +73,7 @@ class RegressionLayout:
         return len(self.targets) * self._each
 
     @property
-    def cells_per_patient(self) -> int:
+    def squared_sensitivity(self) -> int:
         """One in each target's table."""
         return len(self.targets)
 

@@ -1,10 +1,22 @@
 """Small cells in a table that people read."""
 
 from collections.abc import Sequence
+from enum import StrEnum
+
+import numpy as np
 
 SMALLEST_SHOWN = 5
 TOO_SMALL = f"<{SMALLEST_SHOWN}"
 WITHHELD = "withheld"
+
+
+class Standing(StrEnum):
+    """Whether a group of patients is shown apart, and why not."""
+
+    SHOWN = "shown"
+    NOBODY = "nobody"
+    TOO_FEW = "too few"
+    WITHHELD = "withheld"
 
 
 def shown_count(count: int) -> str:
@@ -31,3 +43,35 @@ def shown_row(counts: Sequence[int]) -> list[str]:
         others = [at for at, text in enumerate(shown) if text != TOO_SMALL]
         shown[min(others, key=lambda at: counts[at])] = WITHHELD
     return shown
+
+
+def standings(
+    cells: Sequence[tuple[int, int]], smallest: int, *, exact: bool
+) -> tuple[Standing, ...]:
+    """Which groups may be shown apart, from their (negatives, positives); the total is known.
+
+    A group of fewer than `smallest` of either outcome is not; an empty one has nobody to protect.
+    Exact counts: what is hidden must not come out by subtraction from the total, so the smallest
+    shown ones are withheld until the hidden ones together are large enough, or nothing is shown.
+    Noised counts: no subtraction gets past the noise, and a small one only says too little.
+
+    >>> [s.value for s in standings([(40, 12), (30, 9), (20, 2), (0, 0)], 5, exact=True)]
+    ['shown', 'withheld', 'too few', 'nobody']
+    """
+    said = [_alone(cell, smallest, exact=exact) for cell in cells]
+    while exact:
+        hidden = [cells[at] for at, word in enumerate(said) if word in _HIDDEN]
+        shown = [at for at, word in enumerate(said) if word is Standing.SHOWN]
+        if not hidden or not shown or np.sum(hidden, axis=0).min() >= smallest:
+            break
+        said[min(shown, key=lambda at: (min(cells[at]), sum(cells[at])))] = Standing.WITHHELD
+    return tuple(said)
+
+
+def _alone(cell: tuple[int, int], smallest: int, *, exact: bool) -> Standing:
+    if exact and cell == (0, 0):
+        return Standing.NOBODY
+    return Standing.SHOWN if min(cell) >= smallest else Standing.TOO_FEW
+
+
+_HIDDEN = {Standing.TOO_FEW, Standing.WITHHELD}

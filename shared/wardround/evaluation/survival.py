@@ -68,7 +68,7 @@ class SurvivalLayout:
         return 2 * (self.times + 1) * self.bins + 2 * sides
 
     @property
-    def cells_per_patient(self) -> int:
+    def squared_sensitivity(self) -> int:
         """One."""
         return 1
 

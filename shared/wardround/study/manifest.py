@@ -5,7 +5,6 @@ another study.
 """
 
 import math
-from datetime import date
 from functools import lru_cache
 from typing import Annotated, Literal, Self
 
@@ -16,6 +15,7 @@ from wardround.masking.round_spec import Profile, Purpose
 from wardround.privacy.mechanism import SampledGaussian
 from wardround.statistics.plan import StatisticsPlan
 from wardround.study.contract import Contract, Frozen, LabelKind, Text
+from wardround.study.evaluation import MAX_NOISED_BINS, Evaluation
 from wardround.study.privacy import Mechanism, Positive, Privacy, Probability
 from wardround.study.robust import Robust
 from wardround.study.task import FamilyName, Model, Task
@@ -45,7 +45,6 @@ __all__ = [
     "Training",
 ]
 
-MAX_NOISED_BINS = 64  # beyond it the noise leaves nothing of an AUROC (decision 0004)
 COORDINATOR = "coordinator"  # the actor of the coordinator's evidence log
 HospitalName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 Fingerprint = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -72,35 +71,6 @@ class Masking(Frozen):
     minimum_hospitals: Annotated[int, Field(ge=2, le=1000)] = 3
     profile: Profile = Profile.DOUBLE_MASK
     bits: Literal[20, 24, 32] = 32
-
-
-class Evaluation(Frozen):
-    """The plan, registered before the first round: nobody picks a threshold afterwards.
-
-    `counts = "exact"` opens exact pooled counts of held-out patients, which epsilon does not
-    cover; `"noised"` adds noise for `epsilon` and charges it. `bins` are those of a score, a risk
-    or a predicted value; `time_bins` those within one interval of a time-to-event label.
-    """
-
-    registered: date
-    held_out: Annotated[float, Field(gt=0, lt=0.9)] = 0.25
-    threshold: Probability = 0.5
-    bins: Annotated[int, Field(ge=2, le=10_000)] = 1000
-    time_bins: Annotated[int, Field(ge=1, le=1000)] = Field(
-        default=10, exclude_if=lambda value: value == 10
-    )
-    counts: Literal["exact", "noised"] = "exact"
-    epsilon: Annotated[float, Field(gt=0, le=50)] | None = None
-
-    @model_validator(mode="after")
-    def _epsilon_when_noised(self) -> Self:
-        if (self.counts == "noised") != (self.epsilon is not None):
-            raise ValueError("evaluation: `epsilon` belongs to counts = noised, and only there")
-        if self.counts == "noised" and self.bins > MAX_NOISED_BINS:
-            raise ValueError(f"evaluation: noised counts have at most {MAX_NOISED_BINS} bins")
-        if abs(self.threshold * self.bins - round(self.threshold * self.bins)) > 1e-9:
-            raise ValueError("evaluation: `threshold` must lie on the edge of a bin")
-        return self
 
 
 class Hospital(Frozen):
@@ -157,6 +127,8 @@ class StudyPlan(Frozen):
             )
         if self.evaluation.counts == "noised" and self.privacy.delta is None:
             raise ValueError("study: noised evaluation counts need `privacy.delta`")
+        if unfit := list(self.evaluation.faults(self.contract)):
+            raise ValueError("study: " + "; ".join(unfit))
         if self.robust is not None:
             quorum, minimum = self.rounds.quorum, self.masking.minimum_hospitals
             self.robust.check_sizes(quorum=quorum, minimum=minimum, rounds=self.rounds.count)

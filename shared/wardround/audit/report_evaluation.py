@@ -1,0 +1,77 @@
+"""Section E of report.json: how well the model does, for whom, and by what (of `report_model`)."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from wardround.audit.report_figure import Origin, Place, Text
+from wardround.canonical import Json
+from wardround.study.contract import Frozen
+
+
+class EstimateFacts(Frozen):
+    """A value with its intervals: of sampling, and of the noise on the counts (None if exact)."""
+
+    value: float
+    low: float | None
+    high: float | None
+    noise_low: float | None
+    noise_high: float | None
+
+
+class GroupFacts(Frozen):
+    """One group of patients. What may not be shown apart is None, and `standing` says why.
+
+    `calibration_in_the_large` is the observed less the mean predicted risk. `auroc_gap` is the
+    AUROC of all others of the grouping less that of this group; its intervals hold jointly for all
+    gaps of the report.
+    """
+
+    group: Text
+    standing: Literal["shown", "nobody", "too few", "withheld"]
+    patients: int | None
+    positives: int | None
+    auroc: EstimateFacts | None
+    sensitivity: EstimateFacts | None
+    specificity: EstimateFacts | None
+    calibration_in_the_large: EstimateFacts | None
+    auroc_gap: EstimateFacts | None
+
+
+class GroupingFacts(Frozen):
+    """The held-out patients told apart by one column.
+
+    Fewer than `smallest` patients of either outcome are not shown. `count_noise` is half of the
+    95 % interval of the noise in a group's number of patients, 0 for exact counts.
+    """
+
+    column: Text
+    unit: Text
+    smallest: int
+    count_noise: float
+    groups: tuple[GroupFacts, ...] = Field(min_length=1)
+
+
+class ShuffledFacts(Frozen):
+    """What of the AUROC was lost when one column was shuffled among each hospital's patients."""
+
+    column: Text
+    auroc: float | None
+    lost: EstimateFacts | None
+
+
+class EvaluationFacts(Frozen):
+    """Section E: the model on held-out patients; `metrics` is `wardround.evaluation`'s JSON.
+
+    `subgroups` and `importance` are there when the study asks for them.
+    """
+
+    origin: Origin
+    counts: Literal["exact", "noised"]
+    threshold: float
+    registered: str
+    hospitals: tuple[str, ...]
+    place: Place | None
+    metrics: Json | None
+    subgroups: tuple[GroupingFacts, ...] = Field(default=(), exclude_if=lambda value: value == ())
+    importance: tuple[ShuffledFacts, ...] = Field(default=(), exclude_if=lambda value: value == ())
