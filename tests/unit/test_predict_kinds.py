@@ -91,12 +91,13 @@ def test_the_risk_of_a_prognosis_never_falls_from_one_edge_to_the_next():
     assert counts[0] > counts[1] > counts[2]  # the later, the more are lost from sight
 
 
-def test_patients_lost_from_sight_are_told_since_they_make_risks_too_high():
+def test_patients_lost_from_sight_are_told_with_what_standing_in_for_them_rests_on():
     found = survivors()
     (first, _), _, (last, _) = found.known
     said = found.censoring()
     assert f"{int((~first).sum())} of {PATIENTS} held-out patients were lost" in said
     assert f"{int((~last).sum())} before the last" in said
+    assert "being lost has nothing to do with the event" in said
     assert targets().censoring() is None
     nobody = np.stack([np.full(PATIENTS, 450.0), RANDOM.integers(0, 2, PATIENTS)], axis=1)
     assert calibration("hazards", nobody, RANDOM.random((PATIENTS, 3))).censoring() is None

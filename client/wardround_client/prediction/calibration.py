@@ -28,6 +28,7 @@ from wardround_client.prediction.answers import (
     Withheld,
 )
 from wardround_client.prediction.calibrated import Calibrator, RiskInterval
+from wardround_client.prediction.censoring import known_at, stand_in_weights
 from wardround_client.prediction.conformal import class_set, number_interval, p_value
 
 Scores = npt.NDArray[np.float64]
@@ -51,10 +52,7 @@ def yes_or_no(label: Label, truth: Scores) -> tuple[tuple[Flags, Flags], ...]:
     everybody = np.ones(len(truth), dtype=np.bool_)
     if label.time is not None:
         times, events = truth[:, 0], truth[:, 1] > 0.5
-        died = [events & (times < edge) for edge in label.time.edges]
-        return tuple(
-            (one | (times >= edge), one) for one, edge in zip(died, label.time.edges, strict=True)
-        )
+        return tuple(known_at(times, events, edge) for edge in label.time.edges)
     if label.kind is LabelKind.CLASSES:
         return tuple((everybody, truth == place) for place in range(len(label.classes)))
     if label.kind is LabelKind.TARGETS:
@@ -81,7 +79,8 @@ class Calibration:
 
     @cached_property
     def _calibrators(self) -> tuple[Calibrator | None, ...]:
-        return tuple(self._of(place, *known) for place, known in enumerate(self.known))
+        everybody = _others(len(self.outcomes.truth), None)
+        return tuple(self._of(place, everybody) for place in range(len(self.known)))
 
     def answer(
         self, said: Scores, *, own_row: int | None
@@ -102,7 +101,7 @@ class Calibration:
     def censoring(self) -> str | None:
         """A word on patients of a prognosis who were lost from sight, or None where none was.
 
-        Who had the event is always known, who was lost is left out: so risks come out too high.
+        The others stand in for them (`stand_in_weights`), which rests on one assumption.
         """
         if self.label.time is None or not len(self.outcomes.truth):
             return None
@@ -111,8 +110,8 @@ class Calibration:
             return None
         return (
             f"{lost[0]} of {len(self.outcomes.truth)} held-out patients were lost from sight "
-            f"before the first edge, {lost[-1]} before the last, and do not count there: the more "
-            "were lost, the more the calibrated risk is too high"
+            f"before the first edge, {lost[-1]} before the last: those who were followed up stand "
+            "in for them, which holds where being lost has nothing to do with the event"
         )
 
     def operating_points(self, pooled: Json | None = None) -> tuple[OperatingPoint, ...]:
@@ -120,16 +119,17 @@ class Calibration:
         threshold, found = self.study.evaluation.threshold, []
         of_report = _pooled(pooled, len(self.known))
         names = channel_names(self.label)
+        everybody = _others(len(self.outcomes.truth), None)
         for place, (known, yes) in enumerate(self.known):
             above = self.outcomes.outputs[:, place] >= threshold
-            no = known & ~yes
+            weights, no = self._weights(place, everybody), known & ~yes
             found.append(
                 OperatingPoint(
                     channel=names[place],
                     threshold=threshold,
                     held_out=int(known.sum()),
-                    sensitivity=_rate(int((above & yes).sum()), int(yes.sum())),
-                    specificity=_rate(int((~above & no).sum()), int(no.sum())),
+                    sensitivity=_rate(above[yes], weights[yes]),
+                    specificity=_rate(~above[no], weights[no]),
                     pooled_sensitivity=_estimate(of_report[place], "sensitivity"),
                     pooled_specificity=_estimate(of_report[place], "specificity"),
                 )
@@ -164,15 +164,27 @@ class Calibration:
 
     def _calibrator(self, place: int, own_row: int | None) -> Calibrator | None:
         """None where all patients that calibrate are of one kind, or there is none."""
-        known, yes = self.known[place]
-        if own_row is None or not known[own_row]:
+        # Who was lost before the edge of a prognosis does not calibrate, but says who stands in.
+        if own_row is None or not (self.label.time or self.known[place][0][own_row]):
             return self._calibrators[place]
-        return self._of(place, known & _others(len(known), own_row), yes)
+        return self._of(place, _others(len(self.outcomes.truth), own_row))
 
-    def _of(self, place: int, known: Flags, yes: Flags) -> Calibrator | None:
-        if not 0 < int((known & yes).sum()) < int(known.sum()):
+    def _of(self, place: int, chosen: Flags) -> Calibrator | None:
+        """Of the `chosen` patients, as far as they are known there."""
+        known, yes = self.known[place]
+        rows = known & chosen
+        if not 0 < int((rows & yes).sum()) < int(rows.sum()):
             return None
-        return Calibrator.of(self.outcomes.outputs[known, place], yes[known])
+        weights = self._weights(place, chosen)[rows]
+        return Calibrator.of(self.outcomes.outputs[rows, place], yes[rows], weights)
+
+    def _weights(self, place: int, chosen: Flags) -> Scores:
+        """[patients]: for how many each of the `chosen` counts; 1, but in a prognosis."""
+        weights = np.ones(len(chosen))
+        if self.label.time is not None:
+            truth, edge = self.outcomes.truth[chosen], self.label.time.edges[place]
+            weights[chosen] = stand_in_weights(truth[:, 0], truth[:, 1] > 0.5, edge)
+        return weights
 
     def _numbers(self, said: Scores, own_row: int | None) -> tuple[Channel, ...]:
         found: list[Channel] = []
@@ -227,11 +239,17 @@ def _others(patients: int, own_row: int | None) -> Flags:
     return others
 
 
-def _rate(part: int, whole: int) -> Rate | None:
-    interval = wilson(part, whole)
-    if interval is None:
+def _rate(right: Flags, weights: Scores) -> Rate | None:
+    """The weighted part that is right; its interval is that of as many patients of equal weight.
+
+    (Kish 1965, section 11.7: the effective size of a weighted sample)
+    """
+    if not len(right):
         return None
-    return Rate(value=part / whole, low=interval[0], high=interval[1])
+    share = float(weights[right].sum() / weights.sum())
+    effective = float(weights.sum() ** 2 / (weights**2).sum())
+    interval = wilson(share * effective, effective)
+    return None if interval is None else Rate(value=share, low=interval[0], high=interval[1])
 
 
 def _pooled(metrics: Json | None, channels: int) -> Sequence[Json]:

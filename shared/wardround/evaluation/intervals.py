@@ -6,7 +6,7 @@ Z_95 = 1.959963984540054
 _BISECTIONS = 80
 
 
-def wilson(successes: int, trials: int) -> tuple[float, float] | None:
+def wilson(successes: float, trials: float) -> tuple[float, float] | None:
     """Wilson's 95 % score interval of a proportion; None without trials (Wilson 1927).
 
     >>> tuple(round(end, 4) for end in wilson(9, 10))
