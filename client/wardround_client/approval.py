@@ -14,6 +14,7 @@ from pydantic import StringConstraints
 from wardround.canonical import canonical_bytes
 from wardround.durable import write_durably
 from wardround.errors import BadInput, RefusedByPolicy
+from wardround.models.registered import check_installed
 from wardround.protocol.messages import Digest
 from wardround.study.contract import Frozen
 from wardround.study.files import STUDY_LIMIT_BYTES, checked, read_signed_study
@@ -82,7 +83,7 @@ def approve(
     """Record the officer's yes: in the evidence log, and durably in the approvals.
 
     Raises RefusedByPolicy when the policy does not allow the study, BadInput when the dataset's
-    description is not for this hospital or not valid.
+    description is not for this hospital or not valid, or the study's own model is not installed.
     """
     own = home.membership().hospital
     if own not in study.names():
@@ -91,6 +92,8 @@ def approve(
         raise RefusedByPolicy(f"study {study.name}: the roster has another fingerprint for {own}")
     policy = home.policy()
     check_study(policy, study)
+    if study.task.own is not None:
+        check_installed(study.task.own)
     if is_approved(home, study):
         raise BadInput(f"study {study.name}: it is approved already; `review refuse` takes it back")
     described = read_description(description)

@@ -164,7 +164,7 @@ def in_words(study: "Study") -> str:
         f"  digest      {study.digest}",
         f"  purpose     {' '.join(study.purpose.split())}",
         f"  contact     {study.contact}",
-        f"  model       {study.task.model}",
+        f"  model       {_model_in_words(study)}",
         f"  mechanism   {_mechanism_in_words(study)}, one {privacy.unit} is protected",
         f"  epsilon     {epsilon}",
         f"  masks       {_masks_in_words(study)}",
@@ -174,6 +174,13 @@ def in_words(study: "Study") -> str:
         f"  hospitals   {', '.join(study.names())}",
     ]
     return "\n".join(lines)
+
+
+def _model_in_words(study: "Study") -> str:
+    own = study.task.own
+    if own is None:
+        return str(study.task.model)
+    return f"own: {own.name} of package {own.package}, digest {own.digest}"
 
 
 def _mechanism_in_words(study: "Study") -> str:

@@ -8,6 +8,7 @@ from wardround.errors import BadInput
 from wardround.evidence.entry import Entry
 from wardround.study.contract import Frozen
 from wardround.study.manifest import HospitalName
+from wardround.study.own_model import PackageName
 
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 RunId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
@@ -20,7 +21,7 @@ Probability = Annotated[float, Field(gt=0, lt=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Names = Annotated[tuple[HospitalName, ...], Field(max_length=1000, strict=False)]
 Bits = Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{2}){1,12500}$")]
-PackageName = Annotated[str, StringConstraints(pattern=r"^wardround(_client|_server)?$")]
+# Our packages, and that of a study's own model.
 CodeDigests = Annotated[dict[PackageName, Digest], Field(max_length=8)]
 Found = Literal["PASS", "VIOLATION", "INCONCLUSIVE"]
 

@@ -7,6 +7,7 @@ from wardround.audit.evidence import COORDINATOR, Evidence, hospital_place, join
 from wardround.audit.report_model import CodeFacts
 from wardround.audit.verdicts import Failure
 from wardround.code_digest import OF_COORDINATOR, OF_HOSPITAL
+from wardround.study.own_model import with_own_model
 
 
 def code_of(evidence: Evidence) -> tuple[CodeFacts, ...]:
@@ -36,7 +37,7 @@ def code_faults(evidence: Evidence) -> Iterator[Failure]:
     pinned = _pinned(evidence)
     for party, seq, digests in _logged(evidence):
         own = OF_COORDINATOR if party == COORDINATOR else OF_HOSPITAL
-        for package in own:
+        for package in with_own_model(own, evidence.study.task):
             came, due = (digests or {}).get(package), pinned.get(package)
             if due is not None and came != due:
                 said = f"says that it ran {came[:8]}" if came else "does not say which code it ran"
@@ -45,8 +46,9 @@ def code_faults(evidence: Evidence) -> Iterator[Failure]:
 
 
 def _pinned(evidence: Evidence) -> dict[str, str]:
-    software = evidence.study.software
-    return {} if software is None else software.pins()
+    software, own = evidence.study.software, evidence.study.task.own
+    pins = {} if software is None else software.pins()
+    return pins if own is None else pins | {own.package: own.digest}
 
 
 def _logged(evidence: Evidence) -> Iterator[tuple[str, int, Mapping[str, str] | None]]:

@@ -103,12 +103,22 @@ def schema(*, as_json: AsJson = False) -> None:
 
 
 def code(*, as_json: AsJson = False) -> None:
-    """Print the digest of each package of Wardround here, as a study's [software] pins it."""
-    from wardround.code_digest import code_digests, installed
+    """Print the digest of each package of Wardround here, as a study's [software] pins it.
 
-    found = code_digests(installed())
-    lines = [f'{name} = "{digest}"' for name, digest in found.items()]
-    typer.echo(json.dumps(found) if as_json else "\n".join(["[software]", *lines]))
+    Then the own models that are registered here, as a study's [task.own] names them.
+    """
+    from wardround.code_digest import code_digests, installed
+    from wardround.models.registered import registered
+
+    own = registered()
+    found = code_digests((*installed(), *sorted(set(own.values()))))
+    if as_json:
+        typer.echo(json.dumps(found))
+        return
+    typer.echo("\n".join(["[software]", *(f'{each} = "{found[each]}"' for each in installed())]))
+    for name, package in own.items():
+        lines = [f'{key} = "{text}"' for key, text in (("name", name), ("package", package))]
+        typer.echo("\n".join(["", "[task.own]", *lines, f'digest = "{found[package]}"']))
 
 
 def _rendered(form: Form, value: "Json", verdicts: "Verdicts", lang: Language) -> bytes:

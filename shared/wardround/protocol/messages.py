@@ -75,6 +75,7 @@ class RefusalCode(StrEnum):
     POLICY = "policy"
     BUDGET = "budget"
     DATA = "data-not-ready"
+    MODEL = "model-not-installed"
     PAUSED = "paused"
     NO_SESSION = "no-such-session"
     SPEC = "spec-differs-from-study"

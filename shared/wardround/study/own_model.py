@@ -27,7 +27,7 @@ class OwnModel(Frozen):
     @classmethod
     def _not_ours(cls, package: str) -> str:
         if package == "wardround" or package.startswith("wardround_"):
-            raise ValueError(f"own model: package {package} is Wardround's, a name of its own is due")
+            raise ValueError(f"own model: package {package} is Wardround's, another name is due")
         return package
 
 

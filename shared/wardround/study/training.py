@@ -1,11 +1,16 @@
 """How far the steps of training go: a study's [training] table."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
 from wardround.study.contract import Frozen
 from wardround.study.privacy import Mechanism, Positive
+
+# Of a hospital's Adam: those of the paper, and of PyTorch.
+ADAM_BETA_1: Final = 0.9
+ADAM_BETA_2: Final = 0.999
+ADAM_EPSILON: Final = 1e-8
 
 
 class ServerOptimiser(Frozen):
