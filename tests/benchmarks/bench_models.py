@@ -23,18 +23,20 @@ import torch
 from tests.benchmarks.bench_models_page import PAGE, PICTURE, page, picture
 from tests.benchmarks.bench_models_studies import DATA, STUDIES, BenchedStudy, data_of, opened
 from tests.benchmarks.bench_utility import interval
+from tests.benchmarks.plain_training import accuracy_in_plain_pytorch
 from tests.support.masked_hospitals import seeded
 from tests.support.small_federation import wardround
 
 from wardround.canonical import Json
+from wardround.evaluation.intervals import Z_95
 from wardround.study.manifest import Mechanism
 from wardround_client.comparison.next_hospital import next_hospital
 from wardround_client.comparison.result import figure
 from wardround_client.comparison.sites import Gathered, Sites
 from wardround_client.comparison.ways import Scored, Way, score
 
-DRAWS = 5
 _CLIENT_MEAN = "client-mean accuracy"
+_SHARES = {"accuracy": "accuracy", "balanced accuracy": "balanced_accuracy"}
 _WAYS = (Way.ALONE, Way.FEDERATED, Way.PRIVATE, Way.POOLED)
 
 
@@ -42,9 +44,20 @@ def number(study: BenchedStudy, scored: Scored) -> float:
     """What the study is judged by."""
     if study.metric == _CLIENT_MEAN:
         return _mean(figure(own).accuracy for own in scored.hospitals.values())
-    value = figure(scored.whole).value
+    value, _ = judged(study, scored.whole)
     assert value is not None, f"{study.name}: held-out patients of both kinds were due"
     return value
+
+
+def judged(study: BenchedStudy, metrics: Json) -> tuple[float | None, float | None]:
+    """The study's metric in one evaluation and its standard error; None where there is none."""
+    if study.metric not in _SHARES:
+        found = figure(metrics)
+        return found.value, found.error
+    share = metrics[_SHARES[study.metric]]
+    if share is None:
+        return None, None
+    return share["value"], (share["high"] - share["low"]) / (2 * Z_95)
 
 
 def _mean(values: Iterable[float | None]) -> float:
@@ -74,12 +87,12 @@ def _scored(
 def left_out(study: BenchedStudy, gathered: Gathered) -> Json:
     """Each hospital as one that took no part, and what a further one may expect."""
     scored = _scored(study, gathered, gathered.sites(), Way.LEFT_OUT, "left out")
-    own = {name: figure(metrics) for name, metrics in scored.hospitals.items()}
+    own = {name: judged(study, metrics) for name, metrics in scored.hospitals.items()}
     coming = next_hospital(
-        [(f.value, f.error) for f in own.values() if f.value is not None and f.error is not None]
+        [(value, error) for value, error in own.values() if value is not None and error is not None]
     )
     return {
-        "each": {name: None if f.value is None else round(f.value, 4) for name, f in own.items()},
+        "each": {name: None if v is None else round(v, 4) for name, (v, _) in own.items()},
         "next_hospital": None
         if coming is None
         else [round(end, 4) for end in (coming.mean, *coming.prediction)],
@@ -95,14 +108,15 @@ def rehearsed(study: BenchedStudy, gathered: Gathered, data: Path) -> Json:
         )
         assert done.code == 0, done.err
         report = json.loads((out / "report.json").read_text())
-    value = figure(report["evaluation"]["metrics"]).value
+    value, _ = judged(study, report["evaluation"]["metrics"])
     if study.metric == _CLIENT_MEAN:
         value = _mean(own["accuracy"] for own in done.json["metrics"]["per_hospital"].values())
     private = gathered.plan.privacy.mechanism is not Mechanism.NONE
     way = Way.PRIVATE if private else Way.FEDERATED
     sites = gathered.sites()
     draws = [
-        number(study, _scored(study, gathered, sites, way, f"draw {draw}")) for draw in range(DRAWS)
+        number(study, _scored(study, gathered, sites, way, f"draw {draw}"))
+        for draw in range(study.draws)
     ]
     return {
         "epsilon": report["guarantee"]["epsilon"]["value"],
@@ -120,6 +134,7 @@ def lines_of(
     found = measured(study, gathered, seeds)
     unseen = left_out(study, gathered)
     real = None if data is None else rehearsed(study, gathered, data)
+    beside = {} if not study.plain_pytorch else {"plain_pytorch": plain(gathered, seeds)}
     privacy = gathered.plan.privacy
     for way in (Way.FEDERATED, Way.PRIVATE):
         if not found[way]:
@@ -145,7 +160,24 @@ def lines_of(
             "left_out": unseen if own else None,
             "rehearsal": real if own else None,
             "processor_s": round(time.process_time() - started_s, 1),
+            **beside,
         }
+
+
+def plain(gathered: Gathered, seeds: Sequence[int]) -> Json:
+    """The same network in PyTorch's own training loop, on the rows of all hospitals in one place.
+
+    Splits are those of the seeds.
+    """
+    found = []
+    for seed in seeds:
+        sites = gathered.sites(lambda dataset, seed=seed: f"{dataset} {seed}")
+        found.append(accuracy_in_plain_pytorch(gathered.plan, sites, seed))
+    return {
+        "value": round(statistics.fmean(found), 4),
+        "interval": [round(end, 4) for end in interval(found)],
+        "seeds": len(found),
+    }
 
 
 def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:

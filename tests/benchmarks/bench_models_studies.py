@@ -20,7 +20,9 @@ class BenchedStudy:
     """A folder in deploy/studies, and the folder of its data; None: they are generated.
 
     `at_least` is the goal for each mechanism. `of_pooled` is how far the mean may lie from that of
-    the same model trained on the pooled rows, without noise.
+    the same model trained on the pooled rows, without noise. `draws` are the runs in one process
+    that stand beside a rehearsal. With `plain_pytorch` the same network is trained by PyTorch's own
+    loop as well.
     """
 
     name: str
@@ -29,6 +31,8 @@ class BenchedStudy:
     seeds: int = 5
     at_least: dict[str, float]
     of_pooled: float | None = None
+    draws: int = 5
+    plain_pytorch: bool = False
 
     @property
     def folder(self) -> Path:
@@ -72,7 +76,29 @@ _ALL = (
         of_pooled=0.02,
     ),
     BenchedStudy(name="molecules", data="moleculenet", metric="AUROC", at_least={}),
+    BenchedStudy(
+        name="chest_xray",
+        data="pneumoniamnist",
+        metric="AUROC",
+        at_least={"none": 0.95, "distributed": 0.92},
+    ),
+    BenchedStudy(
+        name="lung_ct",
+        data="iq_othnccd_lung_ct",
+        metric="balanced accuracy",
+        seeds=10,  # few patients are held out
+        at_least={},
+    ),
     BenchedStudy(name="synthetic", data=None, metric="AUROC", at_least={}),
+    BenchedStudy(
+        name="cifar10_reference",
+        data="cifar10_jpg_subset",
+        metric="accuracy",
+        seeds=2,  # a quarter of an hour each
+        at_least={},
+        draws=1,
+        plain_pytorch=True,
+    ),
 )
 STUDIES = {study.name: study for study in _ALL}
 
