@@ -14,7 +14,7 @@ from wardround.study.manifest import StudyPlan
 from wardround_client.approval import ApprovedStudy
 from wardround_client.data.encoding import EncodedRecords, encode
 from wardround_client.data.reading import read_records
-from wardround_client.data.split import split
+from wardround_client.data.split import learned_from, split
 from wardround_client.statistics import patient_rows
 from wardround_client.training.plan import PatientRecords
 
@@ -40,6 +40,7 @@ def load_records(approved: ApprovedStudy) -> StudyRecords:
     train, held_out = split(
         encoded, dataset=description.dataset, fraction=study.evaluation.held_out
     )
+    train = learned_from(train, study.contract.label)
     by_record = study.privacy.unit == "record"
     rows = None
     if study.statistics is not None:

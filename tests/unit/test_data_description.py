@@ -177,4 +177,4 @@ def test_out_of_range_as_missing_needs_a_column_that_may_be_missing() -> None:
 def test_out_of_range_as_the_nearest_end_needs_an_order() -> None:
     source = ColumnSource(column="sex", source="s", out_of_range="nearest")
     binary = Column(name="sex", kind=ColumnKind.BINARY, description="sex")
-    assert "belongs to continuous columns" in source.faults(binary)[0]
+    assert "belongs to continuous and series columns" in source.faults(binary)[0]

@@ -19,7 +19,7 @@ from tests.support.described_data import (
 from tests.support.study_plans import BINARY
 
 from wardround.errors import BadInput
-from wardround_client.data import table as tables
+from wardround_client.data import text as texts
 
 RULE = {"source": "y", "positive_when": ">0"}
 MAIN = "id,age,y\np1,50,1\np2,60,0\np3,70,1\n"
@@ -106,7 +106,7 @@ def test_a_broken_packed_table_is_refused(tmp_path, content):
 
 
 def test_a_packed_table_cannot_fill_the_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr(tables, "TABLE_LIMIT_BYTES", 10_000)
+    monkeypatch.setattr(texts, "TABLE_LIMIT_BYTES", 10_000)
     (tmp_path / "main.csv.gz").write_bytes(gzip.compress(b"a" * 10_000_000))
     assert "over 10000 characters" in refused(tmp_path, path="main.csv.gz")
 

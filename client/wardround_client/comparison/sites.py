@@ -17,7 +17,7 @@ from wardround.study.manifest import Study, StudyPlan
 from wardround_client.data.description import DatasetDescription, read_description
 from wardround_client.data.encoding import EncodedRecords, encode
 from wardround_client.data.reading import read_records
-from wardround_client.data.split import split
+from wardround_client.data.split import learned_from, split
 from wardround_client.records import tensors_of
 from wardround_client.training.plan import PatientRecords
 
@@ -26,14 +26,14 @@ FEWEST = 2
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """One hospital's training patients and its held-out ones."""
+    """One hospital's held-out patients, and of the other ones those that the study trains on."""
 
     train: PatientRecords = field(repr=False)
     held_out: PatientRecords = field(repr=False)
 
     @property
     def everybody(self) -> PatientRecords:
-        """All its patients: for a model that was trained without this hospital."""
+        """Both: for a model that was trained without this hospital."""
         return together([self.train, self.held_out])
 
 
@@ -55,6 +55,7 @@ class Gathered:
         for name, own in self.encoded.items():
             dataset, fraction = name_of(self.datasets[name]), self.plan.evaluation.held_out
             train, held_out = split(own, dataset=dataset, fraction=fraction)
+            train = learned_from(train, self.plan.contract.label)
             found[name] = Site(
                 tensors_of(train, by_record=by_record), tensors_of(held_out, by_record=False)
             )

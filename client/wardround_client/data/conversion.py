@@ -22,7 +22,10 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Findings:
-    """Counts about one column; no value of a patient is in here."""
+    """Counts about one column; no value of a patient is in here.
+
+    `looked_at` is how many values there were, where that is another number than the rows.
+    """
 
     column: str
     rows: int
@@ -30,6 +33,7 @@ class Findings:
     unreadable: int = 0
     out_of_range: int = 0
     unseen: tuple[str, ...] = ()
+    looked_at: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +88,12 @@ def parse_numbers(text: "pd.Series[str]", decimal: str = ".") -> Floats:
     >>> parse_numbers(pd.Series(["1.5", ".7", "-2e1", "inf", "1_000", "?"])).tolist()
     [1.5, 0.7, -20.0, nan, nan, nan]
     """
+    # A long column has few different texts: each is read once.
+    places, different = pd.factorize(text, use_na_sentinel=False)
+    return _parsed(pd.Series(different, dtype=str), decimal)[places]
+
+
+def _parsed(text: "pd.Series[str]", decimal: str) -> Floats:
     plain = text.str.replace(".", "#").str.replace(",", ".") if decimal == "," else text
     fits = plain.str.fullmatch(NUMBER)
     numbers = pd.to_numeric(plain.where(fits, "nan"), errors="coerce").to_numpy(dtype=np.float64)

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from wardround.study.contract import Contract, Frozen, LabelKind, Text
 from wardround.study.files import checked, read_toml
@@ -37,6 +37,7 @@ __all__ = [
     "LongTable",
     "Parts",
     "PatientKey",
+    "Pivot",
     "RowFilter",
     "is_inside",
     "known_values",
@@ -44,16 +45,52 @@ __all__ = [
 ]
 
 
+def _names_parts(pattern: str) -> str:
+    parts = parts_of(pattern)
+    if not parts or len(set(parts)) != len(parts) or FILE in parts:
+        raise ValueError("`pattern` names different parts of a path, as {patient}/{slice}.dcm")
+    return pattern
+
+
+FilePattern = Annotated[str, Field(min_length=3, max_length=1000), AfterValidator(_names_parts)]
+
+
+class Pivot(Frozen):
+    """Lines that say "variable, value", as columns: one for each of `names`.
+
+    Of several lines of one record and variable the first counts.
+    """
+
+    variable: SourceName
+    value: SourceName
+    names: tuple[SourceName, ...] = Field(min_length=1, max_length=1000)
+
+    @model_validator(mode="after")
+    def _names_once(self) -> Self:
+        if len(set(self.names)) != len(self.names):
+            raise ValueError("pivot: a name is listed twice")
+        return self
+
+
 class Join(Frozen):
     """Another file whose columns are put beside the main table's, row by row.
 
-    `key` is a column of both; the file has each of its values once. A row without a partner gets
-    empty fields, which count as missing.
+    `key` is a column of both; the file has each of its values once, after `pivot` if it has one. A
+    row without a partner gets empty fields, which count as missing. With `pattern` the file is all
+    those of a folder or .zip whose names fit; the parts of a name are columns.
     """
 
     path: DataPath
     csv: CsvFormat = CsvFormat()
     key: SourceName
+    pattern: FilePattern | None = None
+    pivot: Pivot | None = None
+
+    @model_validator(mode="after")
+    def _key_is_no_variable(self) -> Self:
+        if self.pivot is not None and self.key in self.pivot.names:
+            raise ValueError(f"join: {self.key} is the key and one of `pivot.names`")
+        return self
 
 
 class Parts(Frozen):
@@ -97,11 +134,14 @@ class LongTable(Frozen):
 
     `record` names the column with the record's key, `key` the main table's column it refers to.
     `clock` says how a time is written: a number, or hours and minutes as 07:30. `unit` is that of
-    the number, hours count as `h`. Variables are named by a series column's `source`.
+    the number, hours count as `h`. Variables are named by a series column's `source`. With
+    `pattern` the lines are in all files of a folder or .zip whose names fit, as "{record}.txt"; the
+    parts of a name are columns.
     """
 
     path: DataPath
     csv: CsvFormat = CsvFormat()
+    pattern: FilePattern | None = None
     key: SourceName
     record: SourceName
     time: SourceName
@@ -147,7 +187,7 @@ class DatasetDescription(Frozen):
     format: Literal["csv", "files", "npz"] = "csv"
     path: DataPath
     csv: CsvFormat = CsvFormat()
-    pattern: Annotated[str, Field(min_length=3, max_length=1000)] | None = None
+    pattern: FilePattern | None = None
     arrays: tuple[SourceName, ...] = Field(default=(), max_length=100)
     join: tuple[Join, ...] = Field(default=(), max_length=20)
     rows: tuple[RowFilter, ...] = Field(default=(), max_length=20)
@@ -171,10 +211,6 @@ class DatasetDescription(Frozen):
             raise ValueError("`pattern` belongs to format files, and is due there")
         if (self.format == "npz") != bool(self.arrays):
             raise ValueError("`arrays` belong to format npz, and are due there")
-        parts = parts_of(self.pattern or "")
-        unclear = not parts or len(set(parts)) != len(parts) or FILE in parts
-        if self.pattern is not None and unclear:
-            raise ValueError("`pattern` names different parts of a path, as {patient}/{slice}.dcm")
         return self
 
     def faults(self, contract: Contract) -> list[str]:

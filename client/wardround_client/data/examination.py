@@ -231,8 +231,9 @@ def _remarks(
         how = description.source_of(column.name).out_of_range
         if found.out_of_range and how != "refuse":
             taken = "missing" if how == "missing" else "the range's nearest end"
+            values = found.rows if found.looked_at is None else found.looked_at
             remarks.append(
-                f"column {column.name}: {found.out_of_range} of {found.rows} values out of range, "
+                f"column {column.name}: {found.out_of_range} of {values} values out of range, "
                 f"taken as {taken}, as declared"
             )
     return remarks

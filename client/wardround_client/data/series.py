@@ -11,10 +11,12 @@ from wardround.errors import BadInput
 from wardround.study.contract import Column, Contract, Grid
 from wardround_client.data.conversion import Findings, convert, outside, parse_numbers
 from wardround_client.data.description import ColumnSource, DatasetDescription, LongTable
-from wardround_client.data.table import read_text
+from wardround_client.data.text import read_text, read_texts
 
 SERIES_LIMIT_BYTES = 2 << 30
 _CLOCK = r"\d{1,5}:[0-5]\d"
+
+_NOWHERE: npt.NDArray[np.intp] = np.zeros(0, dtype=np.intp)
 
 Floats = npt.NDArray[np.float64]
 
@@ -47,7 +49,7 @@ def read_series(
     size = len(table) * grid.steps * len(contract.series) * 4
     if size > SERIES_LIMIT_BYTES:
         raise BadInput(f"series: a grid of {size} bytes, over {SERIES_LIMIT_BYTES}")
-    lines, places = _own_lines(long, folder, table)
+    lines, places = _own_lines(description, long, folder, table)
     hours = _times(lines[long.time], long)
     faults = _time_faults(hours, long)
     steps = np.floor(np.nan_to_num(hours, nan=-1.0) / grid.step)
@@ -56,12 +58,12 @@ def read_series(
     if beyond := int((~inside & ~np.isnan(hours)).sum()):
         remarks.append(f"series: {beyond} of {len(lines)} measurements lie outside the grid")
     values, findings = {}, {}
+    of_variable = lines[inside].groupby(long.variable, sort=False).indices
+    there = np.flatnonzero(inside)
     for column in contract.series:
         source = description.source_of(column.name)
-        own = inside & (lines[long.variable] == (source.source or "")).to_numpy()
-        if source.source is None:
-            own[:] = False
-        order = np.flatnonzero(own)[np.argsort(hours[own], kind="stable")]
+        own = there[of_variable.get(source.source, _NOWHERE)]
+        order = own[np.argsort(hours[own], kind="stable")]
         cells = places[order], steps[order].astype(np.int64)
         text = lines[long.value].iloc[order].reset_index(drop=True)
         values[column.name], found = _laid(text, cells, (len(table), grid), column, source, long)
@@ -83,16 +85,15 @@ def carried_forward(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
 
 def _own_lines(
-    long: LongTable, folder: Path, table: pd.DataFrame
+    description: DatasetDescription, long: LongTable, folder: Path, table: pd.DataFrame
 ) -> tuple[pd.DataFrame, npt.NDArray[np.int64]]:
-    lines = read_text(folder, long.path, long.csv)
-    due = {long.record, long.time, long.variable, long.value}
-    absent = sorted(due - set(lines.columns))
     if long.key not in table.columns:
-        absent.append(long.key)
-    if absent:
-        raise BadInput(f"series: no column {', '.join(map(repr, absent))}")
+        raise BadInput(f"series: no column {long.key!r}")
     keys = table[long.key]
+    lines = _lines(description, long, folder, frozenset(keys))
+    due = {long.record, long.time, long.variable, long.value}
+    if absent := sorted(due - set(lines.columns)):
+        raise BadInput(f"series: no column {', '.join(map(repr, absent))}")
     if repeated := int(keys.duplicated().sum()):
         raise BadInput(f"series: {repeated} of {len(keys)} records repeat a key in {long.key!r}")
     places = lines[long.record].map(dict(zip(keys, range(len(keys)), strict=True)))
@@ -102,7 +103,24 @@ def _own_lines(
     return lines[own].reset_index(drop=True), places[own].to_numpy(dtype=np.int64)
 
 
+def _lines(
+    description: DatasetDescription, long: LongTable, folder: Path, keys: frozenset[str]
+) -> pd.DataFrame:
+    """The measurements; of many files only those of the records, of the variables described."""
+    if long.pattern is None:
+        return read_text(folder, long.path, long.csv)
+    named = {source.source for source in description.columns if source.source is not None}
+    only = {long.record: keys, long.variable: named}
+    return read_texts(folder, long.path, long.pattern, long.csv, only)
+
+
 def _times(text: "pd.Series[str]", long: LongTable) -> Floats:
+    # Many lines have few times: each is read once.
+    places, different = pd.factorize(text, use_na_sentinel=False)
+    return _hours(pd.Series(different, dtype=str), long)[places]
+
+
+def _hours(text: "pd.Series[str]", long: LongTable) -> Floats:
     if long.clock == "number":
         return parse_numbers(text, long.csv.decimal)
     fits = text.str.fullmatch(_CLOCK)
@@ -139,6 +157,7 @@ def _laid(
         out_of_range=int(outside(pd.Series(numbers), column).sum())
         if source.out_of_range == "refuse"
         else converted.findings.out_of_range,
+        looked_at=len(text),
     )
     return laid, found
 

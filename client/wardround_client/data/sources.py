@@ -128,8 +128,8 @@ class ColumnSource(Frozen):
             ]
         if self.out_of_range == "missing" and not optional:
             found.append(f"{what}: out_of_range = missing, but the contract wants every value")
-        if self.out_of_range == "nearest" and column.kind is not ColumnKind.CONTINUOUS:
-            found.append(f"{what}: out_of_range = nearest belongs to continuous columns")
+        if self.out_of_range == "nearest" and column.kind not in _NUMBERS:
+            found.append(f"{what}: out_of_range = nearest belongs to continuous and series columns")
         return found
 
     def _unit_faults(self, column: Column) -> list[str]:

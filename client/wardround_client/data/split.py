@@ -3,6 +3,7 @@
 import hashlib
 
 from wardround.errors import BadInput
+from wardround.study.contract import Label
 from wardround_client.data.encoding import EncodedRecords
 
 PURPOSE = b"wardround/1 held-out patients"
@@ -43,3 +44,15 @@ def split(
     held_out = [is_held_out(key, dataset, fraction) for key in encoded.patients]
     train = [i for i, out in enumerate(held_out) if not out]
     return encoded.of_patients(train), encoded.of_patients([i for i, o in enumerate(held_out) if o])
+
+
+def learned_from(train: EncodedRecords, label: Label) -> EncodedRecords:
+    """Those of the training side that the study trains on: all, or whom no record calls strange.
+
+    Each patient's own records decide, so that one patient more or less stays one.
+    """
+    if label.train_on == "everybody":
+        return train
+    spans = zip(train.offsets[:-1], train.offsets[1:], strict=True)
+    normal = [i for i, (start, end) in enumerate(spans) if not train.labels[start:end].any()]
+    return train.of_patients(normal)

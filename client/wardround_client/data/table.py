@@ -1,23 +1,15 @@
-"""The text file as text: strictly parsed, nothing interpreted, no value in an error."""
+"""A hospital's main table: its files put beside each other, its own rows kept, all as text."""
 
-import csv
-import gzip
 import hashlib
-import zlib
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TextIO
 
 import pandas as pd
 
 from wardround.errors import BadInput
-from wardround_client.data.description import CsvFormat, DatasetDescription, Join, RowFilter
+from wardround_client.data.description import DatasetDescription, Join, Pivot, RowFilter
 from wardround_client.data.listing import arrays_table, files_table
 from wardround_client.data.scaffold import scaffold
-from wardround_client.data.sources import file_inside
-
-TABLE_LIMIT_BYTES = 2 << 30
-_PART_CHARS = 1 << 20
+from wardround_client.data.text import read_text, read_texts
 
 
 def read_table(description: DatasetDescription, folder: Path) -> pd.DataFrame:
@@ -54,22 +46,6 @@ def in_part(value: str, parts: int) -> int:
     return int.from_bytes(digest[:8], "big") % parts
 
 
-def read_text(folder: Path, path: str, csv_format: CsvFormat) -> pd.DataFrame:
-    """One file as columns of stripped text; a name that ends in .gz is unpacked on the way."""
-    found = file_inside(folder, path)
-    if found.stat().st_size > TABLE_LIMIT_BYTES:
-        raise BadInput(f"{path}: over {TABLE_LIMIT_BYTES} bytes")
-    rows = _rows(found, path, csv_format.separator)
-    names = _names(rows, path, csv_format)
-    uneven = sum(len(row) != len(names) for row in rows)
-    if uneven:
-        where = "the header" if csv_format.header else "csv.columns"
-        raise BadInput(
-            f"{path}: {uneven} of {len(rows)} rows do not have the {len(names)} fields of {where}"
-        )
-    return pd.DataFrame(rows, columns=names, dtype=str).map(str.strip)
-
-
 def _main(description: DatasetDescription, folder: Path) -> pd.DataFrame:
     if description.format == "files":
         return files_table(folder, description.path, description.pattern or "")
@@ -92,10 +68,11 @@ def _wanted(text: "pd.Series[str]", kept: RowFilter) -> "pd.Series[bool]":
 
 
 def _joined(table: pd.DataFrame, join: Join, folder: Path) -> pd.DataFrame:
-    other = read_text(folder, join.path, join.csv)
-    for name, columns in ((join.path, other.columns), ("the rows so far", table.columns)):
-        if join.key not in columns:
-            raise BadInput(f"join {join.path}: no column {join.key!r} in {name}")
+    if join.key not in table.columns:
+        raise BadInput(f"join {join.path}: no column {join.key!r} in the rows so far")
+    other = _other(join, folder, frozenset(table[join.key]))
+    if join.key not in other.columns:
+        raise BadInput(f"join {join.path}: no column {join.key!r} in {join.path}")
     repeated = int(other[join.key].duplicated().sum())
     if repeated:
         raise BadInput(
@@ -108,46 +85,24 @@ def _joined(table: pd.DataFrame, join: Join, folder: Path) -> pd.DataFrame:
     return pd.concat([table, found.set_index(table.index)], axis=1)
 
 
-def _rows(path: Path, name: str, separator: str) -> list[list[str]]:
-    # pandas' reader fills a short line up with empty fields and says nothing; this one does not
-    try:
-        with _opened(path) as file:
-            lines = _within_limit(file, name)
-            return [row for row in csv.reader(lines, delimiter=separator, strict=True) if row]
-    except UnicodeDecodeError:
-        raise BadInput(f"{name}: not UTF-8 text") from None
-    except (csv.Error, OSError, EOFError, zlib.error) as error:
-        # `from None`: a parser's message may quote the line that it fell over
-        raise BadInput(
-            f"{name}: not a table with separator {separator!r} ({type(error).__name__}): "
-            "a quote is not closed, a field is too long, or the file is cut off"
-        ) from None
+def _other(join: Join, folder: Path, keys: frozenset[str]) -> pd.DataFrame:
+    """The file to be joined; of many files only what those rows and columns need is kept."""
+    pivot = join.pivot
+    if join.pattern is None:
+        other = read_text(folder, join.path, join.csv)
+    else:
+        only = {join.key: keys} | ({pivot.variable: pivot.names} if pivot is not None else {})
+        other = read_texts(folder, join.path, join.pattern, join.csv, only)
+    return other if pivot is None else _turned(other, join, pivot)
 
 
-def _opened(path: Path) -> TextIO:
-    if path.suffix == ".gz":
-        return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
-    return path.open(encoding="utf-8-sig", newline="")
-
-
-def _within_limit(file: TextIO, name: str) -> Iterator[str]:
-    """The file's lines; a packed file, or one long line, cannot fill the memory unseen."""
-    left = TABLE_LIMIT_BYTES
-    while line := file.readline(_PART_CHARS):
-        left -= len(line)
-        if left < 0:
-            raise BadInput(f"{name}: over {TABLE_LIMIT_BYTES} characters")
-        yield line
-
-
-def _names(rows: list[list[str]], name: str, csv_format: CsvFormat) -> list[str]:
-    if not rows:
-        raise BadInput(f"{name}: the file is empty")
-    if not csv_format.header:
-        return list(csv_format.columns)
-    names = [cell.strip() for cell in rows.pop(0)]
-    if len(set(names)) != len(names):
-        raise BadInput(f"{name}: the header names a column twice")
-    if not rows:
-        raise BadInput(f"{name}: the file has a header and no rows")
-    return names
+def _turned(lines: pd.DataFrame, join: Join, pivot: Pivot) -> pd.DataFrame:
+    """One row a key, one column for each of the pivot's names; "" where there is no line."""
+    due = {join.key, pivot.variable, pivot.value}
+    if absent := sorted(due - set(lines.columns)):
+        raise BadInput(f"join {join.path}: no column {', '.join(map(repr, absent))}")
+    first = lines.drop_duplicates([join.key, pivot.variable])
+    wide = first.pivot(index=join.key, columns=pivot.variable, values=pivot.value)
+    # Without its names, which would stand beside the new columns.
+    named = wide.reindex(columns=list(pivot.names)).fillna("").rename_axis(columns=None)
+    return named.reset_index()

@@ -13,7 +13,7 @@ from wardround.study.contract import LabelKind
 from wardround_client.approval import ApprovedStudy
 from wardround_client.data.encoding import EncodedRecords, encode
 from wardround_client.data.reading import read_records
-from wardround_client.data.split import split
+from wardround_client.data.split import learned_from, split
 from wardround_client.held_out import held_out_outcomes
 from wardround_client.prediction.answers import OperatingPoint
 from wardround_client.prediction.calibration import Calibration, Scores
@@ -43,8 +43,11 @@ class Support:
         study, description = approved.study, approved.description
         records = read_records(description, study.contract, approved.folder)
         encoded = encode(records, study.contract)
-        parts = split(encoded, dataset=description.dataset, fraction=study.evaluation.held_out)
-        own = StudyRecords(as_patients(parts[0]), as_patients(parts[1]))
+        train, held_out = split(
+            encoded, dataset=description.dataset, fraction=study.evaluation.held_out
+        )
+        train = learned_from(train, study.contract.label)
+        own = StudyRecords(as_patients(train), as_patients(held_out))
         if standing.released.scales:
             own = standardised(own, standing.released.scales, study.contract)
         return cls(
@@ -52,8 +55,8 @@ class Support:
             approved,
             own.train,
             own.held_out,
-            frozenset(parts[0].patients),
-            parts[1].patients,
+            frozenset(train.patients),
+            held_out.patients,
         )
 
     @cached_property

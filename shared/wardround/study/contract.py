@@ -6,7 +6,7 @@ by released statistics (wardround.statistics.scaling).
 """
 
 from enum import StrEnum
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
@@ -199,7 +199,9 @@ class Label(Frozen):
     binary: an outcome, `positive` in words. classes: one of several `classes`. time-to-event: an
     event (`positive` in words) on the axis `time`, or the end of follow-up. targets: several yes or
     no (none has a range) or several numbers (all have one), each may be missing. none: nothing is
-    learned from a label; with `positive` a yes-or-no label serves the evaluation alone.
+    learned from a label; with `positive` a yes-or-no label serves the evaluation alone, unless
+    `train_on` is negative: then the patients with a yes are left out of the training, so that what
+    they have in common stays strange.
     """
 
     name: Name
@@ -209,6 +211,7 @@ class Label(Frozen):
     classes: tuple[Name, ...] = _later((), max_length=MOST_CLASSES)
     time: TimeToEvent | None = _later()
     targets: tuple[Target, ...] = _later((), max_length=MOST_TARGETS)
+    train_on: Literal["everybody", "negative"] = _later("everybody")
 
     @model_validator(mode="after")
     def _parts_fit_the_kind(self) -> Self:
@@ -223,6 +226,15 @@ class Label(Frozen):
             if here != belongs and not (part == "positive" and self.kind is LabelKind.NONE):
                 word = "is due in" if belongs else "does not belong to"
                 raise ValueError(f"label {self.name}: `{part}` {word} a label of kind {self.kind}")
+        return self
+
+    @model_validator(mode="after")
+    def _strange_ones_are_known(self) -> Self:
+        if self.train_on == "negative" and (self.kind is not LabelKind.NONE or not self.positive):
+            raise ValueError(
+                f"label {self.name}: `train_on` = negative belongs to a label of kind none with "
+                "`positive`"
+            )
         return self
 
     @model_validator(mode="after")
