@@ -40,6 +40,20 @@ def ranking(histogram: Counts) -> Ranking | None:
     )
 
 
+def unbounded_auroc(histogram: Counts) -> float | None:
+    """The AUROC before it is put back into [0, 1]; None without both classes.
+
+    What noise does to it has to be followed here: at the end of the scale the bounded one stands
+    still, and would seem to have less noise than it has.
+    """
+    negatives, positives = histogram
+    below = np.cumsum(negatives) - negatives
+    pairs = int(positives.sum()) * int(negatives.sum())
+    if min(int(positives.sum()), int(negatives.sum())) <= 0:
+        return None
+    return float((2 * int(positives @ below) + int(positives @ negatives)) / (2 * pairs))
+
+
 def auroc_standard_error(histogram: Counts) -> float | None:
     """DeLong's standard error from bins; None below two patients of a class.
 

@@ -8,7 +8,7 @@ import math
 from dataclasses import asdict, replace
 
 from wardround.canonical import Json
-from wardround.evaluation.discrimination import auroc_standard_error
+from wardround.evaluation.discrimination import auroc_standard_error, unbounded_auroc
 from wardround.evaluation.histograms import EvaluationCounts
 from wardround.evaluation.intervals import Z_95
 from wardround.evaluation.metrics import Estimate, rounded
@@ -45,7 +45,8 @@ def column_lost(
         lost = replace(lost, low=lost.value - half, high=lost.value + half)
     if cell_noise_sd:
         spreads = [
-            noise_spread(auroc_of, counts.histogram, cell_noise_sd) for counts in (whole, shuffled)
+            noise_spread(unbounded_auroc, counts.histogram, cell_noise_sd)
+            for counts in (whole, shuffled)
         ]
         known = [spread for spread in spreads if spread is not None]
         noise = math.hypot(*known) if len(known) == len(spreads) else 1.0

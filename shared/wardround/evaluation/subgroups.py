@@ -14,7 +14,7 @@ from statistics import NormalDist
 import numpy as np
 
 from wardround.canonical import Json
-from wardround.evaluation.discrimination import auroc_standard_error, ranking
+from wardround.evaluation.discrimination import auroc_standard_error, ranking, unbounded_auroc
 from wardround.evaluation.histograms import Counts, CountsMode, EvaluationCounts, Scores
 from wardround.evaluation.intervals import Z_95
 from wardround.evaluation.metrics import Estimate, Evaluation, evaluate_counts, rounded
@@ -134,7 +134,7 @@ def _group(
         said = {"patients": count, "positives": count, "auroc": None, "sensitivity": None}
         return said | {"specificity": None, "calibration_in_the_large": None, "auroc_gap": None}
     found = evaluate_counts(counts, threshold=threshold, cell_noise_sd=cell_noise_sd)
-    parts = (found.auroc, found.sensitivity, found.specificity)
+    parts = (_noised_auroc(found, counts, cell_noise_sd), found.sensitivity, found.specificity)
     auroc, sensitivity, specificity = (rounded(asdict(part)) if part else None for part in parts)
     return {
         "patients": found.patients,
@@ -145,6 +145,18 @@ def _group(
         "calibration_in_the_large": _in_the_large(counts, found, cell_noise_sd),
         "auroc_gap": None if gap is None else _gap_json(gap, wide, exact=cell_noise_sd == 0.0),
     }
+
+
+def _noised_auroc(
+    found: Evaluation, counts: EvaluationCounts, cell_noise_sd: float
+) -> Estimate | None:
+    """The AUROC with what the noise does to it before it is put back into [0, 1]."""
+    if found.auroc is None or not cell_noise_sd:
+        return found.auroc
+    spread = noise_spread(unbounded_auroc, counts.histogram, cell_noise_sd)
+    spread = 1.0 if spread is None else spread
+    low, high = max(found.auroc.value - spread, 0.0), min(found.auroc.value + spread, 1.0)
+    return replace(found.auroc, noise_low=low, noise_high=high)
 
 
 def _in_the_large(counts: EvaluationCounts, found: Evaluation, cell_noise_sd: float) -> Json | None:
@@ -180,8 +192,8 @@ def _gap(cells: Sequence[EvaluationCounts], at: int, cell_noise_sd: float) -> _G
     noise: float | None = 0.0
     if cell_noise_sd:
         spreads = (
-            noise_spread(auroc_of, own, cell_noise_sd),
-            noise_spread(auroc_of, others, cell_noise_sd * math.sqrt(len(cells) - 1)),
+            noise_spread(unbounded_auroc, own, cell_noise_sd),
+            noise_spread(unbounded_auroc, others, cell_noise_sd * math.sqrt(len(cells) - 1)),
         )
         known = [spread for spread in spreads if spread is not None]
         noise = math.hypot(*known) / Z_95 if len(known) == len(spreads) else None
