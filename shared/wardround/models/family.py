@@ -59,7 +59,7 @@ FAMILIES: dict[FamilyName, Family] = {
 
 
 def family_of(study: StudyPlan) -> Family:
-    """The family that the study names; a network of its own takes the place of the network alone."""
+    """The family that the study names; an own model takes the place of its network alone."""
     family = FAMILIES[study.task.family]
     return family if study.task.own is None else replace(family, network=registered.network)
 

@@ -6,6 +6,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from wardround.errors import BadInput
+from wardround.models import monai_networks
 from wardround.study.manifest import StudyPlan
 from wardround.study.task import Model
 
@@ -24,6 +25,8 @@ def network(study: StudyPlan) -> nn.Module:
         return resnet18(channels, outputs, small=min(height, width) < SMALL_SIDE)
     if study.task.model is Model.SMALL_CNN:
         return small_cnn((channels, height, width), study.task.hidden, outputs)
+    if study.task.model is Model.MONAI_DENSENET:
+        return monai_networks.densenet((channels, height, width), study.task.hidden, outputs)
     return reference_cnn((channels, height, width), outputs)
 
 

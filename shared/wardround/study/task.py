@@ -33,6 +33,7 @@ class Model(StrEnum):
     REFERENCE_CNN = "reference-cnn"
     RESNET18 = "resnet18"
     SMALL_CNN = "small-cnn"
+    MONAI_DENSENET = "monai-densenet"
     GRU = "gru"
     LSTM = "lstm"
     DENSE_AUTOENCODER = "dense-autoencoder"
@@ -44,7 +45,12 @@ class Model(StrEnum):
 
 MODELS = {
     FamilyName.RISK: {Model.LOGISTIC_REGRESSION, Model.MLP},
-    FamilyName.IMAGE: {Model.REFERENCE_CNN, Model.RESNET18, Model.SMALL_CNN},
+    FamilyName.IMAGE: {
+        Model.REFERENCE_CNN,
+        Model.RESNET18,
+        Model.SMALL_CNN,
+        Model.MONAI_DENSENET,
+    },
     FamilyName.SURVIVAL: {Model.LOGISTIC_REGRESSION, Model.MLP},
     FamilyName.SERIES: {Model.GRU, Model.LSTM},
     FamilyName.RESPONSE: {Model.LOGISTIC_REGRESSION, Model.MLP},
@@ -114,12 +120,11 @@ class Task(Frozen):
     """What is learned, and by which installed network.
 
     `hidden` are the sizes of the layers between input and output: of an MLP its hidden layers, of
-    a recurrent network its layers' states, of a small CNN the channels of its blocks, of an
-    autoencoder the layers down to its code, which the way back mirrors (channels, where it is
-    convolutional). `augmentation` is what happens to training images; without one it is not in the
-    bytes.
-    `own` says which network model own is, and `hidden` is whatever that makes of it.
-    Of a GAN `hidden` are the layers of the discriminator, and `synthesis` says what is made of it.
+    a recurrent network its layers' states, of a small CNN the channels of its blocks, of MONAI's
+    DenseNet the layers of its blocks, of an autoencoder the layers down to its code, which the way
+    back mirrors (channels, where it is convolutional), of a GAN the layers of its discriminator.
+    `synthesis` is what is made of a GAN, `own` which network model own is. `augmentation` is what
+    happens to training images; without one it is not in the bytes.
     """
 
     family: FamilyName
