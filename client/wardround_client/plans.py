@@ -44,6 +44,8 @@ def step_sizes(study: Study) -> StepSizes:
         expected_batch=training.expected_batch,
         momentum=training.momentum,
         weight_decay=training.weight_decay,
+        optimiser=training.optimiser,
+        augmentation=study.task.augmentation,
     )
 
 

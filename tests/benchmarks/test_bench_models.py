@@ -88,3 +88,13 @@ def test_an_unknown_study_is_refused(capsys):
     with pytest.raises(SystemExit):
         bench_models.main(["--studies", "brain"])
     assert f"known are {', '.join(STUDIES)}" in capsys.readouterr().err
+
+
+def test_classes_are_judged_by_their_balanced_accuracy_where_a_study_says_so():
+    auroc = {"value": 0.9, "low": 0.8, "high": 1.0}
+    balanced = {"value": 0.5, "low": 0.4, "high": 0.6}
+    metrics = {"patients": 30, "macro_auroc": auroc, "balanced_accuracy": balanced}
+    lung = STUDIES["lung_ct"]
+    assert bench_models.judged(lung, metrics)[0] == 0.5
+    assert bench_models.judged(lung, metrics | {"balanced_accuracy": None})[0] is None
+    assert bench_models.judged(STUDIES["chest_xray"], metrics)[0] == 0.9

@@ -23,6 +23,7 @@ from wardround_client.data.images import Images
 from wardround_client.data.labels import Labels, derive_labels, patients_with_two
 from wardround_client.data.series import read_series
 from wardround_client.data.table import read_table
+from wardround_client.data.window import looks_through_another_window, three_times
 
 _DUE = {ColumnKind.CONTINUOUS: "numbers", ColumnKind.FINGERPRINT: "SMILES"}
 _ONE_PATIENT_ONE_LABEL = {LabelKind.CLASSES, LabelKind.TIME_TO_EVENT}
@@ -76,7 +77,8 @@ def examine(description: DatasetDescription, contract: Contract, folder: Path) -
     faults += _image_faults(description, contract, values, folder)
     faults += _label_faults(contract, patients, labels)
     remarks = _remarks(description, contract, patients, labels, findings)
-    remarks += [*labels.remarks, *series.remarks]
+    seen = _image_remarks(description, contract, values, folder)
+    remarks += [*labels.remarks, *series.remarks, *seen]
     duplicates = int(table.duplicated().sum())
     if duplicates:
         remarks.append(f"rows that repeat another row, field by field: {duplicates}")
@@ -210,6 +212,16 @@ def _image_faults(
                 reasons[str(error)] += 1
     what = f"column {column.name}"
     return [f"{what}: {n} of {len(values)} files: the file {why}" for why, n in reasons.items()]
+
+
+def _image_remarks(
+    description: DatasetDescription, contract: Contract, values: pd.DataFrame, folder: Path
+) -> list[str]:
+    column = contract.image
+    if column is None:
+        return []
+    with Images(folder, description.images, three_times(column)) as images:
+        return looks_through_another_window(images, values[column.name].dropna(), column)
 
 
 def _remarks(

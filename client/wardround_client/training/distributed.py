@@ -17,7 +17,7 @@ from wardround_client.gradients.engine import RECORDS_AT_ONCE, PerRecordLoss, pe
 from wardround_client.training.plan import PatientRecords, StepSizes, TrainingPlan
 from wardround_client.training.report import SALT_BYTES, EngineReport, StepDone, report_share
 from wardround_client.training.stages import ClippedLanes, ClippedSum, NoisedLanes, add_share
-from wardround_client.training.step import clip, draw
+from wardround_client.training.step import clip, draw, look_up
 
 
 def one_step(
@@ -47,8 +47,7 @@ def one_step(
         batch = draw(patients, plan, randomness)
         clipped = clip(
             engine,
-            patients,
-            batch,
+            look_up(patients, batch, sizes.augmentation, randomness),
             loss,
             plan,
             clip_norm_l2=plan.clip_norm_l2,
@@ -75,6 +74,8 @@ def _refuse_more_than_a_step(plan: TrainingPlan, sizes: StepSizes) -> None:
         raise BadInput(f"one step: mechanism {plan.mechanism} came, distributed was due")
     if sizes.momentum != 0.0 or sizes.weight_decay != 0.0:
         raise BadInput("one step: momentum and weight decay are 0 with mechanism distributed")
+    if sizes.optimiser != "sgd":
+        raise BadInput(f"one step: optimiser {sizes.optimiser} came, sgd was due: it is linear")
 
 
 def to_lanes(

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from wardround.errors import BadInput
 from wardround.models.networks import parameters_of
 from wardround.randomness import Randomness
+from wardround.study.training import ADAM_BETA_1, ADAM_BETA_2, ADAM_EPSILON
 from wardround_client.gradients.engine import RECORDS_AT_ONCE, PerRecordLoss, per_patient
 from wardround_client.training.adaptive import AdaptiveClip
 from wardround_client.training.plan import PatientRecords, StepSizes, TrainingPlan
@@ -22,7 +23,7 @@ from wardround_client.training.stages import (
     noised,
     without_noise,
 )
-from wardround_client.training.step import clip, draw
+from wardround_client.training.step import clip, draw, look_up
 
 
 def train(
@@ -57,8 +58,7 @@ def train(
             batch = draw(patients, plan, randomness)
             clipped = clip(
                 engine,
-                patients,
-                batch,
+                look_up(patients, batch, sizes.augmentation, randomness),
                 loss,
                 plan,
                 clip_norm_l2=clip_norm_l2,
@@ -83,6 +83,23 @@ def _declared(
 
 
 def _optimiser(trainable: list[nn.Parameter], sizes: StepSizes) -> torch.optim.Optimizer:
+    """Begun anew in every attempt: it remembers this attempt's steps, and nothing before.
+
+    Under mechanism local all that it sees are noised sums, over which any computation is
+    post-processing: Adam's moments cost nothing, and its step, which is not linear, is none that a
+    clip has to hold for. A state kept at the hospital from round to round would be as private, but
+    a hospital that missed a round would step with stale moments, and an attempt would no longer
+    follow from study, model and records alone. (Kingma and Ba 2015; Wang et al. 2021, "Local
+    adaptivity in federated learning", who restart it as well)
+    """
+    if sizes.optimiser == "adam":
+        return torch.optim.Adam(
+            trainable,
+            lr=sizes.learning_rate,
+            betas=(ADAM_BETA_1, ADAM_BETA_2),
+            eps=ADAM_EPSILON,
+            weight_decay=sizes.weight_decay,
+        )
     return torch.optim.SGD(
         trainable,
         lr=sizes.learning_rate,

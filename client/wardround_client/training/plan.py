@@ -1,6 +1,7 @@
 """What goes into a release of training: what sets its guarantee, step sizes, records."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -11,10 +12,12 @@ from wardround.errors import BadInput
 from wardround.privacy.engine import Clipping
 from wardround.privacy.mechanism import Exact, Mechanism, SampledGaussian
 from wardround.privacy.truncation import truncation_bound
+from wardround.study.task import Augmentation
 from wardround_client.training.sampling import Indices
 
 _MECHANISMS = ("local", "distributed", "none")
 _CLIPPINGS = ("flat", "per-layer", "adaptive")
+_OPTIMISERS = ("sgd", "adam")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,28 +139,43 @@ class StepSizes:
     """How far a step goes: no effect on the guarantee.
 
     `expected_batch` is the study's fixed public normaliser. It is never the size of a batch or of
-    the data, for then the step itself would tell neighbours apart.
+    the data, for then the step itself would tell neighbours apart. `augmentation` is what happens
+    to training images before their gradient.
     """
 
     learning_rate: float
     expected_batch: float
     momentum: float = 0.0
     weight_decay: float = 0.0
+    augmentation: Augmentation | None = None
+    optimiser: Literal["sgd", "adam"] = "sgd"
 
     def __post_init__(self) -> None:
         if not (self.learning_rate > 0 and self.expected_batch > 0):
             raise BadInput("step sizes: learning rate and expected batch are above 0")
         if not 0 <= self.momentum < 1 or self.weight_decay < 0:
             raise BadInput("step sizes: momentum is in [0, 1), weight decay 0 or more")
+        if self.optimiser not in _OPTIMISERS or (self.optimiser == "adam" and self.momentum):
+            raise BadInput(
+                f"step sizes: optimiser {self.optimiser!r} came, one of {', '.join(_OPTIMISERS)} "
+                "was due; momentum belongs to sgd"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PatientRecords:
-    """Records sorted by patient: patient p has records `offsets[p]` up to `offsets[p + 1]`."""
+    """Records sorted by patient: patient p has records `offsets[p]` up to `offsets[p + 1]`.
+
+    `beside`, where it is there, puts a record that is nobody's behind each one of a step, as part
+    of its patient: features and labels of n records become those of 2 n.
+    """
 
     features: Tensor = field(repr=False)
     labels: Tensor = field(repr=False)
     offsets: Indices = field(repr=False)
+    beside: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = field(
+        default=None, repr=False
+    )
 
     def __post_init__(self) -> None:
         records = len(self.features)

@@ -168,7 +168,8 @@ def add_share(clipped: ClippedLanes, *, share_variance: int, randomness: Randomn
 def noised(raw: RawUpdate, steps: Sequence[NoiseDone | None]) -> NoisedUpdate:
     """Declare an update private because each of its steps was noised; None is a step without.
 
-    Momentum, weight decay and step sizes only process what is private already (post-processing).
+    Momentum, weight decay, Adam and step sizes only process what is private already
+    (post-processing).
     """
     if not steps or any(done is None for done in steps):
         raise WardroundError("update: a step without noise is behind it, so it may not leave")
