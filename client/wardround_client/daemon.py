@@ -19,6 +19,7 @@ from wardround_client.client_app import DIRECTORY_KEY, MOST_PARAMETERS, app, hos
 from wardround_client.fleet import FleetConnection, NotLetIn
 from wardround_client.home import HospitalHome
 from wardround_client.outbox import Outbox
+from wardround_client.renewing import CertificateKeeper, settle
 from wardround_client.tls import TlsRefused
 
 log = logging.getLogger("wardround.hospital")
@@ -43,6 +44,7 @@ class Daemon:
         # One thread: several hospitals may share a machine in a rehearsal, and small models
         # gain nothing from more.
         torch.set_num_threads(1)
+        settle(self.home.directory)
         membership = self.home.membership()
         hospital = hospital_at(str(self.home.directory))
         limits = WireLimits(body_bytes=BODY_LIMIT_BYTES, vector_bytes=4 * MOST_PARAMETERS)
@@ -56,7 +58,9 @@ class Daemon:
             )
             with connection as fleet:
                 fleet.connect()
+                keeper = CertificateKeeper(self.home, fleet.use)
                 while True:
+                    keeper.look()
                     self._next(fleet)
         finally:
             hospital.close()

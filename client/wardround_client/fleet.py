@@ -120,6 +120,12 @@ class FleetConnection:
         """Register. Raises Unreachable when it did not succeed in time, or cannot."""
         self._retry(self._ensure_node, time.monotonic() + timeout_s)
 
+    def use(self, tls: ClientTls) -> None:
+        """Speak with this certificate from now on, in both connections; the node stays the same."""
+        context = tls.context()
+        for https in (self._heart_https, self._https):
+            https.use(context)
+
     @property
     def requests(self) -> int:
         """How many requests have been sent so far."""

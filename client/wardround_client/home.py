@@ -5,11 +5,14 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from cryptography import x509
+
 from wardround.canonical import Json, parse_canonical
 from wardround.durable import replace_file
 from wardround.errors import BadInput
 from wardround.evidence.log import EvidenceLog
 from wardround.identity import Identity
+from wardround.renewal import CERTIFICATE_FILE, certificate_of
 from wardround_client.joining import Membership, load_membership
 from wardround_client.ledger import Ledger
 from wardround_client.policy import DEFAULT_POLICY, Policy, read_policy
@@ -32,6 +35,13 @@ class HospitalHome:
     def identity(self) -> Identity:
         """The hospital's identity."""
         return self.membership().identity
+
+    def certificate(self) -> x509.Certificate:
+        """What opens this hospital's connections. Raises BadInput when it cannot be read."""
+        try:
+            return certificate_of((self.directory / CERTIFICATE_FILE).read_bytes())
+        except OSError as error:
+            raise BadInput(f"{CERTIFICATE_FILE}: {type(error).__name__}") from error
 
     def coordinator_key(self) -> bytes:
         """The coordinator's public keys, pinned by the join ticket."""

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from wardround.canonical import canonical_bytes
 from wardround.errors import BadInput, Unreachable
 from wardround.identity import Identity, write_secret
+from wardround.renewal import CERTIFICATE_FILE
 from wardround.ticket import (
     ENROLMENT_LIMIT_BYTES,
     EnrolmentAnswer,
@@ -32,7 +33,6 @@ from wardround_client.tls import ClientTls, HttpsClient, refusal
 
 IDENTITY_FILE = "identity.pem"
 KEY_FILE = "tls-key.pem"
-CERTIFICATE_FILE = "tls-certificate.pem"
 AUTHORITY_FILE = "coordinator-authority.pem"
 COORDINATOR_FILE = "coordinator.json"
 RECORD_LIMIT_BYTES = 8192
@@ -95,15 +95,15 @@ def join(ticket_line: str, directory: Path, *, now: datetime | None = None) -> M
     with _removed_on_failure(directory):
         identity = _own_identity(directory)
         key = ec.generate_private_key(ec.SECP256R1())
-        write_secret(directory / KEY_FILE, _key_pem(key))
+        write_secret(directory / KEY_FILE, key_pem(key))
         request = EnrolmentRequest.make(
             hospital=ticket.hospital,
-            signing_request=_signing_request(ticket.hospital, key),
+            signing_request=signing_request(ticket.hospital, key),
             authority_certificate=ticket.authority_certificate,
             identity=identity,
         )
-        certificate = _enrol(ticket, request)
-        _check_certificate(certificate, key, ticket)
+        certificate = enrol(ticket, request)
+        check_certificate(certificate, key, ticket.authority_certificate)
         _write(directory / CERTIFICATE_FILE, certificate.encode("ascii"))
         _write(directory / AUTHORITY_FILE, ticket.authority_certificate.encode("ascii"))
         coordinator = Coordinator(
@@ -125,7 +125,11 @@ def load_membership(directory: Path) -> Membership:
     return Membership(directory, coordinator, Identity.load(directory / IDENTITY_FILE))
 
 
-def _enrol(ticket: JoinTicket, request: EnrolmentRequest) -> str:
+def enrol(ticket: JoinTicket, request: EnrolmentRequest) -> str:
+    """Ask with the ticket's certificate; the answer is the hospital's own, PEM.
+
+    Raises Unreachable, in words, when the coordinator does not answer or refuses.
+    """
     with _bootstrap_files(ticket) as tls:
         client = HttpsClient(ticket.address, tls.context(), read_timeout_s=ENROL_TIMEOUT_S)
         try:
@@ -181,19 +185,21 @@ def _own_identity(directory: Path) -> Identity:
     return identity
 
 
-def _signing_request(hospital: str, key: ec.EllipticCurvePrivateKey) -> str:
+def signing_request(hospital: str, key: ec.EllipticCurvePrivateKey) -> str:
+    """A request for a certificate of this key, PEM, signed by it (RFC 2986)."""
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, hospital)])
     request = x509.CertificateSigningRequestBuilder().subject_name(subject)
     signed = request.sign(key, hashes.SHA256())
     return signed.public_bytes(serialization.Encoding.PEM).decode("ascii")
 
 
-def _check_certificate(
-    certificate: str, key: ec.EllipticCurvePrivateKey, ticket: JoinTicket
+def check_certificate(
+    certificate: str, key: ec.EllipticCurvePrivateKey, authority_certificate: str
 ) -> None:
+    """Raise BadInput unless this authority issued it, and for this key."""
     try:
         issued = x509.load_pem_x509_certificate(certificate.encode("ascii"))
-        authority = x509.load_pem_x509_certificate(ticket.authority_certificate.encode("ascii"))
+        authority = x509.load_pem_x509_certificate(authority_certificate.encode("ascii"))
         issued.verify_directly_issued_by(authority)
     except Exception as error:  # InvalidSignature, ValueError or TypeError: all mean one thing here
         raise BadInput(f"the coordinator's certificate for us: {type(error).__name__}") from error
@@ -201,7 +207,8 @@ def _check_certificate(
         raise BadInput("the coordinator's certificate for us is for another key")
 
 
-def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+def key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    """A private key for `write_secret`; without a password, since a daemon has nobody to ask."""
     return key.private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,

@@ -21,10 +21,11 @@ ERROR_NAME_LIMIT = 80
 BLOCK_BYTES = 1 << 20
 
 _REFUSALS: Mapping[str, str] = {
-    "UnknownHospital": "it does not know this hospital's certificate (removed, or enrolled anew?)",
+    "UnknownHospital": "it does not know this hospital's certificate (removed, renewed or ended?)",
     "NotInvited": "the join ticket is unknown, used, withdrawn, expired or another hospital's",
     "AlreadyEnrolled": "a hospital of this name has enrolled before",
     "BadEnrolment": "it refuses the signing request or the proof of the identity key",
+    "BadRenewal": "it refuses the request for a new certificate: not ours, or used before",
     "NodeReplaced": "another process with this hospital's certificate has taken over",
     "NoSuchRoute": "it has nothing for this kind of certificate",
 }
@@ -78,7 +79,8 @@ class ClientTls:
         if certificate.not_valid_after_utc <= datetime.now(UTC):
             ended = format_time(certificate.not_valid_after_utc)
             raise Unreachable(
-                f"this hospital's certificate expired on {ended}: ask for a new join ticket"
+                f"this hospital's certificate expired on {ended}: ask for a renewal ticket "
+                "(`wardround invite NAME --renewal`), then `wardround hospital renew`"
             )
 
 
@@ -159,6 +161,13 @@ class HttpsClient:
             return Answer(response.status, b"")
 
         return self._exchange("GET", path, None, headers, read)
+
+    def use(self, context: ssl.SSLContext) -> None:
+        """From the next request on a connection with this context's certificate; now none."""
+        host, _, port = self._address.rpartition(":")
+        old = self._connection
+        self._connection = _prepare(host.strip("[]"), int(port), context, self._proxy)
+        old.close()
 
     def close(self) -> None:
         """Close the connection; the next request opens a new one."""

@@ -64,6 +64,7 @@ class Peer:
     role: Role
     serial: int
     fingerprint: str
+    ends: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +124,9 @@ class Authority:
             files.certificate.write_bytes(issued.certificate)
         return files
 
-    def issue_hospital(self, hospital: str, signing_request: str) -> str:
+    def issue_hospital(
+        self, hospital: str, signing_request: str, *, life: timedelta = HOSPITAL_LIFE
+    ) -> str:
         """Certificate for a hospital's own TLS key; name and use are ours, whatever was asked for.
 
         Raises BadInput for a request that is damaged, not signed by its key, or not P-256.
@@ -141,7 +144,8 @@ class Authority:
             raise BadInput(f"signing request of {hospital}: a P-256 key was due")
         if not signed:
             raise BadInput(f"signing request of {hospital}: not signed by its own key")
-        ends = datetime.now(UTC) + HOSPITAL_LIFE
+        # A certificate that outlives its authority opens nothing.
+        ends = min(datetime.now(UTC) + life, self.certificate.not_valid_after_utc)
         return _pem(self._sign(name, public_key, ends, ExtendedKeyUsageOID.CLIENT_AUTH)).decode()
 
     def issue_bootstrap(self, hospital: str, *, expires: datetime) -> Issued:
@@ -215,7 +219,8 @@ def read_peer(certificate_der: bytes) -> Peer:
     except ValueError as error:
         raise BadInput("client certificate: not one of this coordinator's kinds") from error
     digest = hashlib.sha256(certificate_der).hexdigest()
-    return Peer(hospital_name(str(name.value)), role, certificate.serial_number, digest)
+    ends = certificate.not_valid_after_utc
+    return Peer(hospital_name(str(name.value)), role, certificate.serial_number, digest, ends)
 
 
 def peer_of_pem(certificate: bytes) -> Peer:

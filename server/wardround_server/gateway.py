@@ -11,6 +11,7 @@ import re
 from http import HTTPStatus
 
 from wardround.errors import BadInput
+from wardround.renewal import RENEW_PATH, RenewalRequest
 from wardround.ticket import ENROLMENT_LIMIT_BYTES, EnrolmentAnswer, EnrolmentRequest
 from wardround_server.asgi import Receive, Scope, Send, header_of, read_body
 from wardround_server.authority import Peer, Role
@@ -103,8 +104,11 @@ class Gateway:
         """See `ConnectionWatcher`."""
         recognised = peer.role is Role.HOSPITAL and self._enrolment.recognises(peer)
         if recognised:
+            self._enrolment.take_up(peer)
             self._recognised.add(peer)
             self._presence.opened(peer.name)
+        else:
+            self._recognised.discard(peer)
         return recognised
 
     def connection_closed(self, peer: Peer) -> None:
@@ -133,6 +137,11 @@ class Gateway:
         body = await read_body(scope, receive, limit_bytes=SMALL_REQUEST_LIMIT_BYTES)
         if path == NEXT_PATH:
             return FRAMED, await self._poll(peer.name, body, scope, receive)
+        return self._answer_small(peer, path, body)
+
+    def _answer_small(self, peer: Peer, path: str, body: bytes) -> tuple[bytes, bytes]:
+        if path == RENEW_PATH:
+            return JSON, self._renew(peer, body)
         return PROTOBUF, self._fleet.answer(peer.name, path.removeprefix(FLEET_PREFIX), body)
 
     def _is_served(self, method: str, path: str) -> bool:
@@ -142,7 +151,8 @@ class Gateway:
             return False
         flower = path.startswith(FLEET_PREFIX)
         route = path.removeprefix(FLEET_PREFIX)
-        return (flower and route in self._fleet.routes) or path in {NEXT_PATH, ANSWER_PATH}
+        own = path in {NEXT_PATH, ANSWER_PATH, RENEW_PATH}
+        return own or (flower and route in self._fleet.routes)
 
     async def _take_answer(self, hospital: str, scope: Scope, receive: Receive) -> bytes:
         digest = _hex_header(scope, b"wardround-vector")
@@ -186,6 +196,15 @@ class Gateway:
             raise MalformedRequest("not an enrolment request") from error
         answer = EnrolmentAnswer(certificate=self._enrolment.admit(peer, request))
         log.info("hospital %s has enrolled", peer.name)
+        return answer.encode()
+
+    def _renew(self, peer: Peer, body: bytes) -> bytes:
+        try:
+            request = RenewalRequest.decode(body)
+        except BadInput as error:
+            raise MalformedRequest("not a renewal request") from error
+        answer = EnrolmentAnswer(certificate=self._enrolment.renew(peer, request))
+        log.info("hospital %s has a new certificate", peer.name)
         return answer.encode()
 
     async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -100,5 +100,11 @@ class AlreadyEnrolled(GatewayRefusal):
     status = HTTPStatus.CONFLICT
 
 
+class BadRenewal(GatewayRefusal):
+    """The request for a new certificate is not this hospital's own, or replaces another one."""
+
+    status = HTTPStatus.FORBIDDEN
+
+
 class BadEnrolment(GatewayRefusal):
     """The signing request or the proof of the identity key is wrong."""

@@ -22,7 +22,8 @@ from tests.support.small_federation import (
 )
 
 from wardround.identity import write_secret
-from wardround_client.joining import AUTHORITY_FILE, CERTIFICATE_FILE, KEY_FILE
+from wardround.renewal import CERTIFICATE_FILE
+from wardround_client.joining import AUTHORITY_FILE, KEY_FILE
 from wardround_server.authority import Authority
 from wardround_server.home import CoordinatorHome, CoordinatorSettings
 

@@ -228,6 +228,7 @@ STORY: tuple[Step, ...] = (
     others_approve_and_serve,
     ("coordinator.md", "Run it"),
     run_ends,
+    ("hospital.md", "The certificate"),
     ("hospital.md", "Look at the budget"),
     ("hospital.md", "Attack the model"),
     ("hospital.md", "Decide with the model"),

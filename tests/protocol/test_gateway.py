@@ -186,7 +186,7 @@ def test_an_expired_certificate_is_refused_by_the_coordinator_and_named_by_the_h
     tls = ClientTls(tmp_path / "c.pem", tmp_path / "k.pem", member.tls.authority)
     tls.certificate.write_bytes(issued.certificate)
     tls.key.write_bytes(issued.key)
-    with pytest.raises(Unreachable, match=r"certificate expired on .*: ask for a new join ticket"):
+    with pytest.raises(Unreachable, match=r"certificate expired on .*: ask for a renewal ticket"):
         tls.context()
     address = f"127.0.0.1:{running.port}"
     client = HttpsClient(address, unchecked_context(tls), read_timeout_s=5)

@@ -37,6 +37,7 @@ from wardround.protocol.messages import (
     Work,
 )
 from wardround.protocol.specs import attempt_spec
+from wardround.renewal import CERTIFICATE_FILE
 from wardround.study.files import checked, sign_study
 from wardround.study.manifest import Study
 from wardround.ticket import EnrolmentRequest, JoinTicket
@@ -176,17 +177,17 @@ def enrol(home: CoordinatorHome, name: str, directory: Path) -> HospitalHome:
     directory.mkdir(mode=0o700)
     identity = joining._own_identity(directory)
     key = joining.ec.generate_private_key(joining.ec.SECP256R1())
-    write_secret(directory / joining.KEY_FILE, joining._key_pem(key))
+    write_secret(directory / joining.KEY_FILE, joining.key_pem(key))
     request = EnrolmentRequest.make(
         hospital=name,
-        signing_request=joining._signing_request(name, key),
+        signing_request=joining.signing_request(name, key),
         authority_certificate=ticket.authority_certificate,
         identity=identity,
     )
     peer = peer_of_pem(ticket.bootstrap_certificate.encode("ascii"))
     certificate = home.enrolment().admit(peer, EnrolmentRequest.decode(request.encode()))
-    joining._check_certificate(certificate, key, ticket)
-    joining._write(directory / joining.CERTIFICATE_FILE, certificate.encode("ascii"))
+    joining.check_certificate(certificate, key, ticket.authority_certificate)
+    joining._write(directory / CERTIFICATE_FILE, certificate.encode("ascii"))
     joining._write(directory / joining.AUTHORITY_FILE, ticket.authority_certificate.encode("ascii"))
     coordinator = joining.Coordinator(
         hospital=name, address=ticket.address, evidence_key=ticket.evidence_key

@@ -5,7 +5,7 @@ import logging
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -64,13 +64,13 @@ def status(directory: Directory, *, as_json: AsJson = False) -> None:
     path = directory / "status.json"
     if not path.exists():
         raise BadInput(f"{directory.name}: the daemon has not run here yet")
-    value = json.loads(path.read_text())
+    value = json.loads(path.read_text()) | _certificate_of(directory)
     if as_json:
         typer.echo(json.dumps(value))
         return
     for name, entry in value.items():
         text = ", ".join(f"{k} {v}" for k, v in entry.items()) if isinstance(entry, dict) else entry
-        typer.echo(f"{name:10} {text}")
+        typer.echo(f"{name:11} {text}")
 
 
 @app.command()
@@ -88,6 +88,79 @@ def resume(directory: Directory, *, as_json: AsJson = False) -> None:
     _own(directory)
     (directory / "paused").unlink(missing_ok=True)
     say({"paused": False}, f"{directory.name} takes part again.", as_json=as_json)
+
+
+@app.command()
+def renew(
+    directory: Directory,
+    ticket: Annotated[
+        str | None,
+        typer.Option(help="A renewal ticket, or @FILE: where the certificate has ended."),
+    ] = None,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Get a new certificate. The daemon does it by itself from 60 days before the end."""
+    from wardround.ticket import format_time
+    from wardround_client import renewing
+    from wardround_client.cli.tickets import read_ticket
+    from wardround_client.home import HospitalHome
+
+    member = HospitalHome(directory).membership()
+    if ticket is None:
+        ends = format_time(renewing.renew(member))
+    else:
+        ends = format_time(renewing.renew_with_ticket(member, read_ticket(ticket)))
+    text = f"{member.hospital} has a certificate until {ends}; a daemon that runs takes it up."
+    say({"hospital": member.hospital, "ends": ends}, text, as_json=as_json)
+
+
+@app.command("install-service")
+def install_service(
+    directory: Directory,
+    user: Annotated[str | None, typer.Option(help="Who it runs as; the folder's owner.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Where the data lie, to be read only.")] = None,
+    *,
+    only_print: Annotated[bool, typer.Option("--print", help="Write nothing, print it.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write a hardened systemd unit for the daemon; as root, or with --print by anyone."""
+    from wardround_client.home import HospitalHome
+    from wardround_client.service_unit import UNITS, ServiceUnit, install, own_command
+
+    unit = ServiceUnit(
+        hospital=HospitalHome(directory).membership().hospital,
+        directory=directory.resolve(),
+        user=user or directory.resolve().owner(),
+        command=own_command(),
+        data=None if data is None else data.resolve(),
+    )
+    if only_print:
+        say({"unit": unit.text()}, unit.text().rstrip("\n"), as_json=as_json)
+        return
+    path = install(unit, UNITS)
+    text = f"Written: {path}. Start it: systemctl daemon-reload; systemctl enable --now {path.name}"
+    say({"file": str(path)}, text, as_json=as_json)
+
+
+def _certificate_of(directory: Path) -> dict[str, dict[str, Any]]:
+    """When the certificate ends; empty for a folder that was never joined."""
+    from datetime import UTC, datetime
+
+    from wardround.errors import BadInput
+    from wardround.renewal import days_left, is_due
+    from wardround.ticket import format_time
+    from wardround_client.home import HospitalHome
+
+    now = datetime.now(UTC)
+    try:
+        held = HospitalHome(directory).certificate()
+    except BadInput:
+        return {}
+    found = {"ends": format_time(held.not_valid_after_utc), "days": days_left(held, now)}
+    if is_due(held, now):
+        found["due"] = f"wardround hospital renew {directory.name}"
+    return {"certificate": found}
 
 
 def _own(directory: Path) -> None:

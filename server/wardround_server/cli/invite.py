@@ -16,6 +16,9 @@ def invite(
     coordinator: Annotated[Path, typer.Option(help="The coordinator's directory.")],
     out: Annotated[Path | None, typer.Option(help="Write the ticket into this file.")] = None,
     *,
+    renewal: Annotated[
+        bool, typer.Option("--renewal", help="For a hospital whose certificate has ended.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Make a join ticket: one line, for one use, secret until it is used."""
@@ -24,7 +27,10 @@ def invite(
 
     home = CoordinatorHome(coordinator)
     ticket = home.enrolment().invite(
-        hospital, address=home.settings().address, evidence_key=home.identity().public_key
+        hospital,
+        address=home.settings().address,
+        evidence_key=home.identity().public_key,
+        renewal=renewal,
     )
     facts = {"hospital": hospital, "expires": ticket.expires}
     if out is None:
