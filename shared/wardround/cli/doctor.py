@@ -8,6 +8,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, NamedTuple
@@ -39,11 +40,16 @@ class Finding(NamedTuple):
 @app.command()
 def doctor(
     role: Annotated[Role | None, typer.Option(help="Look at one part only.")] = None,
+    directory: Annotated[
+        Path | None, typer.Option("--dir", help="A hospital's directory: its certificate.")
+    ] = None,
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Check this installation: each line is ok, or a problem and how to fix it."""
     findings = [check() for check in _CHECKS] + _modules(role)
+    if directory is not None:
+        findings.append(_certificate(directory))
     if as_json:
         rows = [finding._asdict() for finding in findings]
         typer.echo(json.dumps({"ok": all(f.ok for f in findings), "checks": rows}))
@@ -87,15 +93,38 @@ def _locks() -> Finding:
 
 
 def _keystream() -> Finding:
-    """The masks' keystream against its known answer."""
+    """Both ways to make the masks' keystream against the known answer, and which one is used."""
     from wardround.errors import WardroundError
-    from wardround.masking.keystream import self_test
+    from wardround.masking.keystream import ENGINES, fastest_engine, self_test
 
+    what, found = "AES keystream", []
+    for engine in ENGINES:
+        try:
+            self_test(engine.open)
+        except WardroundError as error:
+            return Finding(what, False, f"{engine.name}: {error}", "use another build of OpenSSL")
+        found.append(f"{engine.name} gives the known answer")
+    found.append(f"{fastest_engine().name} is the fastest here and makes the masks")
+    return Finding(what, True, "; ".join(found), "")
+
+
+def _certificate(directory: Path) -> Finding:
+    """The hospital's certificate, before the daemon stops for the lack of one."""
+    from wardround.errors import BadInput
+    from wardround.renewal import CERTIFICATE_FILE, certificate_of, days_left, is_due
+    from wardround.ticket import format_time
+
+    what, now = "certificate", datetime.now(UTC)
+    mend = f"wardround hospital renew {directory.name}; a running daemon does it by itself"
     try:
-        self_test()
-    except WardroundError as error:
-        return Finding("AES keystream", False, str(error), "another build of OpenSSL is due")
-    return Finding("AES keystream", True, "gives the known answer", "")
+        held = certificate_of((directory / CERTIFICATE_FILE).read_bytes())
+    except (OSError, BadInput) as error:
+        return Finding(what, False, type(error).__name__, "wardround hospital join")
+    left = days_left(held, now)
+    if left < 0:
+        mend = "ask the coordinator for a renewal ticket: wardround invite NAME --renewal"
+    found = f"ends on {format_time(held.not_valid_after_utc)}, in {left} days"
+    return Finding(what, not is_due(held, now), found, mend)
 
 
 _CHECKS: tuple[Callable[[], Finding], ...] = (_python, _disk, _memory, _locks, _keystream)
