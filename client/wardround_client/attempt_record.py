@@ -89,7 +89,7 @@ class AttemptRecord:
         last = self.last()
         if last is None:
             return
-        where = f"round {spec.round}, attempt {spec.attempt}"
+        where = spec.where
         if (spec.place, spec.attempt) <= (last.place, last.attempt):
             raise StudyRefused(
                 RefusalCode.REPLAY,

@@ -147,7 +147,7 @@ def test_without_noise_it_asks_for_no_second_sum_of_that_round_and_the_run_ends(
     run, number = killed_while_survivors_sign(ward, "killed-plain", *PLAIN)
     result = ward.result(run.study)
     assert result["error"] == "QuorumMissed", result
-    assert f"round {number}: the coordinator was stopped" in result["message"]
+    assert f"round {number + 1}: the coordinator was stopped" in result["message"]
     assert not (ward.run_folder(run.study) / "bundle.zip").exists()
     for name in NAMES:
         assert not _answered_again(run, name, number)

@@ -130,7 +130,7 @@ def test_nobody_answers_twice_or_after_being_given_up_or_from_outside(cohort, da
         )
     )
     for name in (hospital, "stranger"):
-        with pytest.raises(ValueError, match=f"round 2, attempt 1: not waiting for {name}"):
+        with pytest.raises(ValueError, match=f"round 3, attempt 1: not waiting for {name}"):
             once.with_answer(name)
         with pytest.raises(ValueError, match="not waiting"):
             once.without(name, Absence.FAILED)
@@ -181,11 +181,11 @@ def test_without_noise_an_attempt_that_was_void_once_somebody_was_asked_to_sign_
 def test_everybody_who_is_there_is_asked_or_the_missing_are_named(present, quorum):
     absent = dict.fromkeys(sorted({"a", "b", "c", "d"} - present), "disconnected")
     if len(present) >= quorum:
-        chosen = cohort_for(frozenset(present), quorum=quorum, round_number=4, absent=absent)
+        chosen = cohort_for(frozenset(present), quorum=quorum, where="round 5", absent=absent)
         assert chosen == tuple(sorted(present))
         return
     with pytest.raises(QuorumMissed) as caught:
-        cohort_for(frozenset(present), quorum=quorum, round_number=4, absent=absent)
+        cohort_for(frozenset(present), quorum=quorum, where="round 5", absent=absent)
     text = str(caught.value)
-    assert f"round 4: {len(present)} hospitals are there, the quorum is {quorum}" in text
+    assert f"round 5: {len(present)} hospitals are there, the quorum is {quorum}" in text
     assert all(f"{name} (disconnected)" in text for name in absent)

@@ -261,7 +261,7 @@ def test_nothing_opens_before_it_is_known_that_everything_is_there(signed: Maske
     assert coordinator.still_needed() == {}
     assert coordinator.still_needed() == {}  # asked again: the same
     for early in (lambda: coordinator.sum_digest, coordinator.mask_keys):
-        with pytest.raises(ProtocolViolation, match=r"round 1, attempt 1: "):
+        with pytest.raises(ProtocolViolation, match=r"round 2, attempt 1: "):
             early()
     coordinator.open()
     with pytest.raises(ProtocolViolation, match=r"sum: .* is at opened"):

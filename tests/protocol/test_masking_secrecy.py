@@ -152,7 +152,7 @@ def test_a_sum_whose_masks_did_not_cancel_is_refused_even_when_all_headers_fit(
         give(coordinator, each.name, as_update(upload), upload.packed.tobytes())
     coordinator.close_uploads()
     with pytest.raises(
-        ProtocolViolation, match=r"round 1, attempt 1: \d+ of 100 lanes .* did not cancel"
+        ProtocolViolation, match=r"round 2, attempt 1: \d+ of 100 lanes .* did not cancel"
     ):
         coordinator.open()
     with pytest.raises(ProtocolViolation, match="the sum is not open"):

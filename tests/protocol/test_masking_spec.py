@@ -125,10 +125,10 @@ def test_a_spec_with_a_field_more_or_less_is_refused(three: MaskedFleet) -> None
 def test_secrets_are_never_given_twice_for_one_transcript(three: MaskedFleet) -> None:
     own, spec = three.hospitals[0], three.spec(LANES)
     own.secrets.round_secrets(spec)
-    with pytest.raises(ProtocolViolation, match="round 1, attempt 1: masks were given out already"):
+    with pytest.raises(ProtocolViolation, match="round 2, attempt 1: masks were given out already"):
         own.secrets.round_secrets(spec)
     own.secrets.round_secrets(three.spec(LANES, attempt=2))
-    with pytest.raises(ProtocolViolation, match="round 1, attempt 1: masks were given out already"):
+    with pytest.raises(ProtocolViolation, match="round 2, attempt 1: masks were given out already"):
         own.secrets.round_secrets(spec)
 
 
@@ -164,7 +164,7 @@ def test_a_spec_that_does_not_fit_the_run_gets_no_masks_and_moves_no_root(
     secrets = three.hospitals[0].secrets
     roots = dict(secrets._roots)
     spec = three.spec(LANES, **{"round": 7} | changes)
-    where = f"round {spec.round}, attempt 1"
+    where = f"round {spec.round + 1}, attempt 1"
     with pytest.raises(ProtocolViolation, match=f"{where}: {reason}"):
         secrets.round_secrets(spec)
     assert (secrets.place, secrets._roots) == (0, roots)

@@ -295,7 +295,7 @@ def test_with_one_trip_a_missing_hospital_leaves_no_sum_and_is_named(three: Mask
     assert coordinator.missing == ("h002",)
     with pytest.raises(
         QuorumMissed,
-        match="round 1, attempt 1: 2 of 3 hospitals uploaded, 3 were due; without h002",
+        match="round 2, attempt 1: 2 of 3 hospitals uploaded, 3 were due; without h002",
     ):
         coordinator.close_uploads()
     for refused in (coordinator.close_uploads, coordinator.open):

@@ -238,7 +238,7 @@ def test_without_noise_a_coordinator_that_stops_after_it_asked_to_sign_never_ask
     with pytest.raises(Stopped):
         federation.run().train_and_evaluate()
     federation.grid = MemoryGrid(ward)
-    with pytest.raises(QuorumMissed, match=r"round 0: the coordinator was stopped .*without noise"):
+    with pytest.raises(QuorumMissed, match=r"round 1: the coordinator was stopped .*without noise"):
         federation.run().train_and_evaluate()
     assert len(federation.entries("round-opened")) == 1
     assert federation.entries("round-closed") == []

@@ -206,7 +206,7 @@ def test_one_trip_without_noise_in_the_sum_is_no_study(mechanism):
 def test_a_round_that_the_study_does_not_have_is_refused():
     last = attempt_spec(study(), round_number=1, **COMMON)
     check_spec(last, study(), MODEL)
-    with pytest.raises(ProtocolViolation, match="round 3, the study ends with 2"):
+    with pytest.raises(ProtocolViolation, match="round 4 came, the study has 2"):
         check_spec(replace(last, round=3), study(), MODEL)
 
 

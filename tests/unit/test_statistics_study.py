@@ -88,7 +88,7 @@ def test_a_section_that_does_not_fit_the_study_is_refused(changes, says):
 def test_a_study_may_count_only_and_then_covers_no_training():
     only = study(statistics={"epsilon": 1.0}, rounds__count=0)
     assert (only.attempts, only.noise_multiplier()) == (0, 0.0)
-    with pytest.raises(ProtocolViolation, match="round 0"):
+    with pytest.raises(ProtocolViolation, match="round 1 came, the study has 0"):
         attempt_spec(only, round_number=0, **COMMON)
     assert statistics_spec(only, **COMMON).purpose is Purpose.STATISTICS
 

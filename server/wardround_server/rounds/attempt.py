@@ -113,7 +113,7 @@ class Attempt:
     def _must_wait_for(self, hospital: str) -> None:
         if hospital not in self.waiting_for:
             raise ValueError(
-                f"round {self.round}, attempt {self.number}: not waiting for {hospital}"
+                f"round {self.round + 1}, attempt {self.number}: not waiting for {hospital}"
             )
 
 
@@ -170,7 +170,8 @@ class Progress:
         difference of two sums of one round could be one hospital's update (decision 0003).
         """
         lost = ", ".join(f"{name} ({reason})" for name, reason in attempt.absent.items())
-        where = f"round {self.round}: attempt {self.attempt} is void, missing {lost or 'nobody'}"
+        void = f"attempt {self.attempt} is void, missing {lost or 'nobody'}"
+        where = f"round {self.round + 1}: {void}"
         if attempt.asked_to_sign and not noised:
             raise QuorumMissed(
                 f"{where}; hospitals were asked to sign its survivors, and without noise a second "
@@ -192,16 +193,16 @@ class Progress:
 
 
 def cohort_for(
-    present: frozenset[str], *, quorum: int, round_number: int, absent: Mapping[str, str]
+    present: frozenset[str], *, quorum: int, where: str, absent: Mapping[str, str]
 ) -> tuple[str, ...]:
-    """Choose whom to ask: everybody who is there.
+    """Choose whom to ask: everybody who is there. `where` is the round in words.
 
     Raises QuorumMissed below the quorum, naming who is `absent` and why.
     """
     if len(present) < quorum:
         lost = ", ".join(f"{name} ({why})" for name, why in sorted(absent.items()))
         raise QuorumMissed(
-            f"round {round_number}: {len(present)} hospitals are there, the quorum is {quorum}; "
+            f"{where}: {len(present)} hospitals are there, the quorum is {quorum}; "
             f"missing {lost or 'nobody'}"
         )
     return tuple(sorted(present))

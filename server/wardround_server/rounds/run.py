@@ -14,7 +14,8 @@ from pathlib import Path
 
 from wardround.canonical import Json
 from wardround.errors import QuorumMissed, Refused, Unreachable
-from wardround.masking.round_spec import Purpose, RoundSpec
+from wardround.masking.round_spec import Purpose, RoundSpec, name_of
+from wardround.models.generating import after_round
 from wardround.models.networks import build, parameters_of
 from wardround.optimisers import OptimiserState, step
 from wardround.protocol.envelope import Vector
@@ -116,7 +117,7 @@ class Run:
                 run=self.record.run,
                 session=session.name,
                 attempt=attempt,
-                cohort=self._cohort(session, lost, 0),
+                cohort=self._cohort(session, lost, name_of(Purpose.STATISTICS, 0)),
                 directory_digest=session.directory.digest,
                 model=model,
             )
@@ -140,7 +141,7 @@ class Run:
     ) -> tuple[Checkpoint, Lost]:
         """One attempt: either the model steps, or whoever is missing is named and left out."""
         progress = state.progress
-        cohort = self._cohort(session, lost, progress.round)
+        cohort = self._cohort(session, lost, name_of(Purpose.TRAIN, progress.round))
         some = cohort[: group_sizes(self.study, len(cohort)).start]
         spec = self._spec(session, progress.round, progress.attempt, some, state.model)
         specs = group_specs(spec, self.study, cohort)
@@ -198,7 +199,7 @@ class Run:
         self, post: Post, session: Session, state: Checkpoint, lost: Lost, attempt: int
     ) -> Collected:
         number = self.study.rounds.count
-        cohort = self._cohort(session, lost, number)
+        cohort = self._cohort(session, lost, name_of(Purpose.EVALUATE, number))
         spec = self._spec(session, number, attempt, cohort, state.model)
         (collected,) = self._collector(post, session).collect(
             (spec,), state.model, deadline_s=self.study.rounds.deadline_s, scale=self.scale
@@ -223,7 +224,7 @@ class Run:
         )
         return standardised_spec(spec, self.study, model, self.scale)
 
-    def _cohort(self, session: Session, lost: Lost, round_number: int) -> tuple[str, ...]:
+    def _cohort(self, session: Session, lost: Lost, where: str) -> tuple[str, ...]:
         present = self._members(session) - lost.keys()
         absent = {
             name: self._why_absent(name, session, lost)
@@ -231,9 +232,7 @@ class Run:
             if name not in present
         }
         self.record.missing(absent)
-        return cohort_for(
-            present, quorum=self.study.rounds.quorum, round_number=round_number, absent=absent
-        )
+        return cohort_for(present, quorum=self.study.rounds.quorum, where=where, absent=absent)
 
     def _why_absent(self, name: str, session: Session, lost: Lost) -> str:
         if name in session.refusals:
@@ -285,7 +284,7 @@ class Run:
             self.record.catch_up(state.closing)
         if self.record.asked.covers(Purpose.TRAIN, state.progress.round):
             raise QuorumMissed(
-                f"round {state.progress.round}: the coordinator was stopped when hospitals had "
+                f"round {state.progress.round + 1}: the coordinator was stopped when hospitals had "
                 "been asked to sign, and without noise a second sum of one round could open one "
                 "hospital's update: the run ends here"
             )

@@ -147,10 +147,10 @@ def _in_order(attempts: tuple[Attempt, ...]) -> Iterator[Failure]:
             yield Failure("round-order", opened.log, opened.seq, "training after the evaluation")
         due = sum(seq < opened.seq for seq in moved)
         if attempt.trains and attempt.spec.round != due:
-            reason = f"round {attempt.spec.round} was opened, round {due} was due"
+            reason = f"round {attempt.spec.round + 1} was opened, round {due + 1} was due"
             yield Failure("round-order", opened.log, opened.seq, reason)
         if last and attempt.trains and here <= _number(last) and not _same_draw(attempt, last):
-            reason = f"round {here[0]}, attempt {here[1]} does not come after {_number(last)}"
+            reason = f"{attempt.spec.where} does not come after {last.spec.where}"
             yield Failure("round-order", opened.log, opened.seq, reason)
         last = attempt if last is None or here >= _number(last) else last
         evaluated = evaluated or not attempt.trains

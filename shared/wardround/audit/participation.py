@@ -28,7 +28,7 @@ from wardround.audit.report_model import (
     recomputed,
 )
 from wardround.audit.steps import grouped_rounds, members_of_sums, steps_of
-from wardround.masking.round_spec import Purpose
+from wardround.masking.round_spec import Purpose, name_of
 from wardround.robust.suspicion import suspected_of
 
 _ENOUGH = 3
@@ -209,16 +209,6 @@ def _label(attempt: Attempt) -> str:
     """An attempt in words; people count rounds from 1."""
     again = f", attempt {attempt.spec.attempt}" if attempt.spec.attempt > 1 else ""
     return f"{name_of(attempt.purpose, attempt.spec.round)}{again}"
-
-
-def name_of(purpose: Purpose, number: int) -> str:
-    """A round in words.
-
-    >>> name_of(Purpose.TRAIN, 0), name_of(Purpose.STATISTICS, 0)
-    ('round 1', 'statistics')
-    """
-    names = {Purpose.EVALUATE: "evaluation", Purpose.STATISTICS: "statistics"}
-    return names.get(purpose, f"round {number + 1}")
 
 
 def _facts(groups: tuple[Attempt, ...], planned: tuple[str, ...]) -> AttemptFacts:

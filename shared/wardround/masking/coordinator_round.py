@@ -240,7 +240,7 @@ class CoordinatorRound:
 
     @property
     def _where(self) -> str:
-        return f"round {self.spec.round}, attempt {self.spec.attempt}"
+        return self.spec.where
 
     def _checked_header(self, hospital: str, header_json: object, signature: bytes) -> UpdateHeader:
         header = UpdateHeader.from_json(header_json)

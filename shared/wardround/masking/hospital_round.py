@@ -86,7 +86,7 @@ class HospitalRound:
         """
         if pairs.hospital != hospital:
             raise ProtocolViolation(
-                f"round {spec.round}: the pair secrets are {pairs.hospital}'s, not {hospital}'s"
+                f"{spec.where}: the pair secrets are {pairs.hospital}'s, not {hospital}'s"
             )
         secrets = pairs.round_secrets(spec)
         self_key = b"" if spec.profile is Profile.ONE_TRIP else randomness(SECRET_BYTES)
@@ -224,9 +224,7 @@ class HospitalRound:
 
     def _present(self) -> RoundSecrets:
         if self._secrets is None:
-            raise ProtocolViolation(
-                f"round {self.spec.round}, attempt {self.spec.attempt}: its secrets are forgotten"
-            )
+            raise ProtocolViolation(f"{self.spec.where}: its secrets are forgotten")
         return self._secrets
 
     def _sealed_shares(self, secrets: RoundSecrets) -> dict[str, SealedShare]:

@@ -83,9 +83,7 @@ class PairSecrets:
         self._check(spec)
         transcript = spec.transcript()
         if transcript in self._given:
-            raise ProtocolViolation(
-                f"round {spec.round}, attempt {spec.attempt}: masks were given out already"
-            )
+            raise ProtocolViolation(f"{spec.where}: masks were given out already")
         self._advance(spec.place)
         self._given.add(transcript)
         peers = [name for name in spec.cohort if name != self.hospital]
@@ -120,7 +118,7 @@ class PairSecrets:
         return expand_key(self._roots[peer], purpose=b"share", context=context)
 
     def _check(self, spec: RoundSpec) -> None:
-        where = f"round {spec.round}, attempt {spec.attempt}"
+        where = spec.where
         if not self._roots:
             raise ProtocolViolation(f"{where}: the pair secrets of this run are forgotten")
         for name, came, due in (

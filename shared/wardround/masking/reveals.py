@@ -138,7 +138,7 @@ class Reveals:
         """Its mask key, then its keys with the dropped."""
         holders = sorted(self._shares[vanished])
         cohort, due = self._spec.cohort, self._spec.threshold
-        what = f"round {self._spec.round}, attempt {self._spec.attempt}: keys of {vanished}"
+        what = f"{self._spec.where}: keys of {vanished}"
         if len(holders) < due:
             raise QuorumMissed(f"{what}: {len(holders)} shares came, {due} were due")
 

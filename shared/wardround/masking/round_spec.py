@@ -48,6 +48,16 @@ class Purpose(StrEnum):
     EVALUATE = "evaluate"
 
 
+def name_of(purpose: Purpose, number: int) -> str:
+    """A round in words: what people read counts from 1, what travels from 0.
+
+    >>> name_of(Purpose.TRAIN, 0), name_of(Purpose.STATISTICS, 0)
+    ('round 1', 'statistics')
+    """
+    names = {Purpose.EVALUATE: "evaluation", Purpose.STATISTICS: "statistics"}
+    return names.get(purpose, f"round {number + 1}")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoundSpec:
     """One attempt of one round, the same for the whole cohort (PROTOCOL 4).
@@ -143,6 +153,11 @@ class RoundSpec:
     def place(self) -> int:
         """Where the round stands in a run: 0 for statistics, then training, then evaluation."""
         return 0 if self.purpose is Purpose.STATISTICS else 1 + self.round
+
+    @property
+    def where(self) -> str:
+        """The round and the attempt, for an error's text."""
+        return f"{name_of(self.purpose, self.round)}, attempt {self.attempt}"
 
     @property
     def largest_sum(self) -> int:

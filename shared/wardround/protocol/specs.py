@@ -42,7 +42,7 @@ def attempt_spec(
     """
     last = study.rounds.count
     if round_number > last or not last:
-        raise ProtocolViolation(f"round spec: round {round_number}, the study ends with {last}")
+        raise ProtocolViolation(f"round spec: round {round_number + 1} came, the study has {last}")
     trains = round_number < last
     purpose = Purpose.TRAIN if trains else Purpose.EVALUATE
     bits = bits_of(study, purpose)

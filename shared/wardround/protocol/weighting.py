@@ -63,7 +63,7 @@ def mean_update(total: Lanes, study: StudyPlan, spec: RoundSpec, *, hospitals: i
     most = hospitals * most_weight(study)
     if not hospitals <= weight <= most:
         raise ProtocolViolation(
-            f"round {spec.round}: the weights sum to {weight}, {hospitals} to {most} was due for "
+            f"{spec.where}: the weights sum to {weight}, {hospitals} to {most} was due for "
             f"{hospitals} hospitals"
         )
     mean = _mean(total[HEAD_LANES:], spec, weight)
