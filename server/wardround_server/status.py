@@ -6,11 +6,13 @@ import sqlite3
 import tarfile
 import tempfile
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 
 from wardround.canonical import Json
 from wardround.errors import BadInput
 from wardround.study.files import read_signed_study
+from wardround.ticket import parse_time
 from wardround_server.home import CoordinatorHome
 
 
@@ -37,9 +39,28 @@ def status_line(state: Json) -> str:
         return text
     if state["state"] == "train":
         text += f", round {int(state['round']) + 1}"
-    for what, names in (("missing", missing_of(state)), ("suspected", suspected_in(state))):
+    for what, names in (
+        ("waiting for", waiting_in(state)),
+        ("missing", missing_of(state)),
+        ("suspected", suspected_in(state)),
+    ):
         text += f"; {what}: {names}" if names else ""
     return text
+
+
+def waiting_in(status: Json, now: datetime | None = None) -> str:
+    """For whom the opening of a session waits, why and how long; empty for nobody.
+
+    >>> waiting_in({"waiting_for": {"harbour": "disconnected"}, "waiting_since":
+    ...             "2026-01-02T03:04:05Z"}, datetime(2026, 1, 2, 3, 5, 0, tzinfo=UTC))
+    'harbour (disconnected), for 55 s'
+    """
+    names = status.get("waiting_for")
+    if not names:
+        return ""
+    passed = (now or datetime.now(UTC)) - parse_time(status["waiting_since"])
+    who = ", ".join(f"{name} ({why})" for name, why in names.items())
+    return f"{who}, for {max(0, round(passed.total_seconds()))} s"
 
 
 def suspected_in(status: Json) -> str:

@@ -1,9 +1,12 @@
 """What a person sees of a run: its round, and who is missing and why."""
 
+from datetime import UTC, datetime, timedelta
 from io import StringIO
 
 from rich.console import Console
 
+from wardround.ticket import format_time
+from wardround_server.rehearsal import view as views
 from wardround_server.rehearsal.view import HospitalState, PlainView, Snapshot, render
 from wardround_server.status import status_line
 
@@ -70,3 +73,41 @@ def test_who_is_suspected_is_shown_beside_who_is_missing_as_soon_as_it_is_known(
     for status in ({}, {"suspected": why}, {"suspected": why}):
         view.show(snapshot(**status))
     assert [told in line for line in text.getvalue().splitlines()] == [False, True]
+
+
+def waiting(seconds):
+    since = format_time(datetime.now(UTC) - timedelta(seconds=seconds))
+    return {
+        "state": "joining",
+        "round": 0,
+        "waiting_for": {"harbour": "disconnected", "lakeside": "refused: study-not-approved"},
+        "waiting_since": since,
+    }
+
+
+WAITS = "waiting for: harbour (disconnected), lakeside (refused: study-not-approved), for 4"
+
+
+def test_while_hospitals_join_it_is_told_for_whom_the_run_waits_and_how_long():
+    assert WAITS in status_line(running() | waiting(44))
+    assert WAITS in shown(render(snapshot(**waiting(44))))
+    assert "waiting" not in status_line(running(waiting_for={}))
+    assert "waiting" not in shown(render(snapshot(waiting_for={})))
+
+
+def test_the_plain_view_says_again_now_and_then_that_it_waits(monkeypatch):
+    text, now = StringIO(), [0.0]
+    monkeypatch.setattr(views.time, "monotonic", lambda: now[0])
+    view = PlainView(Console(file=text, width=300))
+    for moment in (0.0, 1.0, 20.0, 29.0, 31.0, 40.0):
+        now[0] = moment
+        view.show(snapshot(**waiting(44)))
+    assert len(text.getvalue().splitlines()) == 2
+    assert text.getvalue().count(WAITS) == 2
+
+
+def test_people_count_rounds_from_one_in_the_view_and_in_the_status():
+    assert "round 3 of 5, train" in shown(render(snapshot()))
+    assert "5 of 5 rounds done, evaluate" in shown(render(snapshot(state="evaluate")))
+    assert "0 of 5 rounds done, joining" in shown(render(snapshot(state="joining", round=0)))
+    assert status_line(running()).endswith("round 3")

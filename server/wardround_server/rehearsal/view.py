@@ -17,9 +17,10 @@ from rich.table import Table
 from rich.text import Text
 
 from wardround.canonical import Json
-from wardround_server.status import missing_of, suspected_in
+from wardround_server.status import missing_of, suspected_in, waiting_in
 
 _PLAIN_EVERY_S = 2.0
+_WAITING_EVERY_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,18 @@ class Snapshot:
     def suspected(self) -> str:
         """Who is suspected to be behind groups that lie far off, and why; empty for nobody."""
         return suspected_in(self.coordinator)
+
+    @property
+    def waiting(self) -> str:
+        """For whom the opening of a session waits, why and how long; empty for nobody."""
+        return waiting_in(self.coordinator)
+
+    @property
+    def where(self) -> str:
+        """Where the run is, as people count: the first round is round 1."""
+        if self.coordinator.get("state") == "train":
+            return f"round {min(self.round + 1, self.rounds)} of {self.rounds}"
+        return f"{self.round} of {self.rounds} rounds done"
 
     def left_s(self) -> float | None:
         """Seconds left, from the pace so far; None before the first round has ended."""
@@ -117,6 +130,7 @@ class PlainView:
     console: Console
     _last: tuple[object, ...] = ()
     _next: float = 0.0
+    _waits: float = 0.0
 
     def __enter__(self) -> Self:
         return self
@@ -132,20 +146,20 @@ class PlainView:
     def show(self, snapshot: Snapshot) -> None:
         """Print a line when something has moved, at most every two seconds."""
         state = snapshot.coordinator.get("state", "starting")
-        key = (state, snapshot.round, snapshot.missing, snapshot.suspected)
-        news = key[2:] != self._last[2:]
-        if key == self._last or (time.monotonic() < self._next and state == "train" and not news):
+        waited_for = tuple(snapshot.coordinator.get("waiting_for", {}).items())
+        key = (state, snapshot.round, snapshot.missing, snapshot.suspected, waited_for)
+        news, now = key[2:] != self._last[2:], time.monotonic()
+        if key == self._last and not (waited_for and now >= self._waits):
             return
-        self._last, self._next = key, time.monotonic() + _PLAIN_EVERY_S
-        parts = [f"{state}: round {snapshot.round}/{snapshot.rounds}"]
+        if now < self._next and state == "train" and not news:
+            return
+        self._last, self._next, self._waits = key, now + _PLAIN_EVERY_S, now + _WAITING_EVERY_S
+        parts = [f"{state}: {snapshot.where}"]
         parts += [f"{h.name} {_number(h.status.get('loss'))}" for h in snapshot.hospitals]
         left = snapshot.left_s()
         if left is not None:
             parts.append(f"{left:.0f} s left")
-        if snapshot.missing:
-            parts.append(f"missing: {snapshot.missing}")
-        if snapshot.suspected:
-            parts.append(f"suspected: {snapshot.suspected}")
+        parts += _people(snapshot)
         self.console.print("  ".join(parts), highlight=False)
 
 
@@ -168,19 +182,23 @@ def render(snapshot: Snapshot) -> Group:
         )
     bar = ProgressBar(total=snapshot.rounds, completed=snapshot.round, width=60)
     left = snapshot.left_s()
-    text = (
-        f"  round {snapshot.round} of {snapshot.rounds}, {snapshot.coordinator.get('state', '-')}"
-    )
+    text = f"  {snapshot.where}, {snapshot.coordinator.get('state', '-')}"
     if left is not None:
         text += f", about {left:.0f} s left"
     loss = snapshot.coordinator.get("training_loss")
     if isinstance(loss, float):
         text += f", pooled training loss {loss:.3f}"
-    if snapshot.missing:
-        text += f"\n  missing: {snapshot.missing}"
-    if snapshot.suspected:
-        text += f"\n  suspected: {snapshot.suspected}"
+    text = "\n  ".join([text, *_people(snapshot)])
     return Group(table, bar, Text(text))
+
+
+def _people(snapshot: Snapshot) -> list[str]:
+    told = {
+        "waiting for": snapshot.waiting,
+        "missing": snapshot.missing,
+        "suspected": snapshot.suspected,
+    }
+    return [f"{what}: {names}" for what, names in told.items() if names]
 
 
 def _number(value: object) -> str:

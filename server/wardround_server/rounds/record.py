@@ -21,6 +21,8 @@ from wardround.protocol.specs import statistics_layout
 from wardround.robust.suspicion import GroupedRound, suspected_of
 from wardround.statistics.released import ReleasedStatistics
 from wardround.study.manifest import Study
+from wardround.study.own_model import with_own_model
+from wardround.ticket import format_time
 from wardround.times import AttemptTimes
 from wardround_server.rounds.asked import AskedToSign
 from wardround_server.rounds.attempt import Stage
@@ -299,6 +301,16 @@ class RunRecord:
         self._unshown = True
 
     def show(self, **changes: object) -> None:
+    def waiting(self, why: Mapping[str, str]) -> None:
+        """For whoever watches: for whom a session waits, why, and since when; empty for nobody."""
+        if dict(why) == self.status.get("waiting_for", {}):
+            return
+        if not self.status.get("waiting_for"):
+            self.status["waiting_since"] = format_time(datetime.now(UTC))
+        self.status["waiting_for"] = dict(sorted(why.items()))
+        self._unshown = True
+        self.refresh()
+
         """Refresh the status file: no secret and no hospital's number is in it."""
         self.status |= changes
         self._shown_s, self._unshown = time.monotonic(), False

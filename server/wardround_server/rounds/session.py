@@ -118,6 +118,7 @@ class SessionOpener:
         end = patience_end = time.monotonic() + deadline_s
         joined: dict[str, SignedRunKey] = {}
         while time.monotonic() < patience_end:
+            self._tell(self._waiting(expected, joined))
             present = sorted(self._waiting(expected, joined) & self.post.grid.connected())
             if present:
                 self._ask(session, present, joined, max(0.0, end - time.monotonic()))
@@ -128,9 +129,18 @@ class SessionOpener:
                 patience_end = end
             elif patience_end == end:
                 patience_end = min(end, time.monotonic() + grace_s)
+            self._tell(waiting)
             self.post.meanwhile()
             self.post.grid.wait(_ASK_AGAIN_S)
+        self._tell(frozenset())
         return joined
+
+    def _tell(self, waiting: frozenset[str]) -> None:
+        """Whoever watches sees for whom this waits: a hospital may need a telephone call."""
+        here, asked = self.post.grid.connected(), self._refusals
+        why = {name: "asked" if name in here else Absence.DISCONNECTED.value for name in waiting}
+        why |= {name: f"refused: {asked[name].code}" for name in waiting & asked.keys()}
+        self.record.waiting(why)
 
     def _ask(
         self,
