@@ -210,12 +210,9 @@ class Hospital:
     def _note_refusal(self, body: Body, refusal: StudyRefused) -> None:
         """Keep a refused round in the evidence log, and show it to the hospital's own people."""
         session = self._session_of(body)
-        if session is not None:
-            with suppress(ProtocolViolation):  # what is no RoundSpec has no transcript
-                transcript = _transcript_of(body)
-                if transcript is not None:
-                    entry = {"transcript": transcript, "code": refusal.code.value}
-                    session.evidence.append(("round-refused", entry))
+        if session is not None and isinstance(body, Work | Survivors | Reveal):
+            entry = {"transcript": _transcript_of(body), "code": refusal.code.value}
+            session.evidence.append(("round-refused", entry))
         self._show(state=f"refused: {refusal.code.value}", why=str(refusal))
         self._next_look_s = 0.0  # the next answered round says that all is well again
 
@@ -223,11 +220,13 @@ class Hospital:
         self.home.show({"hospital": self.name, **changes})
 
 
-def _transcript_of(body: Body) -> str | None:
-    """Of the attempt that a message is about; None for any other message."""
-    if isinstance(body, Work):
+def _transcript_of(body: Work | Survivors | Reveal) -> str | None:
+    """Of the attempt that a message is about; None where its spec is none."""
+    if not isinstance(body, Work):
+        return body.transcript
+    with suppress(ProtocolViolation):
         return RoundSpec.from_json(body.spec).transcript().hex()
-    return body.transcript if isinstance(body, Survivors | Reveal) else None
+    return None
 
 
 def _epsilon_after(session: RunSession, attempts: int) -> float | None:

@@ -94,8 +94,17 @@ def test_a_malformed_spec_is_refused_with_a_code(open_talk, spoilt):
         del spec["limit"]
     else:
         spec["attempt"] = 0
-    answer, _ = open_talk.ward[HARBOUR].ask(open_talk.work(spec), open_talk.model)
-    assert answer == Refusal(code=RefusalCode.SPEC)
+    assert refused(open_talk, open_talk.work(spec), open_talk.model) is RefusalCode.SPEC
+    entry = open_talk.ward[HARBOUR].log_entries(open_talk.study)[-1]
+    assert entry == ("round-refused", {"transcript": None, "code": RefusalCode.SPEC.value})
+
+
+def test_of_a_message_that_is_no_spec_nothing_is_written_down(open_talk):
+    """A hostile coordinator chooses its words: none of them gets into a log that others read."""
+    spec = {name: open_talk.spec().to_json()[name] for name in ("run", "session")}
+    work = open_talk.work(spec | {"cohort": ["Canary4711"], "Canary4712": 1})
+    assert refused(open_talk, work, open_talk.model) is RefusalCode.SPEC
+    assert "Canary" not in json.dumps(open_talk.ward[HARBOUR].log_entries(open_talk.study))
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ def incidents(fed: Federation) -> list[Json]:
     return found
 
 
-def refuses(fed: Federation, name: str, transcript: str) -> None:
+def refuses(fed: Federation, name: str, transcript: str | None) -> None:
     body = {"transcript": transcript, "code": CODE}
     fed.hospitals[name].append("round-refused", body, at=fed.tick())
 
@@ -40,6 +40,17 @@ def test_what_only_a_hospitals_log_says_was_refused_is_in_the_report(fed: Federa
         ("bergen", "refused in an attempt that was never opened; only its own log says so", CODE),
         ("leiden", "refused in round 1; only its own log says so", f"{CODE}, 3 times"),
     ]
+
+
+def test_a_message_that_is_no_round_is_told_in_both_languages(fed: Federation) -> None:
+    refuses(fed, "leiden", None)
+    (told,) = incidents(fed)
+    what = "refused in a message that is no round; only its own log says so"
+    assert (told["what"], told["party"], told["reason"]) == (what, "leiden", CODE)
+    german = words_of("de").sentence(what)
+    assert german == (
+        "abgelehnt: eine Nachricht, die keine Runde ist; nur das eigene Protokoll sagt es"
+    )
 
 
 def test_what_the_coordinator_tells_too_is_told_once(fed: Federation) -> None:

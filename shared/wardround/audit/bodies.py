@@ -302,7 +302,7 @@ class SurvivorsSigned(Body):
 
 
 class RoundRefused(Body):
-    """The hospital refused one attempt."""
+    """The hospital refused one attempt, or what was no round spec: that has no transcript."""
 
     TYPE = "round-refused"
     transcript: Digest

@@ -32,6 +32,8 @@ from wardround.masking.round_spec import Purpose, name_of
 from wardround.robust.suspicion import suspected_of
 
 _ENOUGH = 3
+_NO_SPEC = "a message that is no round"
+_NEVER_OPENED = "an attempt that was never opened"
 
 
 def participation_of(evidence: Evidence, attempts: tuple[Attempt, ...]) -> Participation:
@@ -96,7 +98,7 @@ def _refused_in_silence(evidence: Evidence, names: Mapping[str, str]) -> Iterato
     One line for all of one hospital and attempt with the same code.
     """
     told = Counter((r.body.hospital, r.body.code) for r in evidence.coordinator.of(HospitalRefused))
-    silent: dict[tuple[str, str, str], list[Place]] = {}
+    silent: dict[tuple[str, str | None, str], list[Place]] = {}
     for name, log in sorted(evidence.hospitals.items()):
         for record in log.of(RoundRefused):
             body, place = record.body, Place(log=record.log, seq=record.seq)
@@ -105,7 +107,7 @@ def _refused_in_silence(evidence: Evidence, names: Mapping[str, str]) -> Iterato
                 continue
             silent.setdefault((name, body.transcript, body.code), []).append(place)
     for (name, transcript, code), places in silent.items():
-        where = names.get(transcript, "an attempt that was never opened")
+        where = _NO_SPEC if transcript is None else names.get(transcript, _NEVER_OPENED)
         yield Incident(
             what=f"refused in {where}; only its own log says so",
             party=name,
