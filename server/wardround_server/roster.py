@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 
 from wardround.errors import BadInput
+from wardround.models.registered import check_installed
+from wardround.protocol.halves import trained_parameters
 from wardround.protocol.specs import check_training
 from wardround.study.files import checked
 from wardround.study.manifest import Mechanism, Study, StudyPlan
@@ -11,8 +13,8 @@ from wardround.study.manifest import Mechanism, Study, StudyPlan
 def with_roster(plan: StudyPlan, hospitals: Sequence[str]) -> Study:
     """The study with its roster.
 
-    Raises BadInput for a malformed or repeated entry, and for a study whose noise does not fit
-    into the lanes of a sum over this roster.
+    Raises BadInput for a malformed or repeated entry, for a study whose own model is not installed
+    here, and for one whose noise does not fit into the lanes of a sum over this roster.
     """
     roster = []
     for entry in hospitals:
@@ -21,6 +23,8 @@ def with_roster(plan: StudyPlan, hospitals: Sequence[str]) -> Study:
             raise BadInput(f"--hospital {entry}: NAME=FINGERPRINT is due")
         roster.append({"name": name, "fingerprint": fingerprint})
     study = checked(Study, {**plan.to_json(), "roster": roster}, what="roster")
+    if study.task.own is not None:
+        check_installed(study.task.own)
     check_noise_fits(study, most_hospitals=len(roster))
     return study
 
@@ -31,5 +35,6 @@ def check_noise_fits(plan: StudyPlan, *, most_hospitals: int) -> None:
         return
     from wardround.models.networks import build  # noqa: PLC0415  # loads torch
 
-    lanes = sum(parameter.numel() for parameter in build(plan).parameters())
+    parameters = sum(parameter.numel() for parameter in build(plan).parameters())
+    lanes = trained_parameters(plan, parameters)
     check_training(plan, most_hospitals=most_hospitals, lanes=lanes)

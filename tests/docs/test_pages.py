@@ -1,5 +1,6 @@
 """What the pages say exists: commands, options, files, codes, keys. (They are run beside this.)"""
 
+import ast
 import configparser
 import json
 import re
@@ -25,11 +26,13 @@ from tests.docs.pages import (
 from wardround.canonical import Json
 from wardround.cli.main import COMMANDS, EXIT_BUG, EXIT_INTERRUPTED
 from wardround.errors import WardroundError
+from wardround.models.registered import GROUP
 from wardround.protocol.messages import RefusalCode
 from wardround.statistics.plan import StatisticsPlan
 from wardround.study.files import checked, read_study_plan
 from wardround.study.manifest import StudyPlan
 from wardround.study.robust import Robust
+from wardround.study.task import Task
 from wardround_client.data.description import DatasetDescription, read_description
 from wardround_client.policy import DEFAULT_POLICY, Policy
 from wardround_server.service import EXIT_FEWER_HOSPITALS
@@ -37,7 +40,7 @@ from wardround_server.service import EXIT_FEWER_HOSPITALS
 PICTURE_LIMIT_BYTES = 400_000
 ELSEWHERE = re.compile(r"(?<![\w.])/(work|tmp|root|home|mnt|usr|Users)\b|[A-Z]:\\")
 REGISTRY = re.compile(r"pypi|pythonhosted|anaconda|conda-forge|npmjs|crates\.io|ghcr|docker\.io")
-COMMENT = re.compile(r"^<!-- (background|exit \d+|file [a-z.]+) -->$")
+COMMENT = re.compile(r"^<!-- (background|exit \d+|file [a-z._/-]+) -->$")
 
 
 def name(thing: object) -> str:
@@ -80,7 +83,11 @@ def test_every_command_is_on_some_page() -> None:
 def test_every_toml_block_is_what_the_product_reads(block: Block) -> None:
     value = tomllib.loads(block.text)
     models = {"wardround.study/1": StudyPlan, "wardround.dataset/1": DatasetDescription}
-    for section, plan in {"statistics": StatisticsPlan, "robust": Robust}.items():
+    if "project" in value:  # how a package registers an own model
+        (where,) = value["project"]["entry-points"][GROUP].values()
+        assert re.fullmatch(r"[a-z_]+:network", where)
+        return
+    for section, plan in {"statistics": StatisticsPlan, "robust": Robust, "task": Task}.items():
         if set(value) == {section}:
             checked(plan, value[section], what=str(block))
             return
@@ -95,7 +102,14 @@ def test_every_json_block_is_a_roster_file(block: Block) -> None:
 
 
 def test_every_fence_has_a_language_that_a_test_reads() -> None:
-    assert {block.language for block in all_blocks()} == {"sh", "console", "toml", "json", "ini"}
+    read = {"sh", "console", "toml", "json", "ini", "python"}
+    assert {block.language for block in all_blocks()} == read
+
+
+@pytest.mark.parametrize("block", [b for b in all_blocks() if b.language == "python"], ids=name)
+def test_every_python_block_is_a_file_that_a_step_writes(block: Block) -> None:
+    assert block.marker.startswith("file ")
+    ast.parse(block.text)
 
 
 def test_every_comment_is_a_marker_of_a_fence() -> None:

@@ -67,8 +67,9 @@ class RunRecord:
 
     def opened(self) -> None:
         """A run begins, or goes on after a stop."""
+        packages = with_own_model(OF_COORDINATOR, self.study.task)
         body = {"study_digest": self.study.digest, "run": self.run, "software": __version__}
-        self._append("study-opened", body | {"code_digest": code_digests(OF_COORDINATOR)})
+        self._append("study-opened", body | {"code_digest": code_digests(packages)})
         self.show(state="joining", round=0)
 
     def joined(self, hospital: str, session: str, run_key: Json) -> None:
@@ -300,7 +301,6 @@ class RunRecord:
         self.status["missing"] = dict(sorted(why.items()))
         self._unshown = True
 
-    def show(self, **changes: object) -> None:
     def waiting(self, why: Mapping[str, str]) -> None:
         """For whoever watches: for whom a session waits, why, and since when; empty for nobody."""
         if dict(why) == self.status.get("waiting_for", {}):
@@ -311,6 +311,7 @@ class RunRecord:
         self._unshown = True
         self.refresh()
 
+    def show(self, **changes: object) -> None:
         """Refresh the status file: no secret and no hospital's number is in it."""
         self.status |= changes
         self._shown_s, self._unshown = time.monotonic(), False
