@@ -16,16 +16,21 @@ from wardround_client.data.encoding import EncodedRecords, encode
 from wardround_client.data.reading import read_records
 from wardround_client.data.split import learned_from, split
 from wardround_client.statistics import patient_rows
+from wardround_client.subgroups import Groups, groups_of
 from wardround_client.training.plan import PatientRecords
 
 
 @dataclass(frozen=True, slots=True)
 class StudyRecords:
-    """Both sides of the fixed split; `rows` are the patients of both, when statistics are asked."""
+    """Both sides of the fixed split; `rows` are the patients of both, when statistics are asked.
+
+    `groups` is [held-out patients, groupings], when the study evaluates groups apart.
+    """
 
     train: PatientRecords = field(repr=False)
     held_out: PatientRecords = field(repr=False)
     rows: PatientRows | None = field(default=None, repr=False)
+    groups: Groups | None = field(default=None, repr=False)
 
 
 def load_records(approved: ApprovedStudy) -> StudyRecords:
@@ -46,7 +51,10 @@ def load_records(approved: ApprovedStudy) -> StudyRecords:
     if study.statistics is not None:
         rows = patient_rows(records, statistics_layout(study), by_record=by_record)
     return StudyRecords(
-        tensors_of(train, by_record=by_record), tensors_of(held_out, by_record=False), rows
+        tensors_of(train, by_record=by_record),
+        tensors_of(held_out, by_record=False),
+        rows,
+        groups_of(records, held_out.patients, study),
     )
 
 

@@ -22,6 +22,7 @@ from wardround.canonical import Json, canonical_bytes
 from wardround.errors import BadInput
 
 STATISTICS: Json = {"epsilon": 1.0, "standardise": True}
+GROUPS: Json = {"subgroups": [{"column": "age", "edges": [45, 65]}], "importance": True}
 KINDS: dict[str, Json] = {
     "plain": {},
     "none": {"privacy": {"mechanism": "none", "epsilon": None, "delta": None}},
@@ -29,6 +30,12 @@ KINDS: dict[str, Json] = {
     "distributed": {"privacy": {"mechanism": "distributed"}, "training": {"local_steps": 1}},
     "statistics": {"statistics": STATISTICS, "privacy": {"unit": "record"}},
     "only-statistics": {"statistics": {"epsilon": 1.0}, "rounds": {"count": 0, "quorum": 3}},
+    "groups": {"evaluation": GROUPS},
+    "noised-groups": {
+        "evaluation": GROUPS | {"counts": "noised", "epsilon": 2.0, "bins": 8},
+    },
+    "alike": {"evaluation": {"subgroups": [{"column": "angina"}], "smallest_group": 500}},
+    "hardly-known": {"evaluation": {"subgroups": [{"column": "angina"}]}},
     "lost": {},
     "audited": {},
     "dropped": {},
@@ -78,7 +85,7 @@ SHARED = {
 }
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=32)
 def report(kind: str) -> bytes:
     lost = {"leiden": (1, "deadline")} if kind == "lost" else None
     study = study_of(rounds=2, changes=KINDS[kind])

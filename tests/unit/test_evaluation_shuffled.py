@@ -2,10 +2,13 @@
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from dp_accounting import GaussianDpEvent
+from dp_accounting.pld import PLDAccountant
 from sklearn.inspection import permutation_importance
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
@@ -17,7 +20,9 @@ from wardround.evaluation.detailed import DetailedLayout
 from wardround.evaluation.histograms import CountsLayout, CountsMode
 from wardround.evaluation.layout import Outcomes, pooled_noise_sd, read_lanes
 from wardround.evaluation.layouts import exact_layout_of, layout_of
+from wardround.evaluation.subgroups import Groups
 from wardround.models.networks import build
+from wardround.privacy.accounting import gaussian_count_noise
 from wardround.randomness import system_randomness
 from wardround_client.data.places import places
 from wardround_client.held_out import evaluated_outcomes, held_out_outcomes
@@ -117,6 +122,22 @@ def _column(cut, truth, table, order):
     scores = np.array([table[p, q] for p, q in enumerate(order)])
     outcomes = Outcomes(truth, np.full((len(truth), 1), 0.5), shuffled=scores[None])
     return cut.count(outcomes).lanes[cut.cut.lanes :]
+
+
+def test_the_epsilon_of_the_counts_covers_each_part_as_a_release_of_its_own():
+    """Another accountant composes them one by one: the whole, two groupings, three columns."""
+    epsilon, delta = 2.0, 1e-5
+    groupings = (Groups("x", "1", ("0", "1")), Groups("y", "1", ("0", "1")))
+    cut = layout(CountsMode.NOISED, bins=8)
+    cut = replace(cut, groupings=groupings)
+    deviation = gaussian_count_noise(epsilon, delta) * math.sqrt(cut.squared_sensitivity)
+    accountant = PLDAccountant()
+    for sensitivity, times in ((1.0, 3), (math.sqrt(5), 3)):
+        for _ in range(times):
+            accountant.compose(GaussianDpEvent(deviation / sensitivity))
+    assert accountant.get_epsilon(delta) == pytest.approx(epsilon, abs=2e-3)
+    accountant.compose(GaussianDpEvent(deviation / math.sqrt(5)))
+    assert accountant.get_epsilon(delta) > 1.05 * epsilon
 
 
 def test_every_order_is_as_likely():
