@@ -12,14 +12,17 @@ from wardround.evidence.entry import Entry
 from wardround.evidence.export import read_export
 from wardround.identity import Identity
 from wardround.protocol.envelope import Vector, vector_due
+from wardround.protocol.halves import digest_of_model
 from wardround.protocol.messages import Close, Closed, RefusalCode
-from wardround.protocol.specs import model_digest, standardises, statistics_layout
-from wardround.statistics.released import ReleasedStatistics
-from wardround.study.manifest import Study
+from wardround.protocol.specs import standardises
+from wardround.quality.compare import Reference
+from wardround.statistics.tally import tally
 from wardround_client.attacks.at_closing import FinalAttack
 from wardround_client.empirical.at_opening import noise_entry
 from wardround_client.home import HospitalHome
-from wardround_client.own_updates import OwnRecord, SumMembers, check_own_updates
+from wardround_client.kept_statistics import keep, opened_in, reference_of
+from wardround_client.own_updates import OwnRecord, check_own_updates
+from wardround_client.quality import data_entry
 from wardround_client.refusal import refusing
 from wardround_client.session import RunSession
 
@@ -48,12 +51,14 @@ class Closer:
             session.evidence.check_history(entries)
             own = OwnRecord.of(self.hospital, session.evidence.log.entries())
             check_own_updates(own, entries)
-            if standardises(session.study):
-                session.standardise(_released(session.study, entries))
+            opened = _opened(session, entries, self.hospital)
             if model is not None:
                 _check_model(session, entries, model)
+        if opened is not None:
+            keep(self.home, session, opened)
         session.evidence.append(
             seen,
+            data_entry(self.home, session, opened),
             self._attacked(session, model),
             noise_entry(session.run, session.noise_probes),
             ("run-ended", self._ended(session, checkpoint, model)),
@@ -78,7 +83,9 @@ class Closer:
 
     def _ended(self, session: RunSession, checkpoint: Checkpoint, model: Vector | None) -> Json:
         delta = session.study.privacy.delta
-        kept = None if model is None else model_digest(model, session.released)
+        kept = None
+        if model is not None:
+            kept = digest_of_model(session.study, model, session.released)
         return {
             "run": session.run,
             "coordinator_head": checkpoint.head,
@@ -103,26 +110,27 @@ def _whole_log(close: Close, checkpoint: Checkpoint) -> list[Entry]:
 def _check_model(session: RunSession, entries: list[Entry], model: Vector) -> None:
     vector_due(model, dtype=np.float32, lanes=session.parameters, what="final model")
     last = entries[-1].body if entries and entries[-1].type == "run-closed" else {}
-    if last.get("model") != model_digest(model, session.released):
+    if last.get("model") != digest_of_model(session.study, model, session.released):
         raise ProtocolViolation("final model: not the one that the coordinator's log ends with")
 
 
-def _released(study: Study, entries: list[Entry]) -> ReleasedStatistics:
-    """The statistics that the log says were opened, in the last such round."""
-    sums, opened = SumMembers(), []
-    for entry in entries:
-        sums.see(entry)
-        if entry.type == "statistics-closed":
-            opened.append(entry.body)
-    if not opened:
-        raise ProtocolViolation("coordinator's log: no statistics were opened, the study uses them")
-    transcript = str(opened[-1].get("transcript"))
-    value = {
-        "hospitals": len(sums.members(transcript) or []),
-        "asked": len(sums.cohort(transcript)),
-        "sums": opened[-1].get("sums"),
-    }
-    return ReleasedStatistics.from_json(value, statistics_layout(study))
+def _opened(session: RunSession, entries: list[Entry], hospital: str) -> Reference | None:
+    """The statistics that the log says were opened last, with our own part of them, if any."""
+    study, rows = session.study, session.records.rows
+    found = None if study.statistics is None else opened_in(study, entries)
+    if standardises(study):
+        if found is None:
+            raise ProtocolViolation(
+                "coordinator's log: no statistics were opened, the study uses them"
+            )
+        session.standardise(found[0])
+    if found is None:
+        return None
+    released, members = found
+    own = None
+    if rows is not None and hospital in members:
+        own = tally(rows, released.layout).values
+    return reference_of(study, released, own)
 
 
 def _epsilon_of_study(session: RunSession) -> float | None:

@@ -16,9 +16,9 @@ from wardround.canonical import Json
 from wardround.evaluation.histograms import CountsMode
 from wardround.identity import Identity
 from wardround.masking.hospital_round import HospitalRound, Upload
+from wardround.masking.keystream import threads_here
 from wardround.masking.quantise import Lanes
 from wardround.masking.round_spec import Purpose, RoundSpec
-from wardround.models.family import family_of
 from wardround.privacy.engine import Engine, ExactEvaluation, GaussianEvaluation
 from wardround.privacy.mechanism import Mechanism
 from wardround.protocol.envelope import vector_due
@@ -45,7 +45,6 @@ from wardround_client.plans import (
     step_sizes,
     training_plan,
 )
-from wardround_client.records import learned
 from wardround_client.refusal import StudyRefused, refusing
 from wardround_client.remaining import (
     attempts_used,
@@ -56,6 +55,7 @@ from wardround_client.remaining import (
 from wardround_client.session import RunSession
 from wardround_client.statistics import noised_statistics
 from wardround_client.training.distributed import one_step
+from wardround_client.training.learning import learning
 from wardround_client.training.local import train
 from wardround_client.training.stages import ClearUpdate, NoisedLanes, NoisedUpdate, to_mask
 from wardround_client.training.weighting import training_loss, weigh
@@ -111,7 +111,7 @@ class RoundWorker:
         session.secrets.take_up(attempt)
         reservation = self._reserve(session, spec, seen)
         values, engine, compute_s = self._compute(session, spec, model)
-        upload = attempt.upload(values)
+        upload = attempt.upload(values, threads=threads_here())
         _note_release(session, reservation, upload, engine)
         update = Update(
             header=upload.header.to_json(),
@@ -213,15 +213,15 @@ class RoundWorker:
         self, session: RunSession, spec: RoundSpec, network: nn.Module
     ) -> tuple[Lanes | Model, Engine]:
         study = session.study
-        patients, own_loss = learned(session.records.train, study), family_of(study).loss(study)
+        own = learning(network, session.records.train, study, self.randomness)
         plan, sizes = training_plan(study, hospitals=len(spec.cohort)), step_sizes(study)
         update: NoisedUpdate | ClearUpdate | NoisedLanes
-        loss = training_loss(network, patients, study) if weighs_patients(study) else None
+        loss = training_loss(network, own.patients, study) if weighs_patients(study) else None
         if plan.mechanism == "distributed":
             update, report = one_step(
-                network,
-                patients,
-                own_loss,
+                own.module,
+                own.patients,
+                own.loss,
                 plan,
                 sizes,
                 scale=spec.scale,
@@ -230,10 +230,11 @@ class RoundWorker:
             )
         else:
             update, report = train(
-                network, patients, own_loss, plan, sizes, randomness=self.randomness
+                own.module, own.patients, own.loss, plan, sizes, randomness=self.randomness
             )
         if loss is not None and isinstance(update, ClearUpdate):
-            update = weigh(update, patients=patients.patients, loss=loss, study=study, spec=spec)
+            count = own.patients.patients
+            update = weigh(update, patients=count, loss=loss, study=study, spec=spec)
         if report.noise_probe is not None:
             session.noise_probes.append(report.noise_probe)
         return to_mask(update), report.engine

@@ -11,7 +11,7 @@ from wardround.errors import BadInput, VerificationFailed
 from wardround.models.networks import parameters_of
 from wardround.models.onnx_export import to_onnx, with_reading
 from wardround.models.released import read_released
-from wardround.protocol.specs import model_digest
+from wardround.protocol.halves import digest_of_model
 from wardround.study.files import read_signed_study
 from wardround.study.manifest import Study
 from wardround_server.home import CoordinatorHome
@@ -62,7 +62,8 @@ def _onnx(path: Path, study: Study, report: Report, content: bytes) -> bytes:
     released = read_released(path, study)
     due = report.run.model_digest
     # With scales the digest is over the released statistics, too, which this file does not have.
-    if not released.scales and model_digest(parameters_of(released.network).numpy()) != due:
+    model = digest_of_model(study, parameters_of(released.network).numpy())
+    if not released.scales and model != due:
         raise VerificationFailed(f"{path.name}: it is not the model that the report is about")
     metadata = {
         "study": study.name,

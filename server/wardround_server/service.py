@@ -25,7 +25,8 @@ from wardround.errors import BadInput, WardroundError
 from wardround.evidence.log import EvidenceLog
 from wardround.models.networks import build, load_parameters
 from wardround.protocol.envelope import BODY_LIMIT_BYTES, Vector
-from wardround.protocol.specs import model_digest, statistics_noise_lanes
+from wardround.protocol.halves import digest_of_model
+from wardround.protocol.specs import statistics_noise_lanes
 from wardround.statistics.scaling import standardisations
 from wardround.study.files import STUDY_LIMIT_BYTES, read_signed_study
 from wardround.study.manifest import Mechanism, Study
@@ -167,7 +168,8 @@ class StudyLoop:
             grace_s = self.home.settings().join_grace_s
             run = Run(study, record, grid, manifest, keys, checkpoint, uploads, grace_s)
             model, session = run.train_and_evaluate()
-            completed = record.closed(study.rounds.count, model_digest(model, run.scale))
+            digest = digest_of_model(study, model, run.scale)
+            completed = record.closed(study.rounds.count, digest)
             record.show(state="closing")
             closer = RunCloser(
                 Post(grid, lanes=longest_sum(study)),

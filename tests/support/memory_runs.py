@@ -14,8 +14,8 @@ from wardround.masking.hospital_round import HospitalRound, Upload
 from wardround.masking.quantise import quantise
 from wardround.masking.update import update_digest
 from wardround.protocol.envelope import Vector, seal, unseal
+from wardround.protocol.halves import digest_of_model
 from wardround.protocol.messages import Body, Update, Work
-from wardround.protocol.specs import model_digest
 from wardround_server.rounds.closing import RunCloser
 from wardround_server.rounds.post import Post
 from wardround_server.rounds.record import RunRecord
@@ -55,7 +55,7 @@ class Federation:
             self.ward.coordinator.identity().public_key,
             self.ward.identity_keys,
         )
-        record.closed(self.study.rounds.count, model_digest(model))
+        record.closed(self.study.rounds.count, digest_of_model(self.study, model))
         return closer.close(session, model, deadline_s=5.0)
 
     def entries(self, kind: str) -> list[Json]:

@@ -234,7 +234,8 @@ def test_an_autoencoders_training_does_not_see_its_label():
         ("series", "gru", {"hidden": (3,)}, "needs series columns on a grid"),
         ("autoencoder", "dense-autoencoder", {"hidden": (3,)}, "label of kind none"),
         ("autoencoder", "dense-autoencoder", {"label": NONE}, "`hidden` layer sizes"),
-        ("gan", "mlp", {"hidden": (3,)}, "task.family"),
+        ("gan", "mlp", {"hidden": (3,)}, "model mlp does not belong to family gan"),
+        ("gan", "dense-gan", {"hidden": (3,)}, r"\[task.synthesis\] belongs to family gan"),
     ],
 )
 def test_a_study_whose_parts_do_not_fit_is_refused(family, model, more, why):
@@ -286,12 +287,16 @@ def test_only_the_discriminators_step_sees_patients_and_it_is_clipped_as_defined
     assert torch.autograd.grad(losses.sum(), next(maker.parameters()))[0].abs().sum() > 0
 
 
-def test_a_synthetic_row_has_the_features_of_an_encoding():
+def test_a_synthetic_row_is_one_that_an_encoding_could_be():
+    """To the bit: of a soft choice a discriminator would know at once that nobody made it."""
     contract = GAN_STUDIES["table"]().contract
-    row = gan.TableRow(contract)(torch.randn(9, len(contract.features())) * 4)
-    assert ((row[:, :2] >= -1) & (row[:, :2] <= 1)).all()
-    torch.testing.assert_close(row[:, 2:4].sum(dim=1), torch.ones(9))
-    assert ((row[:, 4] >= 0) & (row[:, 4] <= 1)).all()
+    numbers = (torch.randn(99, len(contract.features())) * 4).requires_grad_()
+    row = gan.TableRow(contract)(numbers)
+    assert ((row[:, 0] >= -1) & (row[:, 0] <= 1)).all()
+    assert set(row[:, 1].tolist()) == {-1.0, 1.0}
+    assert set(map(tuple, row[:, 2:].tolist())) == {(1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0, 0, 1.0)}
+    (gradient,) = torch.autograd.grad(row.square().sum() + row.sum(), numbers)
+    assert (gradient.abs().sum(dim=0) > 0).all()
 
 
 def test_a_gan_is_not_conditioned_on_a_time():

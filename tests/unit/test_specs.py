@@ -12,12 +12,12 @@ from wardround.errors import BadInput, ProtocolViolation
 from wardround.masking.quantise import choose_scale, dequantise, largest_limit, quantise
 from wardround.masking.round_spec import Profile
 from wardround.privacy.noise_shares import noise_tail
+from wardround.protocol.halves import model_digest
 from wardround.protocol.specs import (
     attempt_spec,
     check_spec,
     check_training,
     evaluation_layout,
-    model_digest,
     training_share,
 )
 from wardround.study.files import checked

@@ -197,6 +197,8 @@ def _randomness_of(node):
 # A generator with a seed, and why it may be there: none of them makes noise or draws patients.
 SEEDED = {
     "shared/wardround/models/networks.py": "the public starting values of a network",
+    "shared/wardround/models/generating.py": "the coordinator's public draws: post-processing",
+    "shared/wardround/models/synthetic.py": "which synthetic records a released model gives",
     "shared/wardround/models/onnx_export.py": "drawn records that an exported file is tried with",
 }
 SEEDING = re.compile(

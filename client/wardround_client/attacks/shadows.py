@@ -63,9 +63,7 @@ def trained_alone(study: Study, patients: PatientRecords, randomness: Randomness
     state, run = OptimiserState(), randomness(16).hex()
     for number in range(study.rounds.count):
         before = parameters_of(network).numpy().copy()
-        update, _ = train(
-            own.module, own.patients, own.loss, plan, sizes, randomness=randomness
-        )
+        update, _ = train(own.module, own.patients, own.loss, plan, sizes, randomness=randomness)
         whole = whole_update(study, update.values, parameters=before.size)
         moved = step(before, whole, study.training.server, state)
         moved = after_round(study, moved, state, run=run, round_number=number)

@@ -10,7 +10,7 @@ from wardround.canonical import Json, parse_json
 from wardround.errors import BadInput, RefusedByPolicy, VerificationFailed
 from wardround.evidence.entry import Entry
 from wardround.models.networks import parameters_of
-from wardround.protocol.specs import model_digest
+from wardround.protocol.halves import digest_of_model
 from wardround.study.manifest import Study
 from wardround_client.attacks.released import ReleasedModel, own_copy, read_released
 from wardround_client.home import HospitalHome
@@ -62,7 +62,8 @@ def standing(home: HospitalHome, study: Study, *, report: Path | None = None) ->
     when there is no model.
     """
     released = read_released(own_copy(home, study), study)
-    model = model_digest(parameters_of(released.network).numpy(), released.statistics)
+    parameters = parameters_of(released.network).numpy()
+    model = digest_of_model(study, parameters, released.statistics)
     with home.log(study.digest) as log:
         entries = log.entries()
     _check_ended(entries, released.run, model)

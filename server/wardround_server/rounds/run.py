@@ -19,12 +19,17 @@ from wardround.models.generating import after_round
 from wardround.models.networks import build, parameters_of
 from wardround.optimisers import OptimiserState, step
 from wardround.protocol.envelope import Vector
+from wardround.protocol.halves import (
+    digest_of_model,
+    made_digest,
+    trained_parameters,
+    whole_update,
+)
 from wardround.protocol.specs import (
     attempt_spec,
     evaluation_layout,
     group_sizes,
     group_specs,
-    model_digest,
     standardised_spec,
     standardises,
     statistics_layout,
@@ -78,7 +83,8 @@ class Run:
         Raises QuorumMissed when too few hospitals are left, Refused when they said no.
         """
         state = self._resume_or_start()
-        lanes = max(state.model.size + head_lanes(self.study), longest_sum(self.study))
+        trained = trained_parameters(self.study, state.model.size) + head_lanes(self.study)
+        lanes = max(trained, longest_sum(self.study))
         post = Post(self.grid, lanes=lanes, meanwhile=self.record.refresh)
         self.record.opened()
         if self.uploads is not None and state.progress.round == 0 < self.study.rounds.count:
@@ -156,15 +162,24 @@ class Run:
             self.record.show(training_loss=mean.loss)
         if mean.groups is not None:
             self.record.grouped(mean.groups)
-        model = step(state.model, mean.values, self.study.training.server, state.optimiser)
+        model = self._stepped(state, mean.values)
+        made = made_digest(self.study, model)
         closing = self.record.round_closing(
             mean.kind,
-            mean.body,
+            mean.body if made is None else {**mean.body, "made": made},
             before=spec.model_digest,
-            after=model_digest(model, self.scale),
+            after=digest_of_model(self.study, model, self.scale),
         )
         after = Checkpoint(model, state.optimiser, progress.after_complete(), closing)
         return after, attempt.lost()
+
+    def _stepped(self, state: Checkpoint, mean: Vector) -> Vector:
+        """What hospitals trained moves by their mean; then what is made of it follows."""
+        study, before = self.study, state.model
+        update = whole_update(study, mean, parameters=before.size)
+        model = step(before, update, study.training.server, state.optimiser)
+        run, number = self.record.run, state.progress.round
+        return after_round(study, model, state.optimiser, run=run, round_number=number)
 
     def _after_void(self, state: Checkpoint, attempt: Attempt) -> Checkpoint:
         noised = self.study.noises(Purpose.TRAIN)

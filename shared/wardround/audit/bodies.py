@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from wardround.audit.body_data import DataDescribed
 from wardround.audit.body_fields import (
     Bits,
     Body,
@@ -127,13 +128,17 @@ class AttemptVoid(Body):
 
 
 class RoundClosed(Body):
-    """A training round's sum was opened and the model moved."""
+    """A training round's sum was opened and the model moved.
+
+    `made` is the digest of what the coordinator made of it behind the round, in a study of a GAN.
+    """
 
     TYPE = "round-closed"
     transcript: Digest
     sum_digest: Digest
     model_before: Digest
     model_after: Digest
+    made: Digest | None = None
 
 
 class StatisticsClosed(Body):
@@ -305,7 +310,7 @@ class RoundRefused(Body):
     """The hospital refused one attempt, or what was no round spec: that has no transcript."""
 
     TYPE = "round-refused"
-    transcript: Digest
+    transcript: Digest | None
     code: Word
 
 
@@ -380,6 +385,7 @@ HOSPITAL_TYPES: dict[str, type[Body]] = {
         EngineAudited,
         NoiseMeasured,
         AttackTested,
+        DataDescribed,
         RunEnded,
         ReportSignedOff,
     )

@@ -6,6 +6,7 @@ from dataclasses import replace
 from wardround.audit.attempts import Attempt, Presence
 from wardround.audit.bodies import (
     HospitalJoined,
+    RoundClosed,
     RunClosed,
     StudyOpened,
 )
@@ -38,6 +39,7 @@ def check_rounds(evidence: Evidence, attempts: tuple[Attempt, ...]) -> Iterator[
     yield from _in_order(attempts)
     yield from _statistics_come_first(evidence.study, attempts)
     yield from _model_moves_with_the_rounds(evidence, attempts)
+    yield from _made_of_what_was_trained(evidence, attempts)
     yield from _end_agrees(evidence, attempts)
 
 
@@ -190,6 +192,19 @@ def _model_moves_with_the_rounds(
     if closed is not None and steps and closed.body.model != steps[-1].end.body.model_after:
         reason = "the run's model is not the one that the last round left"
         yield Failure("model-differs", closed.log, closed.seq, reason)
+
+
+def _made_of_what_was_trained(
+    evidence: Evidence, attempts: tuple[Attempt, ...]
+) -> Iterator[Failure]:
+    """A GAN's rounds name what the coordinator made of the discriminator, and no others do."""
+    due = evidence.study.made_from is not None
+    for end in (step.end for step in steps_of(attempts)):
+        made = isinstance(end.body, RoundClosed) and end.body.made is not None
+        if made != due:
+            has = "has" if made else "does not name"
+            reason = f"it {has} a part of the model that the coordinator made, unlike the study"
+            yield Failure("model-differs", end.log, end.seq, reason)
 
 
 def _end_agrees(evidence: Evidence, attempts: tuple[Attempt, ...]) -> Iterator[Failure]:

@@ -30,10 +30,27 @@ def scope(kind: GuaranteeClass, study: Study, evidence: Evidence) -> tuple[str, 
         )
     if study.rounds.count:
         lines.append(_of_evaluation(study))
+    if study.made_from is not None:
+        lines += _of_what_was_made(kind)
     if evidence.without_log:
         names = ", ".join(evidence.without_log)
         lines.append(f"For {names} the study's numbers stand in: {NO_LOG}.")
     return tuple(lines)
+
+
+def _of_what_was_made(kind: GuaranteeClass) -> tuple[str, ...]:
+    """A GAN: what the coordinator made of the discriminator, behind hospitals' backs."""
+    bound = (
+        "Generator and risk model were made at the coordinator from the discriminator: the logs "
+        "bind their digest, and a verifier does not make them again."
+    )
+    if kind is not GuaranteeClass.FORMAL_DP:
+        return (bound,)
+    return (
+        "Only the discriminator saw patients: the same epsilon covers the generator, the risk "
+        "model and every synthetic record, since they were made without another look at patients.",
+        bound,
+    )
 
 
 def _of_evaluation(study: Study) -> str:

@@ -1,6 +1,6 @@
 """What left each hospital, and what no mechanism of this run protects."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from wardround.audit.attempts import Attempt, Release
 from wardround.audit.evidence import Evidence
@@ -29,10 +29,23 @@ _WEIGHTED = (
 )
 
 
-def not_protected(study: Study, *, without_noise: bool, attacked: bool = False) -> tuple[str, ...]:
+_SYNTHETIC = (
+    "Synthetic records: that nobody lived them makes none anonymous. Epsilon limits what they tell "
+    "of one patient; groups, small and rare ones too, show in them."
+)
+_SYNTHETIC_WITHOUT_NOISE = (
+    "Synthetic records: their generator learnt without noise, so that one may repeat what a "
+    "patient's record said. Handle them as patients' data."
+)
+
+
+def not_protected(
+    study: Study, *, without_noise: bool, attacked: bool = False, described: bool = False
+) -> tuple[str, ...]:
     """What epsilon and masks do not cover. Never empty: something always shows.
 
-    `attacked` is whether a log tells how attacks on this run's model went.
+    `attacked` is whether a log tells how attacks on this run's model went, `described` whether one
+    tells what a hospital's data are like.
     """
     lines = [
         "That a hospital takes part, in which rounds, and when it dropped out: the logs show it.",
@@ -49,18 +62,15 @@ def not_protected(study: Study, *, without_noise: bool, attacked: bool = False) 
             "Held-out patients' evaluation counts: opened exactly, pooled over hospitals. No "
             "epsilon covers them.",
         )
-    if attacked:
-        lines.insert(
-            0,
-            "Verdicts of attack tests, at hospitals that ask for them: exact, one hospital's "
-            "patients. No epsilon covers them.",
-        )
+    lines = [*_of_own_patients(attacked=attacked, described=described), *lines]
     if study.privacy.mechanism is not Mechanism.LOCAL:
         lines.insert(0, _against_many(study))
     if study.robust is not None:
         lines.insert(0, _of_groups(study))
     if weighs_patients(study):
         lines.insert(0, _WEIGHTED)
+    if study.made_from is not None:
+        lines.insert(0, _SYNTHETIC_WITHOUT_NOISE if without_noise else _SYNTHETIC)
     if study.privacy.unit == "record":
         lines.insert(0, "A patient with several records: epsilon counts one record only.")
     if without_noise:
@@ -70,6 +80,20 @@ def not_protected(study: Study, *, without_noise: bool, attacked: bool = False) 
             "who was in the data and what the records said.",
         )
     return tuple(lines)
+
+
+def _of_own_patients(*, attacked: bool, described: bool) -> Iterator[str]:
+    """What hospitals chose to tell of their own patients."""
+    if attacked:
+        yield (
+            "Verdicts of attack tests, at hospitals that ask for them: exact, one hospital's "
+            "patients. No epsilon covers them."
+        )
+    if described:
+        yield (
+            "Verdicts on hospitals' data, and their rounded counts, at hospitals that tell them: "
+            "one hospital's patients, no noise. No epsilon covers them."
+        )
 
 
 def _of_groups(study: Study) -> str:

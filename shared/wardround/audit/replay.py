@@ -2,12 +2,15 @@
 
 Masks between two survivors cancel in the sum; the others go by the keys that were revealed, which
 the bundle holds beside the uploads. Bundles hold uploads only where the coordinator kept them;
-without them nothing is replayed, and the verifier says so.
+without them nothing is replayed, and the verifier says so. Of a GAN the discriminator is replayed:
+what the coordinator made of it needs torch and comes out a little different on each machine, so its
+digest, which is inside the model's, is taken from the log.
 """
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +30,8 @@ from wardround.masking.quantise import Lanes
 from wardround.masking.round_spec import Profile
 from wardround.masking.update import update_digest
 from wardround.optimisers import OptimiserState, step
-from wardround.protocol.specs import model_digest, standardises, statistics_layout
+from wardround.protocol.halves import first_half, made_digest, model_digest
+from wardround.protocol.specs import standardises, statistics_layout
 from wardround.protocol.weighting import head_lanes
 from wardround.robust.combined import OpenedGroup, combined_round
 from wardround.statistics.released import ReleasedStatistics
@@ -182,11 +186,13 @@ def _stepped(
         reason = f"{len(first)} bytes are no vector of 32-bit numbers"
         yield Failure("upload-malformed", upload_member(FIRST_MODEL), None, reason)
         return
-    model: Model = np.frombuffer(first, _FLOAT).astype(np.float32)
+    study = evidence.study
+    whole: Model = np.frombuffer(first, _FLOAT).astype(np.float32)
+    model = _Reached(first_half(study, whole), made_digest(study, whole))
     released, state = _scale(evidence, attempts), OptimiserState()
     for moved in steps_of(attempts):
         try:
-            stepped = _step(evidence.study, moved, model, found.sums, released, state)
+            stepped = _step(study, moved, model, found.sums, released, state)
         except _Differs as fault:
             yield fault.failure
             return
@@ -195,20 +201,31 @@ def _stepped(
         model, found.rounds = stepped, found.rounds + 1
 
 
+class _Reached(NamedTuple):
+    """A model: what hospitals trained of it, and the digest of what was made of that."""
+
+    trained: Model
+    made: str | None
+
+    def digest(self, released: ReleasedStatistics | None) -> str:
+        """As the log has it."""
+        return model_digest(self.trained, released, made=self.made)
+
+
 def _step(
     study: Study,
     moved: Step,
-    model: Model,
+    model: _Reached,
     sums: Mapping[str, Lanes],
     released: ReleasedStatistics | None,
     state: OptimiserState,
-) -> Model | None:
+) -> _Reached | None:
     """The model behind this round, or None without its sums."""
     end = moved.end
-    if model_digest(model, released) != end.body.model_before:
+    if model.digest(released) != end.body.model_before:
         reason = "the bundle's first model is not the one that this round was opened with"
         raise _Differs("model-differs", upload_member(FIRST_MODEL), None, reason)
-    lanes = model.size + head_lanes(study)
+    lanes = model.trained.size + head_lanes(study)
     if any(attempt.transcript not in sums for attempt in moved.attempts):
         return None
     if any(sums[attempt.transcript].size != lanes for attempt in moved.attempts):
@@ -217,8 +234,9 @@ def _step(
         mean = _mean(study, moved, sums)
     except ProtocolViolation as error:
         raise _Differs("sum-differs", end.log, end.seq, str(error)) from error
-    stepped = step(model, mean, study.training.server, state)
-    if model_digest(stepped, released) != end.body.model_after:
+    made = end.body.made if isinstance(end.body, RoundClosed) else None
+    stepped = _Reached(step(model.trained, mean, study.training.server, state), made)
+    if stepped.digest(released) != end.body.model_after:
         reason = "the step with this round's sum leads to another model than the logged one"
         raise _Differs("step-differs", end.log, end.seq, reason)
     return stepped

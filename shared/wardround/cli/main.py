@@ -40,6 +40,7 @@ COMMANDS = {
     "review": Command("wardround_client.cli.review", "Review and approve studies."),
     "budget": Command("wardround_client.cli.budget", "Privacy spent on a data set."),
     "model": Command("wardround_server.cli.model", "List and export trained models."),
+    "synthesise": Command("wardround.cli.synthesise", "Synthetic records from a released model."),
     "predict": Command("wardround_client.cli.predict", "A patient's calibrated risk, or why none."),
     "explain": Command("wardround_client.cli.explain", "Why the model says what it says."),
     "importance": Command("wardround_client.cli.importance", "What the model rests on."),

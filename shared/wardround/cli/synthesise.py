@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
+
 @app.command()
 def synthesise(
     model: Annotated[Path, typer.Argument(help="A released model.safetensors of family gan.")],

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from wardround.errors import BadInput
 from wardround.models.image import reference_cnn
 from wardround.study.contract import ColumnKind, Contract, LabelKind
-from wardround.study.synthesis import Synthesis
-from wardround.study.synthesis import conditions as _conditions
 from wardround.study.manifest import StudyPlan
+from wardround.study.synthesis import Synthesis, seen_features
+from wardround.study.synthesis import conditions as _conditions
 
 _LEAK = 0.2
 
@@ -135,15 +135,22 @@ def one_hot(labels: Tensor, contract: Contract) -> Tensor:
 
 
 def conditioned(features: Tensor, labels: Tensor, contract: Contract) -> Tensor:
-    """What the discriminator sees: features with the label beside them, one tensor.
+    """What the discriminator sees: features in the place of their class, zeros in the others'.
 
-    A table row gets `conditions` more features, an image as many more channels of one value.
+    [records, features] -> [records, (features + 1) x conditions]: so its first layer has weights
+    for each class, and already a linear one can tell that a feature means another class (after
+    Miyato and Koyama 2018, "projection discriminator"). The last `conditions` say which class it
+    is. Of images the channels are multiplied so, and a class is a channel of one value. Without
+    classes it is the features.
     """
+    count = conditions(contract)
+    if not count:
+        return features
     classes = one_hot(labels, contract)
-    if features.dim() == 2:
-        return torch.cat([features, classes], dim=1)
-    planes = classes[:, :, None, None].expand(-1, -1, *features.shape[2:])
-    return torch.cat([features, planes], dim=1)
+    classes = classes.reshape(*classes.shape, *[1] * (features.dim() - 1))
+    placed = (classes * features[:, None]).flatten(1, 2)
+    planes = classes.flatten(2).reshape(len(features), count, *[1] * (features.dim() - 2))
+    return torch.cat([placed, planes.expand(-1, -1, *features.shape[2:])], dim=1)
 
 
 def generator(contract: Contract, hidden: tuple[int, ...], latent: int) -> nn.Module:
@@ -159,13 +166,12 @@ def generator(contract: Contract, hidden: tuple[int, ...], latent: int) -> nn.Mo
 
 def discriminator(contract: Contract, hidden: tuple[int, ...]) -> nn.Module:
     """What `conditioned` gives -> one logit [records, 1], high for a patient's record."""
-    more = conditions(contract)
+    sizes = (seen_features(contract), *hidden)
     if contract.image is None:
-        sizes = (contract.input_shape()[0] + more, *hidden)
         return nn.Sequential(*_dense(sizes), nn.Linear(sizes[-1], 1))
-    channels, height, width = contract.input_shape()
+    _, height, width = contract.input_shape()
     layers: list[nn.Module] = []
-    for before, after in pairwise((channels + more, *hidden)):
+    for before, after in pairwise(sizes):
         layers += [nn.Conv2d(before, after, 3, stride=2, padding=1), nn.LeakyReLU(_LEAK)]
         height, width = -(-height // 2), -(-width // 2)
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(hidden[-1] * height * width, 1))

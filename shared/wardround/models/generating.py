@@ -17,12 +17,12 @@ from wardround.models.gan import Adversaries, adversaries, conditioned, generato
 from wardround.models.losses import loss_of
 from wardround.models.networks import build, load_parameters, parameters_of
 from wardround.optimisers import OptimiserState
-from wardround.study.synthesis import Synthesis, conditions
 from wardround.study.manifest import Study, StudyPlan
+from wardround.study.synthesis import Synthesis, conditions
 
 Vector = npt.NDArray[np.float32]
 
-# Adam as GANs want it: little memory of the direction (Radford et al. 2016, section 3).
+# Adam (Kingma and Ba 2015) with little memory of its direction (Radford et al. 2016, section 3).
 _BETA_1, _BETA_2, _TAU = 0.5, 0.9, 1e-8
 _RISK_STEPS, _RISK_BATCH, _RISK_DECAY = 500, 128, 1e-3
 _RISK_RATE, _RISK_RATE_OF_IMAGES = 0.02, 0.001
@@ -89,7 +89,7 @@ def fit_risk(
     for _ in range(_RISK_STEPS):
         chosen = torch.randint(len(records), (_RISK_BATCH,), generator=draws)
         optimiser.zero_grad()
-        loss(risk(records[chosen]), labels[chosen]).mean().backward()
+        torch.autograd.backward(loss(risk(records[chosen]), labels[chosen]).mean())
         optimiser.step()
 
 
@@ -111,7 +111,7 @@ class _Improved:
         self._average = average[self._place]
 
     def step(self, study: Study, draws: torch.Generator, *, number: int) -> None:
-        """One step against the discriminator, which stays as it is. (Kingma and Ba 2015)"""
+        """One step of Adam against the discriminator, which stays as it is."""
         contract = study.contract
         labels, noise = drawn(study, self._plan.batch, draws)
         records = made(self._network, labels, noise, contract)

@@ -1,6 +1,5 @@
 """The one RoundSpec that a study allows for an attempt; both sides build it and compare."""
 
-import hashlib
 from dataclasses import replace
 
 import numpy as np
@@ -13,12 +12,12 @@ from wardround.masking.partition import Partition, partition_of
 from wardround.masking.quantise import choose_scale, largest_limit
 from wardround.masking.round_spec import Purpose, RoundSpec, threshold_of
 from wardround.privacy.noise_shares import NoiseShare, StepScale, noise_share
+from wardround.protocol.halves import digest_of_model, trained_parameters
 from wardround.protocol.weighting import head_lanes, most_weight
 from wardround.statistics.layout import StatisticsLayout
 from wardround.statistics.noise import deviation_of_sum, statistics_share
 from wardround.statistics.released import ReleasedStatistics
 from wardround.study.manifest import Mechanism, Study, StudyPlan
-from wardround.vectors import bytes_of
 
 
 def attempt_spec(
@@ -46,6 +45,7 @@ def attempt_spec(
     trains = round_number < last
     purpose = Purpose.TRAIN if trains else Purpose.EVALUATE
     bits = bits_of(study, purpose)
+    trained = trained_parameters(study, model.size)
     return RoundSpec(
         purpose=purpose,
         profile=study.profile_of(purpose),
@@ -58,10 +58,10 @@ def attempt_spec(
         partition=(cohort,),
         threshold=threshold_in(study, purpose, len(cohort)),
         directory_digest=directory_digest,
-        model_digest=model_digest(model),
-        lanes=model.size + head_lanes(study) if trains else evaluation_layout(study).lanes,
+        model_digest=digest_of_model(study, model),
+        lanes=trained + head_lanes(study) if trains else evaluation_layout(study).lanes,
         bits=bits,
-        scale=training_scale(study, len(cohort), model.size) if trains else 1.0,
+        scale=training_scale(study, len(cohort), trained) if trains else 1.0,
         limit=largest_limit(len(cohort), bits),
         minimum=study.masking.minimum_hospitals,
     )
@@ -152,7 +152,7 @@ def standardised_spec(
         raise ProtocolViolation("round spec: released statistics come when the study standardises")
     if released is None:
         return spec  # it has the model's digest already; a large one takes time
-    return replace(spec, model_digest=model_digest(model, released))
+    return replace(spec, model_digest=digest_of_model(study, model, released))
 
 
 def statistics_spec(
@@ -183,7 +183,7 @@ def statistics_spec(
         partition=(cohort,),
         threshold=threshold_in(study, Purpose.STATISTICS, len(cohort)),
         directory_digest=directory_digest,
-        model_digest=model_digest(model),
+        model_digest=digest_of_model(study, model),
         lanes=layout.lanes,
         bits=bits_of(study, Purpose.STATISTICS),
         scale=1.0,
@@ -377,15 +377,3 @@ def _partition_due(spec: RoundSpec, study: Study) -> Partition:
     if spec.cohort not in partition:
         raise ProtocolViolation("round spec: partition is not what the study says")
     return partition
-
-
-def model_digest(model: npt.NDArray[np.float32], released: ReleasedStatistics | None = None) -> str:
-    """SHA-256 over the parameters as little-endian float32, 64 hex digits.
-
-    Where the study standardises, the 32 bytes of the released statistics' digest follow: hospitals
-    that scale differently would train different models, and their masks do not cancel then.
-    """
-    hashed = hashlib.sha256(bytes_of(np.asarray(model, dtype="<f4")))
-    if released is not None:
-        hashed.update(bytes.fromhex(released.digest))
-    return hashed.hexdigest()

@@ -13,6 +13,7 @@ from pydantic import Field, StringConstraints, model_validator
 from wardround.canonical import Json, canonical_bytes, digest
 from wardround.masking.round_spec import Profile, Purpose
 from wardround.privacy.mechanism import SampledGaussian
+from wardround.quality.plan import QualityPlan
 from wardround.statistics.plan import StatisticsPlan
 from wardround.study.contract import Contract, Frozen, LabelKind, Text
 from wardround.study.evaluation import MAX_NOISED_BINS, Evaluation
@@ -113,6 +114,7 @@ class StudyPlan(Frozen):
     masking: Masking = Masking()
     evaluation: Evaluation
     statistics: StatisticsPlan | None = None
+    quality: QualityPlan | None = Field(default=None, exclude_if=lambda value: value is None)
     software: Software | None = Field(default=None, exclude_if=lambda value: value is None)
     robust: Robust | None = Field(default=None, exclude_if=lambda value: value is None)
 
@@ -132,6 +134,12 @@ class StudyPlan(Frozen):
         if self.robust is not None:
             quorum, minimum = self.rounds.quorum, self.masking.minimum_hospitals
             self.robust.check_sizes(quorum=quorum, minimum=minimum, rounds=self.rounds.count)
+        return self
+
+    @model_validator(mode="after")
+    def _quality_fits(self) -> Self:
+        if self.quality is not None and (found := self.quality.faults(self.contract)):
+            raise ValueError("; ".join(found))
         return self
 
     @model_validator(mode="after")
@@ -194,6 +202,26 @@ class StudyPlan(Frozen):
                 f"cut to privacy.batch_most {self.privacy.batch_most} cost alone over all attempts"
             )
         return self
+
+    @model_validator(mode="after")
+    def _a_gan_is_trained_plainly(self) -> Self:
+        if self.task.synthesis is None:
+            return self
+        standardised = self.statistics is not None and self.statistics.standardise
+        strange = {
+            "training.weighting patients": self.training.weighting != "equal",
+            "[robust]": self.robust is not None,
+            "statistics.standardise": standardised,
+            "rounds.count 0": not self.rounds.count,
+        }
+        if found := [name for name, there in strange.items() if there]:
+            raise ValueError(f"study: family gan does not go with {', '.join(found)}")
+        return self
+
+    @property
+    def made_from(self) -> int | None:
+        """Where in the model's vector the part begins that no hospital trains; None: nowhere."""
+        return self.task.made_from(self.contract)
 
     @property
     def delta_of_noise(self) -> float | None:

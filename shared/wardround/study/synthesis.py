@@ -39,13 +39,19 @@ def conditions(contract: Contract) -> int:
     return 2 if label.kind is LabelKind.BINARY else len(label.classes)
 
 
+def seen_features(contract: Contract) -> int:
+    """How many features (of images: channels) the discriminator sees of a record with its class."""
+    own, classes = contract.input_shape()[0], conditions(contract)
+    return (own + 1) * classes if classes else own
+
+
 def discriminator_parameters(contract: Contract, hidden: tuple[int, ...]) -> int:
     """How many parameters `wardround.models.gan.discriminator` has, without building it.
 
     The verifier imports no torch, and has to know how long a masked vector is.
     """
     shape = contract.input_shape()
-    sizes = (shape[0] + conditions(contract), *hidden)
+    sizes = (seen_features(contract), *hidden)
     if len(shape) == 1:
         return sum((before + 1) * after for before, after in pairwise((*sizes, 1)))
     _, height, width = shape
