@@ -93,7 +93,7 @@ def _loaded(point: EntryPoint, own: OwnModel) -> Callable[["StudyPlan"], Any]:
 
 def _check_network(built: Any, study: "StudyPlan", own: OwnModel) -> None:
     import torch  # noqa: PLC0415  # see above
-    from torch import nn  # noqa: PLC0415
+    from torch import nn  # noqa: PLC0415  # see above
 
     if not isinstance(built, nn.Module):
         raise BadInput(f"model {own.name}: a {type(built).__name__} came, a torch module is due")
