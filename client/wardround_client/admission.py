@@ -1,8 +1,8 @@
 """Answer to `open`: everything a hospital checks before it reads a record, then its run key.
 
-In this order: signature and digest of the study, roster, approval, policy, budget, the
-coordinator's history, the hospital's own engine. Only then are the records read and checked
-against the contract.
+In this order: signature and digest of the study, roster, approval, policy, the own model that it
+may name, budget, the coordinator's history, the hospital's own engine. Only then are the records
+read and checked against the contract.
 """
 
 from dataclasses import dataclass
@@ -12,16 +12,19 @@ from wardround.code_digest import OF_HOSPITAL, code_digests
 from wardround.errors import BadInput, RefusedByBudget, RefusedByPolicy
 from wardround.identity import PUBLIC_KEY_BYTES, Identity, fingerprint
 from wardround.masking.run_key import RunKey, sign_run_key
+from wardround.models.registered import check_installed
 from wardround.privacy.accounting import epsilon_spent
 from wardround.protocol.messages import Joined, Open, RefusalCode
 from wardround.randomness import Randomness
 from wardround.study.manifest import Mechanism, Study
+from wardround.study.own_model import with_own_model
 from wardround_client.approval import ApprovedStudy, approved_study, keep_study
 from wardround_client.empirical.at_opening import audit_engine
 from wardround_client.home import HospitalHome
 from wardround_client.ledger import Ledger
 from wardround_client.plans import training_plan
 from wardround_client.policy import check_study
+from wardround_client.quality import looks, refuse_not_ready
 from wardround_client.records import load_records
 from wardround_client.refusal import StudyRefused, refusing
 from wardround_client.remaining import (
@@ -65,6 +68,9 @@ class Admission:
             check_study(self.home.policy(), study)
         except RefusedByPolicy as error:
             raise StudyRefused(RefusalCode.POLICY, str(error)) from error
+        if study.task.own is not None:
+            with refusing(RefusalCode.MODEL):
+                check_installed(study.task.own)
         return approved
 
     def identity_keys(self, question: Open, study: Study) -> dict[str, bytes]:
@@ -99,10 +105,12 @@ class Admission:
         """Read the records. Raises StudyRefused when they do not fit."""
         keys = self.identity_keys(question, approved.study)
         with refusing(RefusalCode.DATA):
-            records = load_records(approved)
+            policy = self.home.policy()
+            records = load_records(approved, with_source=looks(policy, approved.study))
             if approved.study.attempts:
                 plan = training_plan(approved.study, hospitals=len(approved.study.names()))
                 plan.refuse_too_many(records.train.patients)
+            refuse_not_ready(self.home, approved, records)
         return RunSession(
             approved=approved,
             run=question.run,
@@ -124,7 +132,7 @@ class Admission:
             "session": session.name,
             "study_digest": session.study.digest,
             "epsilon_planned": planned,
-            "code_digest": code_digests(OF_HOSPITAL),
+            "code_digest": code_digests(with_own_model(OF_HOSPITAL, session.study.task)),
         }
         session.evidence.append(("run-joined", joined), seen)
         key = sign_run_key(

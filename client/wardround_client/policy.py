@@ -1,7 +1,7 @@
 """The hospital's own policy: what it lets any study do, whatever the coordinator asks."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -44,6 +44,11 @@ empirical_audit = true
 # At the end of a run, attack the final model with your own patients, and let the log and so the
 # report say how it went: a release of verdicts that no noise covers. Some seconds.
 attack_test = false
+
+# What the log, and so the report, may say of your data at the end of a run: "nothing"; the
+# "verdict" (ready, ready with remarks, not ready, and why, in words of a fixed list); or also
+# "counts" of patients, to the nearest 5, fewer than 11 hidden. No noise covers them.
+datasheet = "nothing"
 """
 
 
@@ -59,6 +64,10 @@ class Policy(Frozen):
     allow_record_unit: bool = False
     empirical_audit: bool = True
     attack_test: bool = False
+    # Not in the digest at its default: policies from before keep theirs.
+    datasheet: Literal["nothing", "verdict", "counts"] = Field(
+        default="nothing", exclude_if=lambda value: value == "nothing"
+    )
 
     def digest(self) -> str:
         """SHA-256 of the policy in force, for the evidence log."""
@@ -97,5 +106,16 @@ def check_study(policy: Policy, study: StudyPlan) -> None:
     exact = evaluation.counts == "exact" and study.rounds.count
     if exact and not policy.allow_exact_evaluation:
         faults.append("evaluation.counts exact: the policy allows noised counts only")
+    faults += _told_by_refusing(policy, study)
     if faults:
         raise RefusedByPolicy(f"study {study.name}: " + "; ".join(faults))
+
+
+def _told_by_refusing(policy: Policy, study: StudyPlan) -> list[str]:
+    """Who refuses to join for its data's sake tells the verdict on them."""
+    if study.quality is None or not study.quality.refuse or policy.datasheet != "nothing":
+        return []
+    return [
+        "quality.refuse: not to join tells that the data are not ready; the policy's `datasheet` "
+        "lets no verdict leave"
+    ]

@@ -13,7 +13,7 @@ from wardround.study.contract import Contract
 from wardround.study.manifest import StudyPlan
 from wardround_client.approval import ApprovedStudy
 from wardround_client.data.encoding import EncodedRecords, encode
-from wardround_client.data.reading import read_records
+from wardround_client.data.reading import Records, read_records
 from wardround_client.data.split import learned_from, split
 from wardround_client.statistics import patient_rows
 from wardround_client.subgroups import Groups, groups_of
@@ -24,16 +24,18 @@ from wardround_client.training.plan import PatientRecords
 class StudyRecords:
     """Both sides of the fixed split; `rows` are the patients of both, when statistics are asked.
 
+    `source` are the records before they were encoded, where somebody looks at their quality.
     `groups` is [held-out patients, groupings], when the study evaluates groups apart.
     """
 
     train: PatientRecords = field(repr=False)
     held_out: PatientRecords = field(repr=False)
     rows: PatientRows | None = field(default=None, repr=False)
+    source: Records | None = field(default=None, repr=False)
     groups: Groups | None = field(default=None, repr=False)
 
 
-def load_records(approved: ApprovedStudy) -> StudyRecords:
+def load_records(approved: ApprovedStudy, *, with_source: bool = False) -> StudyRecords:
     """Read, check against the contract, encode and split.
 
     With `unit = "record"` every record counts as a patient of its own: the study said so out loud
@@ -51,10 +53,11 @@ def load_records(approved: ApprovedStudy) -> StudyRecords:
     if study.statistics is not None:
         rows = patient_rows(records, statistics_layout(study), by_record=by_record)
     return StudyRecords(
-        tensors_of(train, by_record=by_record),
-        tensors_of(held_out, by_record=False),
-        rows,
-        groups_of(records, held_out.patients, study),
+        train=tensors_of(train, by_record=by_record),
+        held_out=tensors_of(held_out, by_record=False),
+        rows=rows,
+        source=records if with_source else None,
+        groups=groups_of(records, held_out.patients, study),
     )
 
 

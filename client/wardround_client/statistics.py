@@ -47,7 +47,9 @@ def patient_rows(records: Records, layout: StatisticsLayout, *, by_record: bool)
             continue
         values = records.values[column.name]
         if column.kind is ColumnKind.CONTINUOUS:
-            numbers[column.name] = _means(values.to_numpy(dtype=np.float64), places, patients)
+            numbers[column.name] = means_of_patients(
+                values.to_numpy(dtype=np.float64), places, patients
+            )
         else:
             codes[column.name] = _most_frequent(_codes(values, column), column, places, patients)
     return PatientRows(positive=positive, numbers=numbers, codes=codes)
@@ -67,7 +69,11 @@ def noised_statistics(
     return tally(rows, layout).noised(noise, share), engine
 
 
-def _means(values: Floats, places: Places, patients: int) -> Floats:
+def means_of_patients(values: Floats, places: Places, patients: int) -> Floats:
+    """[patients]: the mean over each patient's records that have a value, NaN where none has.
+
+    `places` says whose each record is.
+    """
     here = ~np.isnan(values)
     counts = np.bincount(places[here], minlength=patients)
     sums = np.bincount(places[here], weights=values[here], minlength=patients)

@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
+from tests.support.datasheets import datasheet
 from tests.support.engine_audits import engine_audit, noise_measurement
 from tests.support.evidence_party import Party
 from tests.support.federation_study import (
@@ -39,6 +40,7 @@ from wardround.protocol.specs import (
 )
 from wardround.study.files import sign_study
 from wardround.study.manifest import Study
+from wardround.study.own_model import with_own_model
 
 __all__ = ["NAMES", "Federation", "Party", "federation", "new_identity", "study_of"]
 
@@ -73,6 +75,7 @@ class Federation:
     clock: datetime = START
     releases: dict[str, list[SampledGaussian]] = field(default_factory=dict)
     audited: bool = False
+    described: bool = False
     witnessed: bool = False
     software: str = "0.1.0"
     code: dict[str, str] = field(default_factory=dict)
@@ -129,6 +132,7 @@ def federation(
     study: Study | None = None,
     keys: str = "",
     audited: bool = False,
+    described: bool = False,
     witnessed: bool = False,
     software: str = "0.1.0",
     code: dict[str, str] | None = None,
@@ -139,8 +143,9 @@ def federation(
     `vanished` = {hospital: (round, stage)}: its update is in the sum, and it is gone from that
     stage on, for this round only. `suspected` = {hospital: (round, what did not fit)}. Of the
     rounds in `void` the first attempt has one signature too few. `audited`: the hospitals audited
-    their engines before, and measured their noise. `witnessed`: the coordinator logs the heads of
-    the hospitals' logs, as the real one does. `code` are the digests that everybody logs.
+    their engines before, and measured their noise. `described`: they say what their data are
+    like. `witnessed`: the coordinator logs the heads of the hospitals' logs, as the real one does.
+    `code` are the digests that everybody logs.
     """
     study = study or study_of(names, rounds=rounds, changes=changes, keys=keys)
     fed = Federation(
@@ -149,6 +154,7 @@ def federation(
         hospitals={name: Party(name, new_identity(keys + name)) for name in study.names()},
         absent=Absent(dict(lost or {}), dict(vanished or {}), dict(suspected or {}), set(void)),
         audited=audited,
+        described=described,
         witnessed=witnessed,
         software=software,
         code=code or {},
@@ -213,8 +219,9 @@ def _open(fed: Federation) -> None:
 
 
 def _code(fed: Federation, package: str) -> Json:
-    """What a party logs of its code: the shared package and its own."""
-    own = {name: digest for name, digest in fed.code.items() if name in {"wardround", package}}
+    """What a party logs of its code: the shared package, its own, and that of an own model."""
+    names = with_own_model(("wardround", package), fed.study.task)
+    own = {name: digest for name, digest in fed.code.items() if name in names}
     return {"code_digest": own} if own else {}
 
 
@@ -344,6 +351,8 @@ def end_and_countersign(fed: Federation, cohort: tuple[str, ...]) -> None:
             "epsilon_dataset": epsilon,
             "epsilon_budget": BUDGET,
         }
+        if fed.described:
+            party.append(*datasheet(fed.study, run=RUN), at=fed.tick())
         if fed.audited:
             party.append(*noise_measurement(RUN, steps=len(releases)), at=fed.tick())
         party.append("run-ended", ended, at=fed.tick())

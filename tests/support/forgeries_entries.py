@@ -37,6 +37,9 @@ WORDS: Json = {
     "TURNED": list(reversed(NAMES)),
     "OSLO": sorted([*NAMES, "oslo"]),
     "GROUPS": [list(NAMES), ["oslo"]],
+    "TWICE": ["an outcome is rare", "an outcome is rare"],
+    "STOPPING": ["unit or scale", "an outcome is rare"],
+    "APART": ["an outcome is rare", "differs from the others"],
 }
 LOST_TYPES = ("hospital-missed", "attempt-void", "hospital-vanished", "share-rejected")
 

@@ -113,6 +113,28 @@ engine-audited      epsilon_steinke         0.01      recomputed audit-differs  
 engine-audited      p_of_claim              0.0001    recomputed audit-differs     leiden
 engine-audited      power                   1.0       recomputed audit-differs     leiden
 engine-audited      verdict                 "PASS"    recomputed audit-differs     leiden
+data-described      run                     N32       recomputed data-differs      leiden
+data-described      verdict                 "ready"   recomputed data-differs      leiden
+data-described      verdict                 "not ready" recomputed data-differs      leiden
+data-described      verdict                 "fine"    intact     body-malformed    leiden
+data-described      reasons                 []        recomputed data-differs      leiden
+data-described      reasons                 ["age"]   intact     body-malformed    leiden
+data-described      reasons                 TWICE     recomputed data-differs      leiden
+data-described      reasons                 STOPPING  recomputed data-differs      leiden
+data-described      reasons                 APART     recomputed data-differs      leiden
+data-described      noise                   "gaussian" intact     body-malformed    leiden
+data-described      numbers.patients        null      recomputed data-differs      leiden
+data-described      numbers.patients        15        recomputed data-differs      leiden
+data-described      numbers.patients        201       intact     body-malformed    leiden
+data-described      numbers.patients        5         intact     body-malformed    leiden
+data-described      numbers.records         100       recomputed data-differs      leiden
+data-described      numbers.outcomes        []        recomputed data-differs      leiden
+data-described      numbers.outcomes        [100, null] recomputed data-differs      leiden
+data-described      numbers.outcomes        [195, 15] recomputed data-differs      leiden
+data-described      numbers.outcomes        [15, null] recomputed data-differs      leiden
+data-described      numbers.missing         [15]      recomputed data-differs      leiden
+data-described      compared_with           F64       not-seen   -                 leiden
+data-described      numbers                 null      not-seen   -                 leiden
 noise-measured      run                     N32       recomputed noise-measured-differs leiden
 noise-measured      coordinates             1000000000 recomputed noise-measured-differs leiden
 noise-measured      sum_of_squares_over_variance 500.0     recomputed noise-measured-differs leiden
@@ -216,6 +238,7 @@ dropped leiden      release-reserved        complete   entry-contradicts    leid
 dropped leiden      release-sent            complete   release-missing      coordinator
 dropped leiden      survivors-signed        complete   signature-unknown    coordinator
 dropped leiden      run-ended               complete   end-missing          leiden
+dropped leiden      data-described          not-seen   -                    leiden
 dropped leiden      noise-measured          not-seen   -                    leiden
 doubled leiden      study-approved          complete   history-differs      coordinator
 doubled leiden      engine-audit-registered complete   history-differs      coordinator
@@ -225,6 +248,7 @@ doubled leiden      checkpoint-witnessed    complete   history-differs      coor
 doubled leiden      release-reserved        complete   entry-contradicts    leiden
 doubled leiden      release-sent            complete   entry-contradicts    leiden
 doubled leiden      survivors-signed        complete   history-differs      coordinator
+doubled leiden      data-described          recomputed data-differs         leiden
 doubled leiden      noise-measured          not-seen   -                    leiden
 doubled leiden      run-ended               not-seen   -                    leiden
 delayed leiden      study-approved          complete   not-approved         leiden
@@ -235,5 +259,6 @@ delayed leiden      checkpoint-witnessed    complete   history-differs      coor
 delayed leiden      release-reserved        complete   entry-contradicts    leiden
 delayed leiden      release-sent            complete   history-differs      coordinator
 delayed leiden      survivors-signed        complete   history-differs      coordinator
+delayed leiden      data-described          not-seen   -                    leiden
 delayed leiden      noise-measured          not-seen   -                    leiden
 """

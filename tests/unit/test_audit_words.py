@@ -38,6 +38,7 @@ KINDS: dict[str, Json] = {
     "hardly-known": {"evaluation": {"subgroups": [{"column": "angina"}]}},
     "lost": {},
     "audited": {},
+    "described": {},
     "dropped": {},
     "weighted": {
         "privacy": {"mechanism": "none", "epsilon": None, "delta": None},
@@ -90,7 +91,8 @@ def report(kind: str) -> bytes:
     lost = {"leiden": (1, "deadline")} if kind == "lost" else None
     study = study_of(rounds=2, changes=KINDS[kind])
     dropped = DROPPED if kind == "dropped" else {}
-    fed = federation(study=study, lost=lost, audited=kind == "audited", **dropped)
+    told = {"audited": kind == "audited", "described": kind == "described"}
+    fed = federation(study=study, lost=lost, **told, **dropped)
     return canonical_bytes(derive_report(evidence_of(fed.parts(without=frozenset(lost or ())))))
 
 

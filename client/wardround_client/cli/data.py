@@ -1,4 +1,4 @@
-"""`wardround data`: describe and check a data set. It prints counts, never a value."""
+"""`wardround data`: describe, check and compare a data set. It prints no patient's value."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from wardround_client.data.check import DataCheck
 
 app = typer.Typer(
-    no_args_is_help=True, rich_markup_mode=None, help="Describe and check a data set."
+    no_args_is_help=True, rich_markup_mode=None, help="Describe, check and compare a data set."
 )
 
 Dataset = Annotated[Path, typer.Argument(help="The data set's description (TOML).")]
@@ -36,6 +36,44 @@ def check(dataset: Dataset, study: StudyFile, data: Folder, *, as_json: AsJson =
     seen = _examine(dataset, study, data, as_json=as_json)
     if seen.verdict is Verdict.NOT_READY:
         raise BadInput(f"{dataset.name}: {seen.verdict}: " + "; ".join(seen.to_fix))
+
+
+@app.command()
+def quality(
+    directory: Annotated[Path, typer.Option("--dir", help="The hospital's directory.")],
+    study: Annotated[str, typer.Option(help="Name or digest of an approved study.")],
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Hold this hospital's data against the released statistics; exit code 4 when not ready.
+
+    Column by column, with what to fix. Nothing leaves the hospital.
+    """
+    from rich.console import Console
+
+    from wardround.errors import BadInput
+    from wardround.quality.verdict import Verdict
+    from wardround_client.approval import approved_study, find_study
+    from wardround_client.home import HospitalHome
+    from wardround_client.kept_statistics import reference_for
+    from wardround_client.quality import look
+    from wardround_client.quality_view import QualityView
+    from wardround_client.records import load_records
+
+    home = HospitalHome(directory)
+    approved = approved_study(home, find_study(home, study))
+    description, found = approved.description, approved.study
+    records = load_records(approved, with_source=True)
+    reference = reference_for(home, found, description.dataset)
+    looked = look(found, records, reference)
+    view = QualityView(description.hospital, found.title, looked, home.policy().datasheet)
+    if as_json:
+        typer.echo(json.dumps(view.to_json()))
+    else:
+        Console().print(view)
+    if view.verdict is Verdict.NOT_READY:
+        to_fix = "; ".join(map(str, looked.assessment.findings))
+        raise BadInput(f"{description.dataset}: {view.verdict}: {to_fix}")
 
 
 def _examine(dataset: Path, study: Path, data: Path, *, as_json: bool) -> "DataCheck":

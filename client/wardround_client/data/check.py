@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 
 import pandas as pd
@@ -12,6 +11,7 @@ from rich.text import Text
 
 from wardround.canonical import Json
 from wardround.errors import BadInput
+from wardround.quality.verdict import Verdict
 from wardround.study.contract import Column, ColumnKind, Contract
 from wardround_client.data.conversion import Findings
 from wardround_client.data.description import ColumnSource, DatasetDescription
@@ -21,14 +21,6 @@ from wardround_client.data.outcomes import coarse, outcomes
 __all__ = ["ColumnCheck", "DataCheck", "Verdict", "check", "coarse"]
 
 _DUE = {ColumnKind.FINGERPRINT: "SMILES"}
-
-
-class Verdict(StrEnum):
-    """Whether a study can train on this file."""
-
-    READY = "ready"
-    READY_WITH_REMARKS = "ready with remarks"
-    NOT_READY = "not ready"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

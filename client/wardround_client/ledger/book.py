@@ -27,7 +27,7 @@ from wardround_client.ledger.releases import (
 )
 from wardround_client.ledger.store import Entry, EntryStore
 
-PurposeName = Literal["train", "evaluate", "statistics", "attack-test"]
+PurposeName = Literal["train", "evaluate", "statistics", "attack-test", "datasheet"]
 Clock = Callable[[], datetime]
 
 
@@ -171,7 +171,7 @@ class Ledger:
 
     def training_was_exact(self) -> bool:
         """Whether an update once left without noise: then no epsilon bounds what is known."""
-        counted = (Purpose.EVALUATE, Purpose.ATTACK_TEST)
+        counted = (Purpose.EVALUATE, Purpose.ATTACK_TEST, Purpose.DATASHEET)
         return any(r.purpose not in counted for r in self.exact_releases())
 
     def spent(self, delta: float) -> float:

@@ -25,6 +25,7 @@ class Purpose(Enum):
     EVALUATE = "evaluate"
     STATISTICS = "statistics"
     ATTACK_TEST = "attack-test"
+    DATASHEET = "datasheet"
 
 
 class GaussianBody(BaseModel):
@@ -47,7 +48,7 @@ class ReservedBody(BaseModel):
     release: _Hex
     study_digest: _Hex
     run: _Hex
-    purpose: Literal["train", "evaluate", "statistics", "attack-test"]
+    purpose: Literal["train", "evaluate", "statistics", "attack-test", "datasheet"]
     transcript: _Hex
     mechanism: GaussianBody | Literal["exact"]
     unit: Unit

@@ -5,6 +5,7 @@ from itertools import pairwise
 from wardround.audit.attempts import Attempt, Release, attempts_of, releases_of
 from wardround.audit.bodies import HospitalJoined, RunClosed, StudyOpened
 from wardround.audit.code_facts import code_of
+from wardround.audit.datasheets import datasheets_of
 from wardround.audit.dpia import dpia_of
 from wardround.audit.empirical_report import (
     engine_audits_of,
@@ -69,6 +70,7 @@ def report_of(evidence: Evidence, *, accountant: str | None = None) -> Report:
     hazards = hazards_of(case)
     attacks = model_attacks_of(evidence)
     attacked = any(said.run == evidence.run and said.verdicts for said in attacks)
+    datasheets = datasheets_of(evidence)
     return Report(
         schema="wardround.report/1",
         study=_study_facts(evidence),
@@ -81,7 +83,10 @@ def report_of(evidence: Evidence, *, accountant: str | None = None) -> Report:
         participation=participation_of(evidence, attempts),
         evaluation=evaluation,
         statistics=statistics_of(evidence, attempts, charges),
-        not_protected=not_protected(study, without_noise=bare, attacked=attacked),
+        datasheets=datasheets,
+        not_protected=not_protected(
+            study, without_noise=bare, attacked=attacked, described=bool(datasheets)
+        ),
         hazards=hazards,
         incidents=incidents_of(evidence, attempts),
         dpia=dpia_of(evidence, guarantee, hazards),

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from wardround.audit.report_data import DataPart, HospitalData
 from wardround.audit.report_evaluation import (
     EstimateFacts,
     EvaluationFacts,
@@ -38,6 +39,7 @@ __all__ = [
     "AttemptFacts",
     "CodeFacts",
     "ColumnFacts",
+    "DataPart",
     "DpiaItem",
     "EngineAudit",
     "EstimateFacts",
@@ -48,6 +50,7 @@ __all__ = [
     "Guarantee",
     "GuaranteeClass",
     "Hazard",
+    "HospitalData",
     "HospitalGuarantee",
     "Incident",
     "LogFacts",
@@ -352,6 +355,8 @@ class Report(Frozen):
     participation: Participation
     evaluation: EvaluationFacts
     statistics: StatisticsFacts
+    # Not written where no hospital told anything: reports from before keep their bytes.
+    datasheets: tuple[HospitalData, ...] = Field(default=(), exclude_if=lambda value: not value)
     not_protected: tuple[Text, ...] = Field(min_length=1)
     hazards: tuple[Hazard, ...] = Field(min_length=1)
     incidents: tuple[Incident, ...]

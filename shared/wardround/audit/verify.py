@@ -8,6 +8,7 @@ from wardround.audit.bundle import Bundle, bundle_of
 from wardround.audit.check_attacks import attack_faults
 from wardround.audit.check_authentic import Pins, check_parties, check_roster, check_signatures
 from wardround.audit.check_complete import check_both_sides, check_opening, unsent_remarks
+from wardround.audit.check_data import data_faults
 from wardround.audit.check_groups import check_groups
 from wardround.audit.check_intact import check_members, read_logs
 from wardround.audit.check_recomputed import check_numbers, check_report
@@ -151,6 +152,7 @@ def _check_evidence(bundle: Bundle, evidence: Evidence, found: _Findings) -> Non
     found.recomputed += check_numbers(evidence, attempts, releases)
     found.recomputed += empirical_faults(evidence, releases)
     found.recomputed += attack_faults(evidence)
+    found.recomputed += data_faults(evidence, attempts)
     found.recomputed += check_report(evidence, bundle.report)
     replayed = replay(evidence, attempts, bundle.parts.uploads)
     found.recomputed += replayed.failures

@@ -1,0 +1,237 @@
+"""The quality of a hospital's own data: looked at here, held against what was released of all.
+
+Only the verdict, its reasons and rounded counts may leave, and only when the policy says so.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import numpy as np
+import numpy.typing as npt
+
+from wardround.canonical import Json, digest
+from wardround.privacy.engine import ExactEvaluation
+from wardround.privacy.mechanism import Exact
+from wardround.protocol.messages import RefusalCode
+from wardround.quality.assess import Assessment, assess
+from wardround.quality.compare import Difference, Reference, differences
+from wardround.quality.disclosure import FEW, told
+from wardround.quality.numbers import ColumnNumbers, OwnNumbers, may_lack, outcomes_of
+from wardround.quality.plan import QualityPlan
+from wardround.quality.verdict import Verdict
+from wardround.statistics.layout import Sums
+from wardround.statistics.tally import tally
+from wardround.study.contract import Column, ColumnKind, Contract, Label, LabelKind
+from wardround.study.manifest import Study
+from wardround_client.approval import ApprovedStudy
+from wardround_client.data.reading import Records
+from wardround_client.home import HospitalHome
+from wardround_client.kept_statistics import reference_for
+from wardround_client.ledger import Ledger
+from wardround_client.policy import Policy
+from wardround_client.records import StudyRecords
+from wardround_client.refusal import StudyRefused
+from wardround_client.remaining import split_name
+from wardround_client.session import RunSession
+from wardround_client.statistics import means_of_patients, patient_rows
+
+ENTRY = "data-described"
+# Enough of all pixels for a median, and little time.
+_MOST_PIXELS = 1_000_000
+
+Floats = npt.NDArray[np.float64]
+Floats32 = npt.NDArray[np.float32]
+Places = npt.NDArray[np.intp]
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """What a look at the data gave: own numbers, the differences, and the verdict on them."""
+
+    own: OwnNumbers
+    differences: tuple[Difference, ...]
+    assessment: Assessment
+    compared_with: str | None
+
+
+def looks(policy: Policy, study: Study) -> bool:
+    """Whether a session has to keep its records for a look at their quality."""
+    return policy.datasheet != "nothing" or (study.quality is not None and study.quality.refuse)
+
+
+def refuse_not_ready(home: HospitalHome, approved: ApprovedStudy, records: StudyRecords) -> None:
+    """Where the study asks for it: raise StudyRefused for data that are not ready.
+
+    What is wrong stays here; the coordinator gets the code.
+    """
+    study = approved.study
+    if study.quality is None or not study.quality.refuse:
+        return
+    reference = reference_for(home, study, approved.description.dataset)
+    assessment = look(study, records, reference).assessment
+    if assessment.verdict is Verdict.NOT_READY:
+        found = "; ".join(map(str, assessment.findings))
+        raise StudyRefused(RefusalCode.DATA, f"data not ready: {found}")
+
+
+def look(study: Study, records: StudyRecords, reference: Reference | None) -> Looked:
+    """Assess the records of a session that kept their source."""
+    if records.source is None:
+        raise ValueError("quality: the records were loaded without their source")
+    pixels = [side.features.numpy() for side in (records.train, records.held_out)]
+    own = own_numbers(records.source, study.contract, pixels)
+    apart: tuple[Difference, ...] = ()
+    if reference is not None:
+        apart = differences(own_sums(study, records.source, reference), reference)
+    plan = study.quality or QualityPlan()
+    return Looked(
+        own=own,
+        differences=apart,
+        assessment=assess(own, study.contract, plan, apart),
+        compared_with=None if reference is None else reference.released.digest,
+    )
+
+
+def own_sums(study: Study, source: Records, reference: Reference) -> Sums:
+    """The hospital's own exact sums as its data are now, in the layout of what was released."""
+    layout = reference.released.layout
+    by_record = study.privacy.unit == "record"
+    return tally(patient_rows(source, layout, by_record=by_record), layout).values
+
+
+def own_numbers(source: Records, contract: Contract, pixels: list[Floats32]) -> OwnNumbers:
+    """Count patients, their outcomes and what they lack. `pixels` are encoded, on [-1, 1]."""
+    keys, places = np.unique(np.array(source.patients, dtype=str), return_inverse=True)
+    patients = len(keys)
+    columns = (
+        _image(column, pixels)
+        if column.kind is ColumnKind.IMAGE
+        else _column(column, source, places, patients)
+        for column in contract.columns
+    )
+    return OwnNumbers(
+        patients=patients,
+        records=len(source.patients),
+        outcomes=_outcomes(np.asarray(source.labels, np.float64), contract.label, places, patients),
+        columns=tuple(columns),
+    )
+
+
+def described(looked: Looked, study: Study, *, run: str, with_counts: bool) -> Json:
+    """The body of `data-described`: words, and rounded counts where the policy lets them leave."""
+    own, contract = looked.own, study.contract
+    lacking = {column.name: column.missing for column in own.columns}
+    numbers = {
+        "patients": told(own.patients),
+        "records": told(own.records),
+        "outcomes": [told(count) for count in own.outcomes],
+        "missing": [told(lacking[column.name]) for column in may_lack(contract)],
+    }
+    return {
+        "run": run,
+        "verdict": looked.assessment.verdict.value,
+        "reasons": [reason.value for reason in looked.assessment.reasons],
+        "compared_with": looked.compared_with,
+        "noise": "none",
+        "numbers": numbers if with_counts else None,
+    }
+
+
+def data_entry(
+    home: HospitalHome, session: RunSession, opened: Reference | None
+) -> tuple[str, Json] | None:
+    """The entry for the evidence log, its release charged; None where the policy tells nothing.
+
+    `opened` is what this run released; without it the data are held against what an earlier run
+    did. Once in a run: words after each change of the data would tell what the change was.
+    """
+    policy = home.policy()
+    if policy.datasheet == "nothing" or session.records.source is None or _told_before(session):
+        return None
+    dataset = session.approved.description.dataset
+    reference = opened or reference_for(home, session.study, dataset)
+    looked = look(session.study, session.records, reference)
+    counts = policy.datasheet == "counts"
+    body = described(looked, session.study, run=session.run, with_counts=counts)
+    charge(session.ledger, session.approved, session.records, body)
+    return ENTRY, body
+
+
+def _told_before(session: RunSession) -> bool:
+    return any(
+        each.type == ENTRY and each.body["run"] == session.run
+        for each in session.evidence.log.entries()
+    )
+
+
+def charge(ledger: Ledger, approved: ApprovedStudy, records: StudyRecords, body: Json) -> None:
+    """Spend the release of these words and counts, before the entry is written."""
+    study, dataset = approved.study, approved.description.dataset
+    reservation = ledger.reserve(
+        study_digest=study.digest,
+        run=body["run"],
+        purpose="datasheet",
+        transcript=digest({**body, "time": datetime.now(UTC).isoformat()}),
+        mechanism=Exact(),
+        units=records.train.patients + records.held_out.patients,
+        split=split_name(dataset, study.evaluation.held_out),
+        unit=study.privacy.unit,
+    )
+    ledger.commit(reservation, ExactEvaluation())
+
+
+def _column(column: Column, source: Records, places: Places, patients: int) -> ColumnNumbers:
+    if column.kind is ColumnKind.SERIES:
+        values = _over_time(source.series[column.name])
+    elif column.kind is ColumnKind.CONTINUOUS:
+        values = source.values[column.name].to_numpy(dtype=np.float64)
+    else:
+        here = source.values[column.name].notna().to_numpy()
+        missing = patients - int(np.unique(places[here]).size)
+        return ColumnNumbers(name=column.name, missing=missing)
+    means = means_of_patients(values, places, patients)
+    known = means[~np.isnan(means)]
+    return _numbers(column, known, missing=patients - known.size, enough=known.size >= FEW)
+
+
+def _over_time(series: Floats32) -> Floats:
+    """[records]: the mean of what was measured of each, NaN where nothing was."""
+    here = ~np.isnan(series)
+    counts = here.sum(axis=1)
+    sums = np.where(here, series, 0.0).sum(axis=1, dtype=np.float64)
+    means: Floats = np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
+    return means
+
+
+def _image(column: Column, pixels: list[Floats32]) -> ColumnNumbers:
+    low, high = column.range or (0.0, 1.0)
+    every = max(1, sum(part.size for part in pixels) // _MOST_PIXELS)
+    seen = np.concatenate([part.reshape(-1)[::every] for part in pixels]).astype(np.float64)
+    enough = sum(len(part) for part in pixels) >= FEW
+    return _numbers(column, low + (seen + 1.0) * (high - low) / 2.0, missing=0, enough=enough)
+
+
+def _numbers(column: Column, values: Floats, *, missing: int, enough: bool) -> ColumnNumbers:
+    if not enough or column.range is None:
+        return ColumnNumbers(name=column.name, missing=missing)
+    low, median, high = np.quantile(values, [0.05, 0.5, 0.95]).tolist()
+    used = (high - low) / (column.range[1] - column.range[0])
+    return ColumnNumbers(name=column.name, missing=missing, median=median, used=used)
+
+
+def _outcomes(labels: Floats, label: Label, places: Places, patients: int) -> tuple[int, ...]:
+    """Patients of each outcome, in the order of `wardround.quality.numbers.outcomes_of`."""
+
+    def having(rows: npt.NDArray[np.bool_]) -> int:
+        return int(np.unique(places[rows]).size)
+
+    if label.kind is LabelKind.CLASSES:
+        return tuple(having(labels == place) for place in range(len(label.classes)))
+    if label.numbers:
+        return tuple(having(~np.isnan(column)) for column in labels.T)
+    if label.targets:
+        return tuple(having(column == value) for column in labels.T for value in (1.0, 0.0))
+    if labels.ndim > 1 and label.time is None:
+        return (0,) * len(outcomes_of(label))  # this hospital gives no label
+    yes = having((labels if label.time is None else labels[:, 1]) == 1.0)
+    return yes, patients - yes

@@ -1,0 +1,1 @@
+"""Whether a hospital's data are fit for a study: verdict words, and what a datasheet may say."""
