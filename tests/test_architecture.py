@@ -147,7 +147,7 @@ def test_the_sides_share_the_protocol_and_nothing_else():
     assert wrong == []
 
 
-AUDITOR = ("audit", "evidence", "evaluation", "privacy", "statistics", "study")
+AUDITOR = ("audit", "evidence", "evaluation", "privacy", "quality", "statistics", "study")
 
 
 @pytest.mark.parametrize("part", AUDITOR)

@@ -28,6 +28,7 @@ from wardround.cli.main import COMMANDS, EXIT_BUG, EXIT_INTERRUPTED
 from wardround.errors import WardroundError
 from wardround.models.registered import GROUP
 from wardround.protocol.messages import RefusalCode
+from wardround.quality.plan import QualityPlan
 from wardround.statistics.plan import StatisticsPlan
 from wardround.study.files import checked, read_study_plan
 from wardround.study.manifest import StudyPlan
@@ -38,6 +39,7 @@ from wardround_client.policy import DEFAULT_POLICY, Policy
 from wardround_server.service import EXIT_FEWER_HOSPITALS
 
 PICTURE_LIMIT_BYTES = 400_000
+SECTIONS = {"statistics": StatisticsPlan, "quality": QualityPlan, "robust": Robust, "task": Task}
 ELSEWHERE = re.compile(r"(?<![\w.])/(work|tmp|root|home|mnt|usr|Users)\b|[A-Z]:\\")
 REGISTRY = re.compile(r"pypi|pythonhosted|anaconda|conda-forge|npmjs|crates\.io|ghcr|docker\.io")
 COMMENT = re.compile(r"^<!-- (background|exit \d+|file [a-z._/-]+) -->$")
@@ -87,7 +89,7 @@ def test_every_toml_block_is_what_the_product_reads(block: Block) -> None:
         (where,) = value["project"]["entry-points"][GROUP].values()
         assert re.fullmatch(r"[a-z_]+:network", where)
         return
-    for section, plan in {"statistics": StatisticsPlan, "robust": Robust, "task": Task}.items():
+    for section, plan in SECTIONS.items():
         if set(value) == {section}:
             checked(plan, value[section], what=str(block))
             return

@@ -227,6 +227,7 @@ STORY: tuple[Step, ...] = (
     ("coordinator.md", "Sign it"),
     ("hospital.md", "Describe the data"),
     ("hospital.md", "Review a study"),
+    ("hospital.md", "Look at the quality of the data"),
     ("hospital.md", "Run the daemon"),
     ("hospital.md", "The certificate"),
     others_approve_and_serve,

@@ -259,6 +259,6 @@ delayed leiden      checkpoint-witnessed    complete   history-differs      coor
 delayed leiden      release-reserved        complete   entry-contradicts    leiden
 delayed leiden      release-sent            complete   history-differs      coordinator
 delayed leiden      survivors-signed        complete   history-differs      coordinator
-delayed leiden      data-described          not-seen   -                    leiden
+delayed leiden      data-described          recomputed data-differs         leiden
 delayed leiden      noise-measured          not-seen   -                    leiden
 """

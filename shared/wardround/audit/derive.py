@@ -25,8 +25,11 @@ from wardround.audit.outflow import not_protected, outflow_of
 from wardround.audit.participation import incidents_of, participation_of
 from wardround.audit.report_model import (
     ColumnFacts,
+    Guarantee,
     GuaranteeClass,
+    HospitalData,
     LogFacts,
+    ModelAttack,
     Report,
     RosterEntry,
     RunFacts,
@@ -54,7 +57,6 @@ def report_of(evidence: Evidence, *, accountant: str | None = None) -> Report:
     """`derive_report` as a typed value."""
     attempts = attempts_of(evidence)
     releases = releases_by_hospital(evidence, attempts)
-    study = evidence.study
     charges = charges_of(evidence, attempts, releases)
     by = accountant or accounting.accountant()
     guarantee = guarantee_of(evidence, charges, accountant=by)
@@ -66,11 +68,8 @@ def report_of(evidence: Evidence, *, accountant: str | None = None) -> Report:
         guarantee=guarantee,
         evaluation=evaluation,
     )
-    bare = guarantee.kind is GuaranteeClass.NONE
     hazards = hazards_of(case)
-    attacks = model_attacks_of(evidence)
-    attacked = any(said.run == evidence.run and said.verdicts for said in attacks)
-    datasheets = datasheets_of(evidence)
+    attacks, datasheets = model_attacks_of(evidence), datasheets_of(evidence)
     return Report(
         schema="wardround.report/1",
         study=_study_facts(evidence),
@@ -84,14 +83,26 @@ def report_of(evidence: Evidence, *, accountant: str | None = None) -> Report:
         evaluation=evaluation,
         statistics=statistics_of(evidence, attempts, charges),
         datasheets=datasheets,
-        not_protected=not_protected(
-            study, without_noise=bare, attacked=attacked, described=bool(datasheets)
-        ),
+        not_protected=_not_protected(evidence, guarantee, attacks, datasheets),
         hazards=hazards,
         incidents=incidents_of(evidence, attempts),
         dpia=dpia_of(evidence, guarantee, hazards),
         logs=_log_facts(evidence),
         without_log=evidence.without_log,
+    )
+
+
+def _not_protected(
+    evidence: Evidence,
+    guarantee: Guarantee,
+    attacks: tuple[ModelAttack, ...],
+    datasheets: tuple[HospitalData, ...],
+) -> tuple[str, ...]:
+    return not_protected(
+        evidence.study,
+        without_noise=guarantee.kind is GuaranteeClass.NONE,
+        attacked=any(said.run == evidence.run and said.verdicts for said in attacks),
+        described=bool(datasheets),
     )
 
 
