@@ -21,6 +21,7 @@ from wardround.audit.derive import derive_report
 from wardround.audit.evidence import Evidence, coordinator_log, hospital_log
 from wardround.audit.sign_off import member_of, sign_offs_of
 from wardround.audit.statement import STATEMENT, report_statement
+from wardround.audit.timestamp import MOST_STAMPS, time_stamps_of
 from wardround.audit.uploads import upload_member, uploads_of
 from wardround.canonical import Json, canonical_bytes, parse_canonical
 from wardround.durable import write_durably
@@ -80,6 +81,7 @@ class Bundle:
     manifest: bytes = field(repr=False)
     manifest_signature: bytes
     sign_offs: Mapping[str, bytes] = field(repr=False)
+    time_stamps: Mapping[str, bytes] = field(repr=False)
 
 
 def write_bundle(path: Path, parts: RunEvidence, *, identity: Identity) -> Json:
@@ -156,6 +158,7 @@ def bundle_of(members: Mapping[str, bytes]) -> Bundle:
         manifest=members[MANIFEST],
         manifest_signature=_signature(members[MANIFEST_SIGNATURE], MANIFEST_SIGNATURE),
         sign_offs=sign_offs_of(members),
+        time_stamps=_time_stamps(members),
     )
 
 
@@ -181,7 +184,7 @@ def _check_list(members: Mapping[str, bytes]) -> None:
     logs = {name for name in members if name.startswith("logs/")}
     stems = {name.removesuffix(ENTRIES).removesuffix(CHECKPOINT) for name in logs}
     due = {MANIFEST, MANIFEST_SIGNATURE, *_SINGLE}
-    due |= {member_of(name) for name in sign_offs_of(members)}
+    due |= {member_of(name) for name in sign_offs_of(members)} | set(time_stamps_of(members))
     due |= {upload_member(name) for name in uploads_of(members)}
     due |= {stem + ending for stem in stems | {COORDINATOR_LOG} for ending in (ENTRIES, CHECKPOINT)}
     missing, unknown = sorted(due - set(members)), sorted(set(members) - due)
@@ -191,6 +194,13 @@ def _check_list(members: Mapping[str, bytes]) -> None:
         *((name, "has no place in a bundle") for name in unknown + strange),
     ):
         raise BadInput(f"bundle: member {name} {reason}")
+
+
+def _time_stamps(members: Mapping[str, bytes]) -> dict[str, bytes]:
+    found = time_stamps_of(members)
+    if len(found) > MOST_STAMPS:
+        raise BadInput(f"bundle: {len(found)} time stamps, at most {MOST_STAMPS} are allowed")
+    return found
 
 
 def _log_members(stem: str, log: LogExport) -> dict[str, bytes]:

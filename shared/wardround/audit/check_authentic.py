@@ -16,6 +16,7 @@ from wardround.audit.container import MANIFEST_PURPOSE, MANIFEST_SIGNATURE
 from wardround.audit.countersign import Countersignature, verify_countersignature
 from wardround.audit.evidence import COORDINATOR, Evidence, Record, hospital_place
 from wardround.audit.statement import STATEMENT, check_statement
+from wardround.audit.timestamp import Authorities
 from wardround.audit.verdicts import Failure
 from wardround.errors import WardroundError
 from wardround.evidence.checkpoint import origin_of, verify_checkpoint
@@ -30,10 +31,14 @@ from wardround.study.manifest import Study
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pins:
-    """Fingerprints that the reader has from elsewhere; what is not given is not compared."""
+    """What the reader has from elsewhere; what is not given is not compared.
+
+    Fingerprints, and the certificates of authorities that he trusts to stamp times.
+    """
 
     coordinator: str | None = None
     hospitals: Mapping[str, str] | None = None
+    time_stamping: Authorities | None = None
 
 
 def check_signatures(bundle: Bundle, pins: Pins) -> Iterator[Failure]:

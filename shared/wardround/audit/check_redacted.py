@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from wardround.audit.bundle import (
@@ -15,6 +15,7 @@ from wardround.audit.bundle import (
 )
 from wardround.audit.check_authentic import Pins, check_roster, check_signatures
 from wardround.audit.check_sign_offs import check_sign_offs
+from wardround.audit.check_timestamps import FoundStamps, check_time_stamps, written_after
 from wardround.audit.container import MANIFEST, SIGN_OFFS, manifest_faults
 from wardround.audit.countersign import verify_countersignature
 from wardround.audit.evidence import COORDINATOR, hospital_place
@@ -60,6 +61,7 @@ class RedactedFindings:
     intact: list[Failure]
     complete: list[Failure]
     sign_offs: tuple[SignOff, ...] = ()
+    stamps: FoundStamps = field(default_factory=FoundStamps)
     withheld: int = 0
 
 
@@ -79,6 +81,8 @@ def check_redacted(members: Mapping[str, bytes], pins: Pins) -> RedactedFindings
     if REPORT in members:
         found.sign_offs, faults = check_sign_offs(bundle)
         found.authentic += faults
+    found.stamps = check_time_stamps(bundle, pins)
+    found.authentic += found.stamps.failures
     shown = {}
     for stem, content in logs.items():
         try:
@@ -89,6 +93,8 @@ def check_redacted(members: Mapping[str, bytes], pins: Pins) -> RedactedFindings
     coordinator = shown.get(COORDINATOR_LOG)
     if coordinator is not None:
         found.authentic += _parties(bundle, coordinator)
+        times = ((seq, entry.time) for seq, entry in coordinator.shown.items())
+        found.authentic += written_after(found.stamps.held, times)
         found.complete += _histories(shown, coordinator)
     return found
 

@@ -21,6 +21,9 @@ MANIFEST_SIGNATURE = "manifest.signature"
 MANIFEST_PURPOSE = b"bundle"
 # Added after the manifest was signed, by whoever has one: each is signed by its hospital.
 SIGN_OFFS = "sign-offs/"
+# The same, each by a time stamping authority over the head of the coordinator's log.
+TIME_STAMPS = "time-stamps/"
+UNLISTED = (SIGN_OFFS, TIME_STAMPS)
 
 FILE_LIMIT_BYTES = 256 << 20
 MEMBER_LIMIT_BYTES = 64 << 20
@@ -95,7 +98,7 @@ def manifest_faults(members: Mapping[str, bytes]) -> list[tuple[str, str]]:
         return [(MANIFEST, "is missing")]
     except BadInput as error:
         return [(MANIFEST, str(error))]
-    present = {name for name in members if not name.startswith(SIGN_OFFS)}
+    present = {name for name in members if not name.startswith(UNLISTED)}
     present -= {MANIFEST, MANIFEST_SIGNATURE}
     faults = [(name, "is listed in the manifest and missing") for name in sorted(listed - present)]
     faults += [(name, "is not listed in the manifest") for name in sorted(present - listed)]

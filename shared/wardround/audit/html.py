@@ -27,6 +27,7 @@ from wardround.audit.report_model import (
     Status,
 )
 from wardround.audit.statistics_table import table_of
+from wardround.audit.timestamp_words import stamp_words
 from wardround.audit.verdicts import Verdict, Verdicts
 from wardround.audit.words import Words, words_of
 from wardround.canonical import Json
@@ -117,6 +118,7 @@ def _verification(verdicts: Verdicts | None, t: Words) -> dict[str, Any]:
         "verified": None if verdicts is None else verdicts.ok,
         "pinned": verdicts is not None and COORDINATOR in verdicts.pinned,
         "signed": verdicts.sign_offs if verdicts else (),
+        "stamped": stamp_words(verdicts, t),
     }
 
 

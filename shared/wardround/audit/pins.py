@@ -1,23 +1,29 @@
-"""Fingerprints from outside the bundle: what a reader was told, as options or a file."""
+"""Fingerprints and certificates from outside the bundle: what a reader has, as options or files."""
 
 from pathlib import Path
 
 from wardround.audit.check_authentic import Pins
-from wardround.canonical import parse_json
+from wardround.audit.timestamp import read_authorities
+from wardround.canonical import Json, parse_json
 from wardround.errors import BadInput
 
 _ROSTER_LIMIT_BYTES = 1 << 20
 
 
-def read_pins(coordinator_key: str, roster: Path | None) -> Pins:
+def read_pins(coordinator_key: str, roster: Path | None, time_stamping: Path | None = None) -> Pins:
     """The coordinator's fingerprint ("" where none was given), and a JSON file of the hospitals'.
 
-    Raises BadInput for what is no fingerprint, and for a file that cannot be read.
+    `time_stamping` is a PEM file of authorities. Raises BadInput for what is no fingerprint or
+    certificate, and for a file that cannot be read.
     """
     if coordinator_key and not _is_fingerprint(coordinator_key):
         raise BadInput("--coordinator-key: 64 lower-case hex digits are due")
-    if roster is None:
-        return Pins(coordinator=coordinator_key or None)
+    authorities = None if time_stamping is None else read_authorities(time_stamping)
+    hospitals = None if roster is None else _fingerprints(roster)
+    return Pins(coordinator=coordinator_key or None, hospitals=hospitals, time_stamping=authorities)
+
+
+def _fingerprints(roster: Path) -> Json:
     what = f"--roster {roster.name}"
     try:
         content = roster.read_bytes()
@@ -26,7 +32,7 @@ def read_pins(coordinator_key: str, roster: Path | None) -> Pins:
     hospitals = parse_json(content, what=what, limit_bytes=_ROSTER_LIMIT_BYTES)
     if not all(_is_fingerprint(value) for value in hospitals.values()):
         raise BadInput(f"{what}: 64 lower-case hex digits are due per hospital")
-    return Pins(coordinator=coordinator_key or None, hospitals=hospitals)
+    return hospitals
 
 
 def _is_fingerprint(value: object) -> bool:

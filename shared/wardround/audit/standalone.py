@@ -23,7 +23,8 @@ def run(arguments: list[str]) -> int:
         return BadInput.exit_code if stop.code else 0
     try:
         verdicts = verify_bundles(
-            options.bundle, pins=read_pins(options.coordinator_key, options.roster)
+            options.bundle,
+            pins=read_pins(options.coordinator_key, options.roster, options.timestamp_authority),
         )
     except WardroundError as error:
         sys.stderr.write(f"wardround-verify: {error}\n")
@@ -46,6 +47,11 @@ def _options() -> argparse.ArgumentParser:
     )
     verify.add_argument(
         "--roster", type=Path, help='JSON {"hospital": "fingerprint"}, from elsewhere'
+    )
+    verify.add_argument(
+        "--timestamp-authority",
+        type=Path,
+        help="PEM certificates of who may have stamped it (needs rfc3161-client)",
     )
     verify.add_argument("--json", action="store_true", help="one JSON value instead of text")
     return parser

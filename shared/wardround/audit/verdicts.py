@@ -53,6 +53,25 @@ class Verdict:
         return {"ok": self.ok, "failures": [failure.to_json() for failure in self.failures]}
 
 
+@dataclass(frozen=True, slots=True)
+class Stamped:
+    """A time stamp that holds: when, by whose word, and whether that one was asked for."""
+
+    time: str
+    authority: str
+    checked: bool
+
+    def in_words(self) -> str:
+        """One line for a terminal."""
+        if self.checked:
+            return f"{self.time}, {self.authority}: the coordinator's log stood as it is"
+        return f"{self.time}, {self.authority}, not checked: give --timestamp-authority CA.pem"
+
+    def to_json(self) -> Json:
+        """The JSON object of `--json`."""
+        return {"time": self.time, "authority": self.authority, "checked": self.checked}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdicts:
     """Everything that a verification says.
@@ -60,7 +79,8 @@ class Verdicts:
     `rests_on` are the fingerprints that everything depends on; `pinned` are the parties among
     them that were compared with values from outside the bundle. Without a pin a forged bundle
     that agrees with itself cannot be told from an honest one. `sign_offs` are the officers'
-    decisions that their hospitals' keys signed over this very report; no verdict depends on them.
+    decisions that their hospitals' keys signed over this very report, `time_stamps` those that
+    hold; no verdict depends on whether there are any.
     """
 
     authentic: Verdict
@@ -71,6 +91,7 @@ class Verdicts:
     pinned: frozenset[str]
     remarks: tuple[str, ...] = ()
     sign_offs: tuple[SignOff, ...] = ()
+    time_stamps: tuple[Stamped, ...] = ()
 
     @property
     def four(self) -> tuple[Verdict, ...]:
@@ -91,6 +112,9 @@ class Verdicts:
         yield from (f"sign-off    {decided.in_words()}" for decided in self.sign_offs)
         if not self.sign_offs:
             yield "sign-off    by no hospital in this bundle"
+        yield from (f"time stamp  {stamped.in_words()}" for stamped in self.time_stamps)
+        if not self.time_stamps:
+            yield "time stamp  none that was read and holds"
         for party, key in self.rests_on:
             yield f"key         {key}  {party}{' (pinned)' if party in self.pinned else ''}"
         if not self.pinned:
@@ -108,4 +132,5 @@ class Verdicts:
             "pinned": sorted(self.pinned),
             "remarks": list(self.remarks),
             "sign_offs": [decided.model_dump(mode="json") for decided in self.sign_offs],
+            "time_stamps": [stamped.to_json() for stamped in self.time_stamps],
         }

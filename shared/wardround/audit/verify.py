@@ -16,6 +16,7 @@ from wardround.audit.check_redacted import check_redacted
 from wardround.audit.check_rounds import check_rounds
 from wardround.audit.check_sign_offs import check_sign_offs
 from wardround.audit.check_survivors import check_signed_survivors, check_survivors
+from wardround.audit.check_timestamps import FoundStamps, check_time_stamps, written_after
 from wardround.audit.code_facts import code_faults
 from wardround.audit.container import read_file, unpack
 from wardround.audit.derive import releases_by_hospital
@@ -57,6 +58,8 @@ def verify_bytes(content: bytes, *, pins: Pins = NO_PINS) -> Verdicts:
     found.authentic += check_signatures(bundle, pins)
     found.sign_offs, faults = check_sign_offs(bundle)
     found.authentic += faults
+    found.stamps = check_time_stamps(bundle, pins)
+    found.authentic += found.stamps.failures
     _check_contents(bundle, found)
     return found.verdicts(bundle)
 
@@ -65,7 +68,7 @@ def _check_redacted(members: Mapping[str, bytes], found: "_Findings") -> Verdict
     left = check_redacted(members, found.pins)
     found.authentic += left.authentic
     found.intact += left.intact
-    found.sign_offs = left.sign_offs
+    found.sign_offs, found.stamps = left.sign_offs, left.stamps
     reason = f"redacted, not recomputed: {left.withheld} entries withheld"
     found.complete += [*left.complete, Failure(WITHHELD, BUNDLE, None, reason)]
     found.recomputed.append(Failure(WITHHELD, BUNDLE, None, reason))
@@ -83,6 +86,7 @@ class _Findings:
         self.recomputed: list[Failure] = []
         self.remarks: list[str] = []
         self.sign_offs: tuple[SignOff, ...] = ()
+        self.stamps = FoundStamps()
         self.reached = False
 
     def verdicts(self, bundle: Bundle | None) -> Verdicts:
@@ -97,8 +101,9 @@ class _Findings:
             recomputed=Verdict("recomputed", tuple(self.recomputed)),
             rests_on=_rests_on(bundle),
             pinned=self._pinned(),
-            remarks=tuple(self.remarks),
+            remarks=(*self.remarks, *self.stamps.remarks),
             sign_offs=self.sign_offs,
+            time_stamps=self.stamps.said,
         )
 
     def _not_reached(self, bundle: Bundle | None) -> list[list[Failure]]:
@@ -117,6 +122,9 @@ def _check_contents(bundle: Bundle, found: _Findings) -> None:
     study = _study(bundle)
     coordinator, hospitals, damage = read_logs(bundle)
     found.intact += damage
+    if coordinator is not None:
+        times = ((record.seq, record.time) for record in coordinator.records)
+        found.authentic += written_after(found.stamps.held, times)
     if study is not None:
         found.authentic += check_roster(study, bundle)
     if study is None or coordinator is None or len(hospitals) < len(bundle.parts.hospitals):

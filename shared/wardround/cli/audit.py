@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from wardround.cli.audit_bundle import attach, redact
+from wardround.cli.audit_bundle import attach, redact, stamp
 from wardround.cli.audit_report import code, report, schema
 from wardround.errors import BadInput, VerificationFailed
 
@@ -40,12 +40,18 @@ RosterFile = Annotated[
     Path | None, typer.Option("--roster", help='JSON {"hospital": "fingerprint"}, from elsewhere.')
 ]
 
+TimeStampingFile = Annotated[
+    Path | None,
+    typer.Option("--timestamp-authority", help="PEM certificates of who may have stamped it."),
+]
+
 
 @app.command()
 def verify(
     bundle: BundleFiles,
     coordinator_key: CoordinatorKey = "",
     roster: RosterFile = None,
+    timestamp_authority: TimeStampingFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Say whether a bundle is authentic, intact, complete and recomputed; exit code 7 if not.
@@ -54,7 +60,7 @@ def verify(
     """
     from wardround.audit.compare import verify_bundles
 
-    answer = verify_bundles(bundle, pins=_pins(coordinator_key, roster))
+    answer = verify_bundles(bundle, pins=_pins(coordinator_key, roster, timestamp_authority))
     typer.echo(json.dumps(answer.to_json()) if as_json else "\n".join(answer.lines()))
     if not answer.ok:
         raise typer.Exit(VerificationFailed.exit_code)
@@ -64,6 +70,7 @@ app.command()(report)
 app.command()(schema)
 app.command()(code)
 app.command()(attach)
+app.command()(stamp)
 app.command()(redact)
 
 
@@ -94,10 +101,10 @@ def export(
     )
 
 
-def _pins(coordinator_key: str, roster: Path | None) -> "Pins":
+def _pins(coordinator_key: str, roster: Path | None, time_stamping: Path | None) -> "Pins":
     from wardround.audit.pins import read_pins
 
-    return read_pins(coordinator_key, roster)
+    return read_pins(coordinator_key, roster, time_stamping)
 
 
 def _entries(directory: Path, study: str) -> "list[Entry]":

@@ -1,4 +1,4 @@
-"""`wardround audit attach` and `redact`: what is done to a bundle after its run."""
+"""`wardround audit attach`, `stamp` and `redact`: what is done to a bundle after its run."""
 
 from pathlib import Path
 from typing import Annotated
@@ -41,6 +41,37 @@ def attach(
             "sign_offs": [decided.model_dump(mode="json") for decided in added],
         },
         "\n".join(decided.in_words() for decided in added),
+        as_json=as_json,
+    )
+
+
+def stamp(
+    bundle: BundleFile,
+    authority: Annotated[
+        str, typer.Option("--authority", help="URL of a time stamping authority (RFC 3161).")
+    ],
+    timestamp_authority: Annotated[
+        Path | None,
+        typer.Option("--timestamp-authority", help="PEM certificates that it has to have."),
+    ] = None,
+    out: OutFile = None,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Let an authority say when this bundle's log was there. Only a hash leaves this computer."""
+    from wardround.audit.container import read_file
+    from wardround.audit.timestamp import read_authorities
+    from wardround.audit.timestamp_attach import stamp_bundle
+    from wardround.durable import write_durably
+
+    asked = None if timestamp_authority is None else read_authorities(timestamp_authority)
+    content, stamped = stamp_bundle(read_file(bundle), authority, authorities=asked)
+    write_durably(out or bundle, content)
+    said = {"time": stamped.time_text, "authority": stamped.authority, "checked": asked is not None}
+    whose = stamped.authority if asked else f"{stamped.authority}, not checked"
+    say(
+        {"bundle": str(out or bundle), "time_stamp": said},
+        f"{out or bundle}: stamped at {stamped.time_text} by {whose}",
         as_json=as_json,
     )
 

@@ -46,17 +46,22 @@ CoordinatorKey = Annotated[
 RosterFile = Annotated[
     Path | None, typer.Option("--roster", help='JSON {"hospital": "fingerprint"}, from elsewhere.')
 ]
+TimeStampingFile = Annotated[
+    Path | None,
+    typer.Option("--timestamp-authority", help="PEM certificates of who may have stamped it."),
+]
 Forms = Annotated[
     list[Form] | None,
     typer.Option("--format", help="May be given more than once; html and json by default."),
 ]
 
 
-def report(
+def report(  # noqa: PLR0913  # one argument for each option
     bundle: BundleFile,
     out: Annotated[Path, typer.Option("--out", help="Directory for the files.")],
     coordinator_key: CoordinatorKey = "",
     roster: RosterFile = None,
+    timestamp_authority: TimeStampingFile = None,
     *,
     forms: Forms = None,
     lang: Annotated[
@@ -77,7 +82,8 @@ def report(
     from wardround.durable import write_durably
 
     content = read_file(bundle)
-    verdicts = verify_bytes(content, pins=read_pins(coordinator_key, roster))
+    pins = read_pins(coordinator_key, roster, timestamp_authority)
+    verdicts = verify_bytes(content, pins=pins)
     found = unpack(content).get(REPORT)
     if found is None:
         raise VerificationFailed(f"bundle {bundle.name}: it holds no {REPORT}")
