@@ -303,7 +303,7 @@ class FleetConnection:
         self._received = letter
         message = read_letter(letter, objects, limits=self._limits)
         try:
-            reference = reference_of(message.content, limit_bytes=self._limits.vector_bytes)
+            reference = reference_of(message.content, limits=self._limits)
         except BadInput as error:
             raise ProtocolViolation(f"a letter's vector: {error}") from error
         return _Held(message, None if reference is None else Download(letter, reference))

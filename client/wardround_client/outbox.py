@@ -3,8 +3,8 @@
 One file, mode 0600, with nothing in it but what leaves anyway. It is written before the first byte
 leaves and emptied when the coordinator has the answer or does not want it. (RFC 5321, 4.5.4.1 asks
 the same of a mail server.) It is not synced: it outlives the process, and a machine that lost its
-power is back too late for the coordinator, which waits for seconds. Syncing 100 MB took 0.6 s
-where we measured it, longer than masking them.
+power is back too late for the coordinator, which waits for seconds (decision 0013, with what
+syncing would cost).
 """
 
 import hashlib

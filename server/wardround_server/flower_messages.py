@@ -44,7 +44,7 @@ def read_answer(
         check_objects(contents, limits=limits)
         message = inflate_object_from_contents(letter.answer, dict(contents))
         checked = _checked_answer(message, run_id, letter)
-        _attach_upload(checked, letter.spool, limit_bytes=limits.vector_bytes)
+        _attach_upload(checked, letter.spool, limits=limits)
     except Exception as error:  # noqa: BLE001 - inflating raises whatever the bytes provoke
         return _error_answer(run_id, letter, type(error).__name__)
     finally:
@@ -117,9 +117,9 @@ def _checked_answer(message: object, run_id: int, letter: Letter) -> Message:
     return message
 
 
-def _attach_upload(message: Message, spool: Spool | None, *, limit_bytes: int) -> None:
-    """Give an answer the vector it refers to. Raises ProtocolViolation, BadInput."""
-    due = reference_of(message.content, limit_bytes=limit_bytes)
+def _attach_upload(message: Message, spool: Spool | None, *, limits: WireLimits) -> None:
+    """Give an answer the vector, or the body, it refers to. Raises ProtocolViolation, BadInput."""
+    due = reference_of(message.content, limits=limits)
     if due is None:
         return
     if spool is None or (spool.nbytes, spool.digest, spool.complete) != (

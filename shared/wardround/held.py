@@ -1,5 +1,8 @@
 """A large vector beside its message: Flower's object for it, and the reference that travels.
 
+A body of more than 1 MiB, as a whole evidence log is one, travels as a vector of bytes where its
+message has no other: one large piece goes beside a message, and is taken up where it broke off.
+
 Inside a process a message holds its vector, however large, without a copy. Our own transport sends
 the message with a reference {dtype, size, digest} in its place and the bytes by themselves. Under
 a stock SuperNode or Flower's simulation the same message is cut into Flower's objects as any other.
@@ -13,10 +16,19 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 
 from wardround.errors import BadInput
 from wardround.vectors import DTYPES, AnyVector, digest_of, in_memory
-from wardround.wire import ENTRY, INLINE_BYTES, PARCEL, SERIALISATION, VECTOR
+from wardround.wire import (
+    BODY,
+    ENTRY,
+    INLINE_BYTES,
+    PARCEL,
+    SERIALISATION,
+    VECTOR,
+    WireLimits,
+)
 
-SIZE, DIGEST = "size", "digest"
+SIZE, DIGEST, DTYPE = "size", "digest", "dtype"
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+_BYTES = "uint8"
 
 
 class HeldVector(ArrayRecord):
@@ -70,21 +82,22 @@ class VectorReference:
 
 
 def detach(content: RecordDict) -> tuple[RecordDict, HeldVector | None]:
-    """A message's content without its large vector, which a reference stands for.
+    """A message's content without its large vector or body, which a reference stands for.
 
     Content without one comes back as it is.
     """
-    held = content.get(VECTOR)
+    place = VECTOR if VECTOR in content else BODY
+    held = content.get(place)
     if not isinstance(held, HeldVector):
         return content, None
-    slim = RecordDict({name: part for name, part in content.items() if name != VECTOR})
+    slim = RecordDict({name: part for name, part in content.items() if name != place})
     parcel = ConfigRecord(dict(content.config_records[PARCEL]))
     parcel[SIZE], parcel[DIGEST] = held.vector.nbytes, held.vector_digest
     slim[PARCEL] = parcel
     return slim, held
 
 
-def reference_of(content: RecordDict, *, limit_bytes: int) -> VectorReference | None:
+def reference_of(content: RecordDict, *, limits: WireLimits) -> VectorReference | None:
     """What the content refers to, or None. Raises BadInput before anything is fetched.
 
     A vector that is neither small nor referred to is refused too: it would be in memory already.
@@ -94,7 +107,10 @@ def reference_of(content: RecordDict, *, limit_bytes: int) -> VectorReference | 
         raise BadInput("message: a large vector came inside its message")
     if not isinstance(parcel, ConfigRecord) or not {SIZE, DIGEST} & set(parcel):
         return None
-    dtype, nbytes, digest = (parcel.get(field) for field in ("dtype", SIZE, DIGEST))
+    is_body = DTYPE not in parcel and not (BODY in content or BODY in parcel)
+    limit_bytes = limits.body_bytes if is_body else limits.vector_bytes
+    dtype, nbytes, digest = (parcel.get(field) for field in (DTYPE, SIZE, DIGEST))
+    dtype = _BYTES if is_body else dtype
     if type(nbytes) is not int or not INLINE_BYTES < nbytes <= limit_bytes:
         raise BadInput(f"message: a vector of {INLINE_BYTES + 1} to {limit_bytes} bytes was due")
     if not isinstance(dtype, str) or dtype not in DTYPES or VECTOR in parcel:
@@ -105,8 +121,8 @@ def reference_of(content: RecordDict, *, limit_bytes: int) -> VectorReference | 
 
 
 def attach(content: RecordDict, vector: AnyVector) -> None:
-    """Put the vector where the reference was, so that `unpack` finds it."""
+    """Put the vector, or the body, where the reference was, so that `unpack` finds it."""
     parcel = content.config_records[PARCEL]
     kept = {name: value for name, value in parcel.items() if name not in {SIZE, DIGEST}}
     content[PARCEL] = ConfigRecord(kept)
-    content[VECTOR] = HeldVector(vector)
+    content[VECTOR if DTYPE in kept else BODY] = HeldVector(vector)

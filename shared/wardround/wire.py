@@ -3,8 +3,9 @@
 The form is a Flower RecordDict of one ConfigRecord "parcel" {version, kind, nonce, dtype} and two
 pieces of bytes, "body" and "vector" (raw, little-endian). A piece of up to 1 MiB lies in the
 parcel; a larger one in an ArrayRecord of its own, which our transport sends beside the message
-(`wardround.held`) and a stock Flower cuts into chunks. Flower is imported inside the functions
-only: whoever verifies evidence reads the protocol without it.
+(`wardround.held`: the vector, or the body of a message without any) and a stock Flower cuts into
+chunks. Flower is imported inside the functions only: whoever verifies evidence reads the protocol
+without it.
 """
 
 import json
@@ -17,7 +18,7 @@ import numpy as np
 from wardround.canonical import Json, canonical_bytes, parse_canonical
 from wardround.errors import BadInput
 from wardround.randomness import Randomness, system_randomness
-from wardround.vectors import DTYPES, AnyVector, SpooledVector, Vector
+from wardround.vectors import DTYPES, AnyVector, SpooledVector, Vector, blocks_of
 
 if TYPE_CHECKING:
     from flwr.app import ArrayRecord, ConfigRecord, RecordDict
@@ -88,6 +89,8 @@ def pack(
     piece = canonical_bytes(body)
     if len(piece) <= INLINE_BYTES:
         parcel[BODY] = piece
+    elif vector is None:
+        content[BODY] = HeldVector(np.frombuffer(piece, dtype=np.uint8))
     else:
         content[BODY] = _record(piece)
     if vector is not None:
@@ -185,7 +188,10 @@ def _piece(
 ) -> bytes | None:
     """The bytes of one piece, wherever its size puts them; None when there is none."""
     record = content.get(name)
-    piece = parcel.get(name) if record is None else _record_bytes(record, name)
+    if record is None:
+        piece = parcel.get(name)
+    else:
+        piece = _record_bytes(record, name, limit_bytes=limit_bytes)
     if piece is None:
         return None
     if not isinstance(piece, bytes):
@@ -199,9 +205,16 @@ def _piece(
     return piece
 
 
-def _record_bytes(record: object, name: str) -> bytes:
+def _record_bytes(record: object, name: str, *, limit_bytes: int) -> bytes:
     from flwr.app import ArrayRecord  # noqa: PLC0415 - see the module's docstring
 
+    from wardround.held import HeldVector  # noqa: PLC0415 - it imports Flower
+
+    if isinstance(record, HeldVector):
+        held = record.vector
+        if str(held.dtype) != "uint8" or held.nbytes > limit_bytes:
+            raise BadInput(f"message: a {name} of at most {limit_bytes} bytes was due")
+        return b"".join(map(bytes, blocks_of(held)))
     if not isinstance(record, ArrayRecord) or set(record) != {ENTRY}:
         raise BadInput(f"message: {name} has to be an ArrayRecord of one array")
     array = record[ENTRY]

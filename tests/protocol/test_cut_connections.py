@@ -55,6 +55,18 @@ def through(cutter, member):
     return FleetConnection(f"127.0.0.1:{cutter.port}", member.tls, patience=QUICK)
 
 
+def noted_puts(hospital):
+    """The sizes of what it uploads from now on."""
+    sent, true_put = [], hospital._https.put
+
+    def put(path, content, **options):
+        sent.append(len(content))
+        return true_put(path, content, **options)
+
+    hospital._https.put = put
+    return sent
+
+
 def exchange(running, member, cutter):
     """One letter with the model and its answer with another vector; how often it was read."""
     with through(cutter, member) as hospital, running.open_grid() as grid:
@@ -92,16 +104,9 @@ def test_a_vector_arrives_whole_and_once_however_often_its_connection_is_cut(run
 
 def test_what_has_arrived_is_not_sent_again(running, member):
     cutter = TcpCutter(running.port, [20_000_000, 20_000_000])
-    sent = []
     try:
         hospital = through(cutter, member)
-        true_put = hospital._https.put
-
-        def put(path, content, **options):
-            sent.append(len(content))
-            return true_put(path, content, **options)
-
-        hospital._https.put = put
+        sent = noted_puts(hospital)
         with hospital, running.open_grid() as grid:
             hospital.connect()
             grid.wait_for(["north"], 10)
@@ -113,6 +118,43 @@ def test_what_has_arrived_is_not_sent_again(running, member):
     assert sent[0] == len(PACKED)
     # What was under way in the kernel's buffers, some MB, is sent again.
     assert len(PACKED) - 20_000_000 <= sent[1] < 20_000_000
+
+
+def test_a_large_log_at_the_end_of_a_run_goes_on_where_it_broke_off(running, member):
+    body = {"log": "entry " * 600_000}
+    cutter = TcpCutter(running.port, [2_000_000])
+    try:
+        hospital = through(cutter, member)
+        sent = noted_puts(hospital)
+        with hospital, running.open_grid() as grid:
+            hospital.connect()
+            grid.wait_for(["north"], 10)
+            waiting = grid.push_messages(messages(grid, ["north"], pack("close", {})))
+            hospital.reply(Message(pack("closed", body), reply_to=hospital.receive(10)))
+            (answer,) = collect(grid, waiting).values()
+            assert unpack(answer.content).body == body
+    finally:
+        cutter.close()
+    assert sent[0] > 3_600_000
+    assert len(sent) == 2
+    assert sent[1] < sent[0]
+
+
+def test_a_large_log_comes_to_a_hospital_over_a_cut_connection(running, member):
+    body = {"log": "entry " * 600_000}
+    cutter = TcpCutter(running.port, [2_000_000, 1_000_000])
+    try:
+        with through(cutter, member) as hospital, running.open_grid() as grid:
+            hospital.connect()
+            grid.wait_for(["north"], 10)
+            waiting = grid.push_messages(messages(grid, ["north"], pack("close", body)))
+            question = hospital.receive(30)
+            assert unpack(question.content).body == body
+            hospital.reply(Message(pack("closed", {}), reply_to=question))
+            assert len(collect(grid, waiting)) == 1
+        assert cutter.cut == 2
+    finally:
+        cutter.close()
 
 
 def test_a_connection_that_went_silent_does_not_spoil_the_upload_of_the_next_one(tmp_path):

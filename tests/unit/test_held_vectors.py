@@ -8,13 +8,16 @@ from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_conte
 from hypothesis import given
 from hypothesis import strategies as st
 
+from wardround.canonical import canonical_bytes
 from wardround.errors import BadInput
 from wardround.framing import frame, unframe
 from wardround.held import HeldVector, attach, detach, reference_of
 from wardround.vectors import SpooledVector, blocks_of, bytes_of, digest_of, in_memory
-from wardround.wire import INLINE_BYTES, PARCEL, pack, unpack
+from wardround.wire import INLINE_BYTES, PARCEL, WireLimits, pack, unpack
 
 LIMIT = 10 * INLINE_BYTES
+LIMITS = WireLimits(body_bytes=3 * INLINE_BYTES, vector_bytes=LIMIT)
+LOG = {"log": "x" * 2 * INLINE_BYTES}
 PACKED = np.random.default_rng(1).integers(0, 256, 2 * INLINE_BYTES + 1, dtype=np.uint8)
 
 
@@ -57,17 +60,54 @@ def test_a_detached_message_is_small_and_attached_it_is_the_same():
     assert set(slim) == {PARCEL}
     with pytest.raises(BadInput, match="unknown field"):
         unpack(slim)
-    reference = reference_of(slim, limit_bytes=LIMIT)
+    reference = reference_of(slim, limits=LIMITS)
     assert (reference.dtype, reference.nbytes) == ("uint8", PACKED.nbytes)
     assert reference.digest == held.vector_digest == digest_of(PACKED)
     attach(slim, PACKED)
     assert unpack(slim).vector.tobytes() == PACKED.tobytes()
 
 
+def test_a_large_body_goes_beside_its_message_where_there_is_no_vector():
+    content = pack("closed", LOG)
+    slim, held = detach(content)
+    assert set(slim) == {PARCEL}
+    reference = reference_of(slim, limits=LIMITS)
+    assert (reference.dtype, reference.nbytes) == ("uint8", len(canonical_bytes(LOG)))
+    assert reference.digest == held.vector_digest
+    for arrived in (held.vector, spooled(bytes(held.vector))):
+        attach(slim, arrived)
+        assert unpack(slim).body == LOG
+        assert unpack(slim).vector is None
+        slim, _ = detach(content)
+    with pytest.raises(BadInput, match="at most 2000 bytes"):
+        unpack(content, limits=WireLimits(body_bytes=2000, vector_bytes=LIMIT))
+
+
+def test_a_large_body_is_what_a_stock_flower_carries_in_its_own_objects():
+    content = pack("closed", LOG)
+    objects = {name: part.deflate() for name, part in get_all_nested_objects(content).items()}
+    again = inflate_object_from_contents(content.object_id, objects)
+    assert type(again["body"]).__name__ == "ArrayRecord"
+    assert unpack(again).body == LOG
+
+
+def test_a_body_over_its_own_limit_is_refused_before_it_is_fetched():
+    slim, _ = detach(pack("closed", {"log": "x" * (3 * INLINE_BYTES)}))
+    with pytest.raises(BadInput, match=f"to {3 * INLINE_BYTES} bytes"):
+        reference_of(slim, limits=LIMITS)
+
+
+def test_a_reference_beside_a_body_that_is_there_is_none_of_a_body():
+    slim, _ = detach(pack("closed", LOG))
+    slim[PARCEL]["body"] = b"{}"
+    with pytest.raises(BadInput, match="reference"):
+        reference_of(slim, limits=LIMITS)
+
+
 def test_a_small_vector_stays_in_its_message():
     content = pack("update", {}, PACKED[:INLINE_BYTES])
     assert detach(content) == (content, None)
-    assert reference_of(content, limit_bytes=LIMIT) is None
+    assert reference_of(content, limits=LIMITS) is None
 
 
 @pytest.mark.parametrize(
@@ -97,14 +137,14 @@ def test_a_reference_that_is_not_exactly_what_is_due_is_refused(fields):
         else:
             slim[PARCEL][name] = value
     with pytest.raises(BadInput):
-        reference_of(slim, limit_bytes=LIMIT)
+        reference_of(slim, limits=LIMITS)
 
 
 def test_a_large_vector_inside_its_message_is_refused_where_a_reference_is_due():
     whole = pack("update", {}, PACKED)
     with pytest.raises(BadInput, match="inside its message"):
-        reference_of(whole, limit_bytes=LIMIT)
-    assert reference_of(RecordDict({"other": ConfigRecord()}), limit_bytes=LIMIT) is None
+        reference_of(whole, limits=LIMITS)
+    assert reference_of(RecordDict({"other": ConfigRecord()}), limits=LIMITS) is None
 
 
 def test_another_type_than_the_message_says_is_refused():
