@@ -27,6 +27,8 @@ class CoordinatorSettings(Frozen):
     `keep_uploads_bytes` is how much of the masked updates goes into a run's bundle, so that others
     can add them up again: 0 keeps none. `join_grace_s` is how long a study whose quorum has joined
     waits for hospitals that are not connected; they can return in a later round.
+    `time_stamp_authority` is the URL of who stamps the bundle of each run (RFC 3161), and
+    `time_stamp_ca` a PEM file in this directory with the certificates that its stamps must have.
     """
 
     listen: str = "127.0.0.1"
@@ -34,6 +36,8 @@ class CoordinatorSettings(Frozen):
     address: str
     keep_uploads_bytes: Annotated[int, Field(ge=0, le=128 << 20)] = 0
     join_grace_s: Annotated[float, Field(ge=0, le=86_400)] = 30.0
+    time_stamp_authority: Annotated[str, Field(max_length=2000)] | None = None
+    time_stamp_ca: Annotated[str, Field(max_length=200)] | None = None
 
 
 @dataclass(frozen=True, slots=True)

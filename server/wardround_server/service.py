@@ -39,6 +39,7 @@ from wardround_server.rounds.post import Post
 from wardround_server.rounds.record import RunRecord
 from wardround_server.rounds.run import Run, longest_sum
 from wardround_server.rounds.uploads import UploadStore
+from wardround_server.stamping import TimeStamping, stamp_at_the_end
 
 log = logging.getLogger("wardround.coordinator")
 
@@ -77,6 +78,7 @@ class Coordinator:
         Returns the exit code of the last run: 0, or 8 with fewer hospitals than planned.
         """
         settings = self.home.settings()
+        TimeStamping.of(self.home)  # what is wrong with it is said now, not at the end of a run
         limits = WireLimits(body_bytes=BODY_LIMIT_BYTES, vector_bytes=4 * MOST_PARAMETERS)
         fleet = start_fleet(
             self.home.directory,
@@ -171,20 +173,17 @@ class StudyLoop:
             digest = digest_of_model(study, model, run.scale)
             completed = record.closed(study.rounds.count, digest)
             record.show(state="closing")
-            closer = RunCloser(
-                Post(grid, lanes=longest_sum(study)),
-                record,
-                signed,
-                identity.public_key,
-                keys,
-            )
+            post = Post(grid, lanes=longest_sum(study))
+            closer = RunCloser(post, record, signed, identity.public_key, keys)
             trained = model if study.rounds.count else None
             evidence = closer.close(session, trained, deadline_s=study.rounds.deadline_s)
             evidence = replace(evidence, uploads=uploads.read())
-            report = write_bundle(self.folder.path / "bundle.zip", evidence, identity=identity)
+            bundle = self.folder.path / "bundle.zip"
+            report = write_bundle(bundle, evidence, identity=identity)
             self._write_report(report)
             if trained is not None:
                 self._write_model(run, trained)
+            stamped = stamp_at_the_end(self.home, bundle)
             record.show(state="done")
         # Without what it was for the run did not end as planned either (decision 0003).
         aim = report["evaluation" if study.rounds.count else "statistics"]
@@ -194,6 +193,7 @@ class StudyLoop:
             "hospitals_planned": len(study.roster),
             "hospitals_completed": completed,
             "rounds": study.rounds.count,
+            **stamped,
         }
 
     def _write_report(self, report: Json) -> None:

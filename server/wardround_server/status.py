@@ -36,7 +36,8 @@ def status_line(state: Json) -> str:
     """One study for a terminal: its state and, while it runs, who is missing or suspected."""
     text = f"{state['study']:24} {state['digest'][:16]}  {state['state']}"
     if "result" in state:
-        return text
+        lacking = state["result"].get("time_stamp", {}).get("missing")
+        return f"{text}; NO TIME STAMP: {lacking}" if lacking else text
     if state["state"] == "train":
         text += f", round {int(state['round']) + 1}"
     for what, names in (
