@@ -49,8 +49,8 @@ def _group(group: GroupFacts, t: Words) -> dict[str, str]:
         "group": t.word(group.group),
         "patients": patients,
         "auroc": _with_ends(group.auroc, _score, t),
-        "sensitivity": _with_ends(group.sensitivity, _share, t),
-        "specificity": _with_ends(group.specificity, _share, t),
+        "sensitivity": _with_ends(group.sensitivity, _hundredths, t, unit=" %"),
+        "specificity": _with_ends(group.specificity, _hundredths, t, unit=" %"),
         "large": _with_ends(group.calibration_in_the_large, _signed, t),
         "gap": _with_ends(group.auroc_gap, _signed, t),
     }
@@ -67,11 +67,13 @@ def _column(column: ShuffledFacts, t: Words) -> dict[str, str]:
     }
 
 
-def _with_ends(estimate: EstimateFacts | None, show: Callable[[float], str], t: Words) -> str:
+def _with_ends(
+    estimate: EstimateFacts | None, show: Callable[[float], str], t: Words, *, unit: str = ""
+) -> str:
     """The value, the interval of sampling in brackets, that of the noise in square ones."""
     if estimate is None:
         return _DASH
-    text = show(estimate.value)
+    text = show(estimate.value) + unit
     if sampling := _ends(estimate.low, estimate.high, show, t):
         text += f" ({sampling})"
     if noise := _ends(estimate.noise_low, estimate.noise_high, show, t):
@@ -89,8 +91,8 @@ def _score(value: float) -> str:
     return f"{value:.3f}"
 
 
-def _share(value: float) -> str:
-    return f"{100 * value:.0f} %"
+def _hundredths(value: float) -> str:
+    return f"{100 * value:.0f}"
 
 
 def _signed(value: float) -> str:
