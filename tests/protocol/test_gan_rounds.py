@@ -114,14 +114,14 @@ def test_a_discriminator_that_is_not_the_sums_is_found(ward: Ward, monkeypatch: 
 def test_a_log_that_names_another_second_half_or_none_is_found(
     ward: Ward, made: str | None, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(coordinator_run, "made_digest", lambda study, model: made)
+    monkeypatch.setattr(coordinator_run, "made_digest", lambda *_: made)
     _, _, parts = run(ward)
     due = {"step-differs"} if made else {"step-differs", "model-differs"}
     assert _codes(verified(ward, parts)) == due
 
 
 def test_a_second_half_in_a_study_without_one_is_found(ward: Ward, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(coordinator_run, "made_digest", lambda study, model: "1" * 64)
+    monkeypatch.setattr(coordinator_run, "made_digest", lambda *_: "1" * 64)
     federation = Federation(ward)
     parts = federation.close(*federation.run().train_and_evaluate())
     assert _codes(verified(ward, parts)) == {"model-differs"}
@@ -133,7 +133,7 @@ def _codes(verdicts: Verdicts) -> set[str]:
 
 
 def test_a_stopped_coordinator_makes_the_same_generator(ward: Ward, tmp_path: Path):
-    """Its state is in the checkpoint, its draws follow from public names: nothing is tried twice."""
+    """Its state is in the checkpoint, its draws follow from public names."""
     study = ward.study(**GAN)
     start = parameters_of(build(study)).numpy()
 

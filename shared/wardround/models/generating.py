@@ -24,8 +24,9 @@ Vector = npt.NDArray[np.float32]
 
 # Adam (Kingma and Ba 2015) with little memory of its direction (Radford et al. 2016, section 3).
 _BETA_1, _BETA_2, _TAU = 0.5, 0.9, 1e-8
-_RISK_STEPS, _RISK_BATCH, _RISK_DECAY = 500, 128, 1e-3
-_RISK_RATE, _RISK_RATE_OF_IMAGES = 0.02, 0.001
+_RISK_DECAY = 1e-3
+# Of tables and of images, whose network is slow: steps, records a step, learning rate.
+_RISK, _RISK_OF_IMAGES = (500, 128, 0.02), (150, 64, 0.001)
 _CONTEXT = b"wardround/1 generator\x00"
 
 
@@ -82,12 +83,12 @@ def fit_risk(
 ) -> None:
     """Fit the risk model to labelled records, by Adam on random batches."""
     loss, risk = loss_of(study), network.risk
-    rate = _RISK_RATE if study.contract.image is None else _RISK_RATE_OF_IMAGES
+    steps, batch, rate = _RISK if study.contract.image is None else _RISK_OF_IMAGES
     optimiser = torch.optim.Adam(risk.parameters(), lr=rate, weight_decay=_RISK_DECAY)
     labels = labels.to(torch.float32)
     risk.train()
-    for _ in range(_RISK_STEPS):
-        chosen = torch.randint(len(records), (_RISK_BATCH,), generator=draws)
+    for _ in range(steps):
+        chosen = torch.randint(len(records), (batch,), generator=draws)
         optimiser.zero_grad()
         torch.autograd.backward(loss(risk(records[chosen]), labels[chosen]).mean())
         optimiser.step()
