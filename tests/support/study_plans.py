@@ -104,6 +104,9 @@ STUDIES = {
     "reference cnn of classes": lambda: study_plan(
         "image", "reference-cnn", columns=image(), label=CLASSES
     ),
+    "small cnn": lambda: study_plan(
+        "image", "small-cnn", columns=image(), hidden=(4, 6), label=CLASSES
+    ),
     "resnet": lambda: study_plan("image", "resnet18", columns=image(12), label=CLASSES),
     "hazards": lambda: study_plan("survival", "logistic-regression", label=EVENT),
     "deep hazards": lambda: study_plan("survival", "mlp", hidden=(6,), label=EVENT),

@@ -74,11 +74,10 @@ def examine(description: DatasetDescription, contract: Contract, folder: Path) -
         for c in contract.columns
     )
     faults = [*key_faults, *labels.faults, *_column_faults(tabular, values, own), *series.faults]
-    faults += _image_faults(description, contract, values, folder)
-    faults += _label_faults(contract, patients, labels)
+    image_faults, image_remarks = _images(description, contract, values, folder)
+    faults += [*image_faults, *_label_faults(contract, patients, labels)]
     remarks = _remarks(description, contract, patients, labels, findings)
-    seen = _image_remarks(description, contract, values, folder)
-    remarks += [*labels.remarks, *series.remarks, *seen]
+    remarks += [*labels.remarks, *series.remarks, *image_remarks]
     duplicates = int(table.duplicated().sum())
     if duplicates:
         remarks.append(f"rows that repeat another row, field by field: {duplicates}")
@@ -197,31 +196,24 @@ def _schema(column: Column, pandera: Any) -> Any:
     return pandera.Column(checks=checks, nullable=column.may_be_missing)
 
 
-def _image_faults(
+def _images(
     description: DatasetDescription, contract: Contract, values: pd.DataFrame, folder: Path
-) -> list[str]:
+) -> tuple[list[str], list[str]]:
+    """Faults and remarks; none of either without an image column."""
     column = contract.image
     if column is None:
-        return []
-    reasons: Counter[str] = Counter()
-    with Images(folder, description.images, column) as images:
-        for name in values[column.name].dropna():
+        return [], []
+    names, reasons = values[column.name].dropna(), Counter[str]()
+    with Images(folder, description.images, three_times(column)) as images:
+        for name in names:
             try:
                 images.check(name)
             except BadInput as error:
                 reasons[str(error)] += 1
-    what = f"column {column.name}"
-    return [f"{what}: {n} of {len(values)} files: the file {why}" for why, n in reasons.items()]
-
-
-def _image_remarks(
-    description: DatasetDescription, contract: Contract, values: pd.DataFrame, folder: Path
-) -> list[str]:
-    column = contract.image
-    if column is None:
-        return []
-    with Images(folder, description.images, three_times(column)) as images:
-        return looks_through_another_window(images, values[column.name].dropna(), column)
+        remarks = looks_through_another_window(images, names, column)
+    what = f"column {column.name}: "
+    said = [f"{what}{n} of {len(values)} files: the file {why}" for why, n in reasons.items()]
+    return said, remarks
 
 
 def _remarks(
