@@ -15,6 +15,8 @@ from tests.support.forgeries_resealed import changed
 from wardround.audit import check_recomputed
 from wardround.audit.bundle import evidence_of
 from wardround.audit.derive import report_of
+from wardround.audit.hazard_case import Case
+from wardround.audit.hazards_of_groups import small_groups
 from wardround.audit.html import render_html
 from wardround.audit.model_card import model_card
 from wardround.audit.pdf import render_pdf
@@ -81,7 +83,25 @@ def test_groups_that_are_served_alike_pass_and_an_empty_one_does_not_count():
     assert hazard("alike").status is Status.PASS
     assert "None of 2 groups" in hazard("alike").finding
     found = next(g for g in report("nobody").evaluation.subgroups[0].groups if g.group == "≥ 80")
-    assert found.standing == "nobody"
+    assert found.standing == "nobody counted"
+
+
+def test_a_group_that_nobody_counts_apart_is_not_known_to_be_served_alike():
+    evidence = evidence_of(run("alike").parts())
+    facts = report("alike").evaluation
+    (grouping,) = facts.subgroups
+    left = grouping.groups[-1].model_copy(update={"standing": "too few"})
+    mixed = grouping.model_copy(update={"groups": (*grouping.groups[:-1], left)})
+    case = Case(
+        evidence=evidence,
+        attempts=(),
+        releases={},
+        guarantee=report("alike").guarantee,
+        evaluation=facts.model_copy(update={"subgroups": (mixed,)}),
+    )
+    found = small_groups(case)
+    assert found.status is Status.REMARK
+    assert found.text.startswith("Of 4 groups 2 are too small")
 
 
 def test_groups_of_which_too_little_is_known_are_a_remark():

@@ -86,7 +86,11 @@ def test_nobody_is_in_a_group_that_nobody_is_in():
     found = pooled(layout_of(), [patients(1, 400)])
     for grouping in found["subgroups"]:
         for group in grouping["groups"][-2:]:
-            assert (group["standing"], group["patients"], group["auroc"]) == ("nobody", 0, None)
+            assert (group["standing"], group["patients"], group["auroc"]) == (
+                "nobody counted",
+                0,
+                None,
+            )
 
 
 def test_a_hospital_does_not_count_a_small_group_apart_and_the_large_ones_are_unmoved():
@@ -243,4 +247,7 @@ def test_counts_that_contradict_themselves_are_refused():
 def test_an_empty_hospital_counts_nobody():
     layout = layout_of()
     assert not layout.count(patients(1, 0)).lanes.any()
-    assert pooled(layout, [patients(1, 0)])["subgroups"][0]["groups"][0]["standing"] == "nobody"
+    assert (
+        pooled(layout, [patients(1, 0)])["subgroups"][0]["groups"][0]["standing"]
+        == "nobody counted"
+    )

@@ -5,8 +5,9 @@ from typing import NamedTuple
 
 from wardround.audit.bodies import EvaluationClosed
 from wardround.audit.hazard_case import Case, Finding
-from wardround.audit.report_evaluation import EstimateFacts
+from wardround.audit.report_evaluation import EstimateFacts, GroupingFacts
 from wardround.audit.report_model import Origin, Status
+from wardround.evaluation.subgroups import OTHER
 
 WORST_GAP = 0.05
 """So much AUROC less than the others is what nobody may overlook: a convention, not a law."""
@@ -55,12 +56,19 @@ def small_groups(case: Case) -> Finding:
 
 
 def _groups(case: Case) -> list[_Told]:
+    """Every group with patients; an empty one too, where some patients were not counted apart."""
     return [
         _Told(f"{grouping.column} {group.group}", _ends(group.auroc_gap))
         for grouping in case.evaluation.subgroups
         for group in grouping.groups
-        if group.standing != "nobody"
+        if group.standing != "nobody counted" or _left_over(grouping)
     ]
+
+
+def _left_over(grouping: GroupingFacts) -> bool:
+    return any(
+        each.group == OTHER and each.standing != "nobody counted" for each in grouping.groups
+    )
 
 
 def _ends(gap: EstimateFacts | None) -> tuple[float, float] | None:

@@ -22,13 +22,16 @@ class EstimateFacts(Frozen):
 class GroupFacts(Frozen):
     """One group of patients. What may not be shown apart is None, and `standing` says why.
 
+    Of exact counts "nobody counted" need not mean that there is nobody: hospitals with few patients
+    in a group do not count it apart.
+
     `calibration_in_the_large` is the observed less the mean predicted risk. `auroc_gap` is the
     AUROC of all others of the grouping less that of this group; its intervals hold jointly for all
     gaps of the report.
     """
 
     group: Text
-    standing: Literal["shown", "nobody", "too few", "withheld"]
+    standing: Literal["shown", "nobody counted", "too few", "withheld"]
     patients: int | None
     positives: int | None
     auroc: EstimateFacts | None

@@ -14,7 +14,7 @@ class Standing(StrEnum):
     """Whether a group of patients is shown apart, and why not."""
 
     SHOWN = "shown"
-    NOBODY = "nobody"
+    NOBODY = "nobody counted"
     TOO_FEW = "too few"
     WITHHELD = "withheld"
 
@@ -56,7 +56,7 @@ def standings(
     Noised counts: no subtraction gets past the noise, and a small one only says too little.
 
     >>> [s.value for s in standings([(40, 12), (30, 9), (20, 2), (0, 0)], 5, exact=True)]
-    ['shown', 'withheld', 'too few', 'nobody']
+    ['shown', 'withheld', 'too few', 'nobody counted']
     """
     said = [_alone(cell, smallest, exact=exact) for cell in cells]
     while exact:
