@@ -89,6 +89,14 @@ _ALL = (
         seeds=10,  # few patients are held out
         at_least={},
     ),
+    BenchedStudy(
+        name="icu_mortality",
+        data="physionet2012_icu",
+        metric="AUROC",
+        at_least={"none": 0.80, "distributed": 0.75},
+        draws=2,
+    ),
+    BenchedStudy(name="anomaly", data="ecg", metric="AUROC", at_least={}),
     BenchedStudy(name="generated_ward", data=None, metric="AUROC", at_least={}),
     # Learnt from synthetic patients, scored on real ones; pooled and alone learn from real ones.
     BenchedStudy(name="synthetic", data="heart_disease_uci", metric="AUROC", at_least={}),

@@ -128,6 +128,8 @@ def _contents(folder: Path, path: str, names: Sequence[str]) -> Iterator[bytes]:
 
 
 def _parsed(lines: Iterable[str], name: str, csv_format: CsvFormat) -> Rows:
+    if csv_format.separator == " ":
+        return [row for line in lines if (row := line.split())]
     # pandas' reader fills a short line up with empty fields and says nothing; this one does not
     try:
         return [
