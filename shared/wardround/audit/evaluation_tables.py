@@ -57,13 +57,15 @@ def _group(group: GroupFacts, t: Words) -> dict[str, str]:
 
 
 def _column(column: ShuffledFacts, t: Words) -> dict[str, str]:
-    lost = column.lost
+    lost, auroc = column.lost, column.auroc
+    if lost is None or auroc is None:
+        return {"column": column.column, "lost": "NA", "interval": "", "noise": "", "auroc": "NA"}
     return {
         "column": column.column,
-        "lost": _DASH if lost is None else _signed(lost.value),
-        "interval": _ends(lost and lost.low, lost and lost.high, _signed, t),
-        "noise": _ends(lost and lost.noise_low, lost and lost.noise_high, _signed, t),
-        "auroc": "NA" if column.auroc is None else _score(column.auroc),
+        "lost": _signed(lost.value),
+        "interval": _ends(lost.low, lost.high, _signed, t),
+        "noise": _ends(lost.noise_low, lost.noise_high, _signed, t),
+        "auroc": _score(auroc),
     }
 
 

@@ -29,8 +29,8 @@ def exact_layout_of(study: StudyPlan) -> Layout:
     else:
         room = min(OWN_BINS, (MOST_LANES - width**2) // width // 2 - 2 * MAX_GROUPS)
         bins = plan.bins * max(1, room // plan.bins)
-    own = {"counts": "exact", "epsilon": None, "bins": bins, "time_bins": time_bins}
-    own |= {"subgroups": (), "importance": False}
+    own: dict[str, object] = {"counts": "exact", "epsilon": None, "bins": bins}
+    own |= {"time_bins": time_bins, "subgroups": (), "importance": False}
     return layout_of(study.model_copy(update={"evaluation": plan.model_copy(update=own)}))
 
 
