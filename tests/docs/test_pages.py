@@ -30,6 +30,7 @@ from wardround.models.registered import GROUP
 from wardround.protocol.messages import RefusalCode
 from wardround.quality.plan import QualityPlan
 from wardround.statistics.plan import StatisticsPlan
+from wardround.study.evaluation import Evaluation
 from wardround.study.files import checked, read_study_plan
 from wardround.study.manifest import StudyPlan
 from wardround.study.robust import Robust
@@ -39,7 +40,13 @@ from wardround_client.policy import DEFAULT_POLICY, Policy
 from wardround_server.service import EXIT_FEWER_HOSPITALS
 
 PICTURE_LIMIT_BYTES = 400_000
-SECTIONS = {"statistics": StatisticsPlan, "quality": QualityPlan, "robust": Robust, "task": Task}
+SECTIONS = {
+    "evaluation": Evaluation,
+    "statistics": StatisticsPlan,
+    "quality": QualityPlan,
+    "robust": Robust,
+    "task": Task,
+}
 ELSEWHERE = re.compile(r"(?<![\w.])/(work|tmp|root|home|mnt|usr|Users)\b|[A-Z]:\\")
 REGISTRY = re.compile(r"pypi|pythonhosted|anaconda|conda-forge|npmjs|crates\.io|ghcr|docker\.io")
 COMMENT = re.compile(r"^<!-- (background|exit \d+|file [a-z._/-]+) -->$")
