@@ -192,3 +192,16 @@ def test_measurements_out_of_range_are_taken_as_its_end_and_counted_as_measureme
     remarks = check(near, AGREED, tmp_path).remarks
     said = "column pulse: 2 of 5 values out of range, taken as the range's nearest end"
     assert [remark for remark in remarks if remark.startswith(said)]
+
+
+def test_fields_that_blanks_part_are_as_many_as_there_are_words(tmp_path):
+    write(tmp_path, main_csv=" a   50\t0\n\n  b 100 1 \n")
+    blank = {"header": False, "separator": " ", "columns": ["id", "Age", "y"]}
+    spaced = description(RULE, SOURCES[:1], csv=blank)
+    found = encoded(spaced, contract(BINARY, [AGE]), tmp_path)
+    assert found.patients == ("a", "b")
+    assert found.features.ravel().tolist() == [0, 1]
+    write(tmp_path, main_csv="a 50 0\nb 1\n")
+    assert "1 of 2 rows do not have the 3 fields" in refusal(
+        spaced, contract(BINARY, [AGE]), tmp_path
+    )

@@ -49,7 +49,7 @@ DataPath = Annotated[str, StringConstraints(min_length=1, max_length=1000), Afte
 class CsvFormat(Frozen):
     """How the text file is written; `columns` names the fields of a file without a header line.
 
-    A `separator` that is a blank stands for any number of blanks and tabs; there are no quotes then.
+    A `separator` that is a blank stands for any number of blanks and tabs; then nothing is quoted.
     """
 
     header: bool = True
