@@ -1,5 +1,6 @@
 """Opening a session: who fails on the way is left out by name, and the others agree anew."""
 
+import json
 import time
 
 import pytest
@@ -161,6 +162,27 @@ def test_below_the_quorum_a_study_waits_its_deadline_for_hospitals_to_connect(wa
     with pytest.raises(QuorumMissed, match=f"no answer from {NORTHSIDE}"):
         federation.run().train_and_evaluate()
     assert time.monotonic() - started_s >= 1.0
+
+
+def test_while_a_session_opens_the_status_says_for_whom_it_waits(ward):
+    federation = Federation(ward, rounds__deadline_s=60.0)
+    federation.grid.gone.add(NORTHSIDE)
+    told, true_wait = [], federation.grid.wait
+
+    def status():
+        return json.loads(federation.status.read_text())
+
+    def wait(seconds):
+        told.append(status().get("waiting_for"))
+        return true_wait(seconds)
+
+    federation.grid.wait = wait
+    run = federation.run()
+    run.join_grace_s = 0.8
+    run.train_and_evaluate()
+    assert {NORTHSIDE: "disconnected"} in told
+    assert status()["waiting_for"] == {}
+    assert status()["missing"] == {NORTHSIDE: "disconnected"}
 
 
 class Stopped(Exception):
