@@ -171,6 +171,7 @@ def in_words(study: "Study") -> str:
         f"  rounds      {study.rounds.count}, at most {study.attempts} attempts",
         f"  evaluation  {_evaluation_in_words(study)}",
         f"  statistics  {_statistics_in_words(study)}",
+        f"  data        {_quality_in_words(study)}",
         f"  hospitals   {', '.join(study.names())}",
     ]
     return "\n".join(lines)
@@ -224,6 +225,24 @@ def _statistics_in_words(study: "Study") -> str:
         f"{', '.join([*columns, *(f'cohort {name}' for name in cohorts)])}"
         + ("; they also scale the features" if plan.standardise else "")
     )
+
+
+def _quality_in_words(study: "Study") -> str:
+    plan = study.quality
+    if plan is None:
+        return "no limits beyond the contract's"
+    limits = [f"at least {plan.least_patients} patients"]
+    if plan.least_per_outcome:
+        limits.append(f"{plan.least_per_outcome} of each outcome")
+    if plan.most_missing < 1:
+        limits.append(f"no column that over {plan.most_missing:.0%} of them lack")
+    limits += [
+        f"median of {each.column} {each.median[0]:g}..{each.median[1]:g}" for each in plan.expect
+    ]
+    words = (
+        f"{', '.join(limits)}; means within {plan.furthest:g} standard deviations of the others'"
+    )
+    return f"{words}; who is not ready does not join, which tells it" if plan.refuse else words
 
 
 def _study(home: "HospitalHome", name: str) -> "Study":
