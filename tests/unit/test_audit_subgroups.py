@@ -18,7 +18,7 @@ from wardround.audit.derive import report_of
 from wardround.audit.hazard_case import Case
 from wardround.audit.hazards_of_groups import small_groups
 from wardround.audit.html import render_html
-from wardround.audit.model_card import model_card
+from wardround.audit.model_card import markdown, model_card
 from wardround.audit.pdf import render_pdf
 from wardround.audit.report_model import Hazard, Origin, Report, Status
 from wardround.audit.verify import verify_bytes
@@ -183,6 +183,24 @@ def test_what_is_hidden_is_not_in_the_report_at_all():
     for group in hidden:
         told = group.model_dump(exclude={"group", "standing"})
         assert set(told.values()) == {None}
+
+
+def test_the_label_says_that_exact_counts_of_groups_are_not_protected():
+    told = [text for text in report("worse").not_protected if text.startswith("The same counts")]
+    assert len(told) == 1
+    assert "groups by angina, age, of 5 patients or more" in told[0]
+    assert not any(text.startswith("The same counts") for text in report("noised").not_protected)
+
+
+def test_the_model_card_has_the_groups_and_what_the_model_rests_on():
+    found = report("worse")
+    card = model_card(found, found.to_bytes(), {})
+    text = markdown(card)
+    old = found.evaluation.subgroups[1].groups[2]
+    assert f"| age ≥ 65 | {old.patients} | {old.auroc.value:.4g} |" in text
+    assert "| age not known | nobody counted | NA |" in text
+    assert f"| age | {found.evaluation.importance[0].lost.value:.4g} |" in text
+    assert card["evaluation"]["groups"][1]["groups"][2]["standing"] == "shown"
 
 
 def test_the_model_card_no_longer_says_that_subgroups_were_not_tested():

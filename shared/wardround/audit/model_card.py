@@ -100,6 +100,8 @@ def _evaluation(report: Report) -> Json:
         "hospitals": list(facts.hospitals),
         "held_out_patients": patients_in(facts.metrics),
         "metrics": [_metric(row) for row in rows(facts.metrics)],
+        "groups": [each.model_dump(mode="json") for each in facts.subgroups],
+        "importance": [each.model_dump(mode="json") for each in facts.importance],
     }
 
 
@@ -223,7 +225,44 @@ def _quality(card: Json) -> list[str]:
         value = _number(one["value"]) + (f" {one['unit']}" if one["unit"] else "")
         noise = _ends(one["noise_low"], one["noise_high"])
         lines.append(f"| {name} | {value} | {_ends(one['low'], one['high'])} | {noise} |")
-    return [*lines, ""]
+    return [*lines, "", *_groups(facts["groups"]), *_importance(facts["importance"])]
+
+
+def _groups(groupings: list[Json]) -> Iterator[str]:
+    """For whom: the AUROC of each group, or why it is not shown."""
+    if not groupings:
+        return
+    yield from (
+        "| group | patients | AUROC | 95 % interval | of the noise |",
+        "|---|---|---|---|---|",
+    )
+    for grouping in groupings:
+        for one in grouping["groups"]:
+            name = _line(f"{grouping['column']} {one['group']}")
+            auroc = one["auroc"] or dict.fromkeys(
+                ("value", "low", "high", "noise_low", "noise_high")
+            )
+            count = one["patients"] if one["standing"] == "shown" else one["standing"]
+            noise = _ends(auroc["noise_low"], auroc["noise_high"])
+            sampling = _ends(auroc["low"], auroc["high"])
+            yield f"| {name} | {count} | {_number(auroc['value'])} | {sampling} | {noise} |"
+    yield ""
+
+
+def _importance(columns: list[Json]) -> Iterator[str]:
+    """By what: the AUROC that is lost when a column is shuffled at each hospital."""
+    if not columns:
+        return
+    yield from (
+        "| column, shuffled | AUROC lost | 95 % interval | of the noise |",
+        "|---|---|---|---|",
+    )
+    for one in columns:
+        lost = one["lost"] or dict.fromkeys(("value", "low", "high", "noise_low", "noise_high"))
+        noise = _ends(lost["noise_low"], lost["noise_high"])
+        sampling = _ends(lost["low"], lost["high"])
+        yield f"| {_line(one['column'])} | {_number(lost['value'])} | {sampling} | {noise} |"
+    yield ""
 
 
 def _promise(card: Json) -> list[str]:

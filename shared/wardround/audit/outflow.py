@@ -62,6 +62,7 @@ def not_protected(
             "Held-out patients' evaluation counts: opened exactly, pooled over hospitals. No "
             "epsilon covers them.",
         )
+        lines[1:1] = _counted_apart(study)
     lines = [*_of_own_patients(attacked=attacked, described=described), *lines]
     if study.privacy.mechanism is not Mechanism.LOCAL:
         lines.insert(0, _against_many(study))
@@ -80,6 +81,18 @@ def not_protected(
             "who was in the data and what the records said.",
         )
     return tuple(lines)
+
+
+def _counted_apart(study: Study) -> Iterator[str]:
+    """What exact counts say of groups, which hospitals do not count where they are small."""
+    plan = study.evaluation
+    if plan.subgroups:
+        names = ", ".join(grouping.column for grouping in plan.subgroups)
+        yield (
+            f"The same counts for groups by {names}, of {plan.smallest_group} patients or more of "
+            "either outcome at each hospital. Of a group that one hospital alone has, they are its "
+            "own."
+        )
 
 
 def _of_own_patients(*, attacked: bool, described: bool) -> Iterator[str]:
