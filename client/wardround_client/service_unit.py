@@ -107,6 +107,16 @@ def own_command() -> tuple[str, ...]:
     return (str(script),) if script.exists() else (sys.executable, "-m", "wardround.cli.main")
 
 
+def owner_of(directory: Path) -> str:
+    """Who owns the directory, by name. Raises BadInput for an owner without one."""
+    try:
+        return directory.owner()
+    except KeyError as error:
+        raise BadInput(
+            f"service: the owner of {directory.name} has no name here: name a user (--user)"
+        ) from error
+
+
 def install(unit: ServiceUnit, folder: Path) -> Path:
     """Write the unit into systemd's folder; the same one again changes nothing.
 

@@ -8,6 +8,7 @@ from tests.support.survival_oracles import followed
 
 from wardround.errors import BadInput
 from wardround.evaluation.layout import Outcomes
+from wardround_client.prediction.answers import Risk
 from wardround_client.prediction.calibrated import Calibrator, RiskInterval
 from wardround_client.prediction.calibration import Calibration
 from wardround_client.prediction.censoring import known_at, stand_in_weights
@@ -67,17 +68,34 @@ def test_those_who_are_known_stand_in_for_all():
 
 @pytest.mark.parametrize("edge", [1, 2])
 def test_risks_are_those_of_the_law_although_many_are_lost(edge):
-    times, events, _, scores = drawn(4000, 3)
+    times, events, _, scores = drawn(2500, 3)
     found = calibration(times, events, scores)
-    _, _, truth, said = drawn(300, 4)
+    _, _, truth, said = drawn(200, 4)
     risks = np.array([found.answer(row, own_row=None)[0][edge].risk for row in said])
-    assert np.abs(errors_by_group(risks, truth[:, edge])).max() < 0.06
-    assert abs((risks - truth[:, edge]).mean()) < 0.02
+    assert np.abs(errors_by_group(risks, truth[:, edge])).max() < 0.1
+    assert abs((risks - truth[:, edge]).mean()) < 0.03
     # Those alone whose status is known make it far too high: what the weights are for.
     known, had = known_at(times, events, EDGES[edge])
     alone = Calibrator.of(scores[known, edge], had[known])
     naive = np.array([alone.interval(score).risk for score in said[:, edge]])
     assert (naive - truth[:, edge]).mean() > 0.06
+
+
+@pytest.mark.slow
+def test_both_ends_hold_the_risk_on_average_with_few_patients_of_whom_most_are_lost():
+    ends, truths = [], []
+    for seed in range(250):
+        times, events, _, scores = drawn(60, 1000 + seed, lost_after=200.0)
+        found = calibration(times, events, scores)
+        _, _, truth, said = drawn(4, 9000 + seed)
+        for row, risk in zip(said, truth[:, 1], strict=True):
+            (_, at_200, _), _ = found.answer(row, own_row=None)
+            if isinstance(at_200, Risk):
+                ends.append((at_200.low, at_200.high))
+                truths.append(risk)
+    low, high = np.mean(ends, axis=0)
+    assert len(truths) > 900
+    assert low < np.mean(truths) < high
 
 
 def test_the_sensitivity_is_that_of_the_law_although_late_events_are_lost():

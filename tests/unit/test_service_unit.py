@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 from tests.docs.pages import FOLDER, blocks
+from tests.support.hospitals import Ward
 
+from wardround.cli import main as cli
 from wardround.errors import BadInput
+from wardround_client import service_unit
 from wardround_client.service_unit import ServiceUnit, install, own_command
 
 SERVED = ServiceUnit(
@@ -83,6 +86,25 @@ def test_it_is_written_once_and_another_one_is_not_overwritten(tmp_path):
         install(unit(user="other"), tmp_path)
     with pytest.raises(BadInput, match="as root"):
         install(SERVED, tmp_path / "missing")
+
+
+def test_the_command_prints_it_or_writes_it_for_this_hospital(tmp_path, monkeypatch, capsys):
+    ward = Ward.make(tmp_path / "ward", ("lakeside", "northside"))
+    folder, units = ward["lakeside"].home.directory, tmp_path / "units"
+    units.mkdir()
+    monkeypatch.setattr(service_unit, "UNITS", units)
+    asked = ["hospital", "install-service", str(folder), "--user", "ward", "--data", str(tmp_path)]
+    assert cli.run([*asked, "--print"]) == 0
+    printed = capsys.readouterr().out
+    assert f"ExecStart={' '.join(own_command())} hospital serve {folder.resolve()}\n" in printed
+    assert f"ReadOnlyPaths={tmp_path}\n" in printed
+    assert list(units.iterdir()) == []
+    assert cli.run(asked) == 0
+    assert (units / "wardround-lakeside.service").read_text() == printed
+    assert "systemctl enable --now wardround-lakeside.service" in capsys.readouterr().out
+    assert cli.run([*asked[:3], "--user", "root", "--print"]) == 4
+    assert cli.run(["hospital", "install-service", str(tmp_path), "--print"]) == 4
+    ward.close()
 
 
 def test_the_command_is_one_that_starts():

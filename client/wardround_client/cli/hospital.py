@@ -126,12 +126,12 @@ def install_service(
 ) -> None:
     """Write a hardened systemd unit for the daemon; as root, or with --print by anyone."""
     from wardround_client.home import HospitalHome
-    from wardround_client.service_unit import UNITS, ServiceUnit, install, own_command
+    from wardround_client.service_unit import UNITS, ServiceUnit, install, own_command, owner_of
 
     unit = ServiceUnit(
         hospital=HospitalHome(directory).membership().hospital,
         directory=directory.resolve(),
-        user=user or directory.resolve().owner(),
+        user=user or owner_of(directory),
         command=own_command(),
         data=None if data is None else data.resolve(),
     )

@@ -2,8 +2,9 @@
 
 Whose status at an edge is known is no fair sample: an early event is always seen, a long follow-up
 seldom. So each of them counts as one over the probability of being followed up that far: then they
-are, on average, all patients. It holds where being lost has nothing to do with the event. (Robins
-and Rotnitzky 1992; Graf et al. 1999, section 4)
+are, on average, all patients. It holds where being lost has nothing to do with the event, and up
+to the error of that probability, which is estimated from the same patients. (Robins and Rotnitzky
+1992; Graf et al. 1999, section 4)
 """
 
 import numpy as np
