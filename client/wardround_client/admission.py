@@ -22,6 +22,7 @@ from wardround_client.approval import ApprovedStudy, approved_study, keep_study
 from wardround_client.empirical.at_opening import audit_engine
 from wardround_client.home import HospitalHome
 from wardround_client.ledger import Ledger
+from wardround_client.network_kinds import network_entry
 from wardround_client.plans import training_plan
 from wardround_client.policy import check_study
 from wardround_client.quality import looks, refuse_not_ready
@@ -125,7 +126,10 @@ class Admission:
     def join(
         self, session: RunSession, planned: float | None, seen: tuple[str, Json] | None
     ) -> Joined:
-        """Make a fresh run key, log that we joined and what we saw; answer with the signed key."""
+        """Make a fresh run key, log that we joined and what we saw; answer with the signed key.
+
+        Which layers the network has is logged, too. Raises StudyRefused when it cannot be built.
+        """
         session.secrets.run_key = RunKey.generate(self.randomness)
         joined = {
             "run": session.run,
@@ -134,7 +138,9 @@ class Admission:
             "epsilon_planned": planned,
             "code_digest": code_digests(with_own_model(OF_HOSPITAL, session.study.task)),
         }
-        session.evidence.append(("run-joined", joined), seen)
+        with refusing(RefusalCode.MODEL):
+            network = network_entry(session.study, run=session.run, session=session.name)
+        session.evidence.append(("run-joined", joined), network, seen)
         key = sign_run_key(
             self.identity,
             session.secrets.run_key,

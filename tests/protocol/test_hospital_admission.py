@@ -46,7 +46,7 @@ def test_an_approved_study_is_joined_with_the_epsilon_of_its_whole_plan(ward, ta
     assert isinstance(answer, Joined)
     assert 2.9 < answer.epsilon_planned <= 3.0
     kinds = [kind for kind, _ in ward[HARBOUR].log_entries(talk.study)]
-    assert kinds == ["study-approved", "run-joined", "checkpoint-witnessed"]
+    assert kinds == ["study-approved", "run-joined", "network-built", "checkpoint-witnessed"]
 
 
 def test_a_study_that_nobody_approved_is_refused_before_a_record_is_read(ward, talk):

@@ -43,6 +43,7 @@ def test_rule_and_commitment_are_logged_before_the_outcome_and_both_before_joini
         "engine-audit-registered",
         "engine-audited",
         "run-joined",
+        "network-built",
         "checkpoint-witnessed",
     ]
     found = bodies(ward, talk.study)

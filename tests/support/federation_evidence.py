@@ -206,6 +206,9 @@ def _open(fed: Federation) -> None:
             **_code(fed, "wardround_client"),
         }
         fed.hospitals[key.hospital].append("run-joined", joined, at=fed.tick())
+        if study.rounds.count:
+            built = {"run": RUN, "session": SESSION, "layers": ["Linear", "Sequential"]}
+            fed.hospitals[key.hospital].append("network-built", built, at=fed.tick())
         witness(fed, key.hospital)
     fed.directory = Directory.checked(
         keys,

@@ -22,6 +22,7 @@ from wardround.audit.body_fields import (
     Word,
 )
 from wardround.audit.body_groups import GroupClosed, RoundCombined
+from wardround.audit.body_network import NetworkBuilt
 from wardround.canonical import Json
 from wardround.study.contract import Frozen
 from wardround.study.manifest import HospitalName
@@ -376,6 +377,7 @@ HOSPITAL_TYPES: dict[str, type[Body]] = {
     for kind in (
         StudyApproved,
         RunJoined,
+        NetworkBuilt,
         ReleaseReserved,
         ReleaseSent,
         SurvivorsSigned,

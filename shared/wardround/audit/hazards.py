@@ -5,6 +5,7 @@ FAIL: the evidence shows it. What rests on the study's word alone is DECLARED.
 """
 
 from wardround.audit import hazards_of_groups as groups
+from wardround.audit import hazards_of_layers as layers
 from wardround.audit import hazards_of_noise as noise
 from wardround.audit import hazards_of_runs as runs
 from wardround.audit.hazard_case import Case, Finding, Question
@@ -42,7 +43,7 @@ QUESTIONS: tuple[tuple[str, str, Question], ...] = (
     ("second-look", "Two sums of one round open an update", noise.no_second_look),
     ("small-sum", "A sum of too few hospitals", runs.sums_are_of_many),
     ("metrics", "Metrics left without noise", runs.metrics_are_noised),
-    ("batch-norm", "A layer mixes patients (BatchNorm)", runs.no_batch_norm),
+    ("batch-norm", "A layer mixes patients (BatchNorm)", layers.no_batch_norm),
     ("preprocessing", "Preprocessing depends on the data", runs.preprocessing_is_public),
     ("stopping", "Stopping depended on the results", runs.stopping_was_planned),
     ("budget", "The budget was reset or forgotten", runs.budget_was_not_reset),

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from wardround.audit.bodies import RunEnded, RunJoined
+from wardround.audit.bodies import RoundClosed, RoundCombined, RunEnded, RunJoined
 from wardround.audit.evidence import Log, Record, ending, hospital_place
 from wardround.audit.hazard_case import ACCOUNTS_AGREE, Case, Finding, sent
 from wardround.audit.report_model import HospitalGuarantee, Origin, Status
@@ -10,17 +10,7 @@ from wardround.audit.steps import steps_of
 from wardround.masking.round_spec import Purpose
 from wardround.privacy.engine import ExactEvaluation
 from wardround.protocol.specs import standardises
-from wardround.study.manifest import Model
 
-WITHOUT_BATCH_NORM = frozenset(
-    {
-        Model.LOGISTIC_REGRESSION,
-        Model.MLP,
-        Model.REFERENCE_CNN,
-        Model.DENSE_GAN,
-        Model.CONVOLUTIONAL_GAN,
-    }
-)
 _SAFE_COHORT = 3
 
 
@@ -59,16 +49,6 @@ def metrics_are_noised(case: Case) -> Finding:
         "They come on top of epsilon."
     )
     return Finding(Status.REMARK, Origin.LOGGED if bare else Origin.DECLARED, text, sent(bare))
-
-
-def no_batch_norm(case: Case) -> Finding:
-    """The declared network; REMARK at most: a study can only name installed ones."""
-    model = case.evidence.study.task.model
-    if model in WITHOUT_BATCH_NORM:
-        text = f"The installed network {model} has no layer that mixes the patients of a batch."
-        return Finding(Status.PASS, Origin.DECLARED, text)
-    text = f"Network {model} is unknown to this verifier: it may mix the patients of a batch."
-    return Finding(Status.REMARK, Origin.NOT_AVAILABLE, text)
 
 
 def preprocessing_is_public(case: Case) -> Finding:
@@ -188,7 +168,18 @@ def timing(case: Case) -> Finding:
     return Finding(Status.REMARK, Origin.LOGGED, text)
 
 
-def checkpoints_on_disk(_: Case) -> Finding:
-    """REMARK by nature: no log shows a disk."""
+def checkpoints_on_disk(case: Case) -> Finding:
+    """The models between rounds: FAIL where no noise is in them, else what no log shows."""
+    steps = tuple(
+        record
+        for record in case.evidence.coordinator.records
+        if isinstance(record.body, RoundClosed | RoundCombined)
+    )
+    if steps and not case.has_noise:
+        text = (
+            f"The models of {len(steps)} rounds are without noise, and went to the coordinator's "
+            "disk and to every hospital that was asked: their digests stand in its log."
+        )
+        return Finding(Status.FAIL, Origin.LOGGED, text, steps)
     text = "What a hospital keeps on its own disks is outside this evidence."
     return Finding(Status.REMARK, Origin.NOT_AVAILABLE, text)
