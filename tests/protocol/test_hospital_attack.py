@@ -12,7 +12,7 @@ from wardround.audit.derive import derive_report, report_of
 from wardround.audit.html import render_html
 from wardround.audit.verify import verify_bytes
 from wardround.canonical import canonical_bytes
-from wardround.protocol.specs import model_digest
+from wardround.protocol.halves import model_digest
 from wardround_client.attacks import at_closing
 from wardround_client.attacks.at_closing import FinalAttack
 from wardround_client.ledger import Purpose

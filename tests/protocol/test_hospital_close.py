@@ -10,7 +10,7 @@ from tests.support.hospitals import NAMES, RUN, Ward
 from wardround.audit.countersign import Countersignature, verify_countersignature
 from wardround.evidence.checkpoint import verify_checkpoint
 from wardround.protocol.messages import Close, Closed, Refusal, RefusalCode
-from wardround.protocol.specs import model_digest
+from wardround.protocol.halves import model_digest
 
 HARBOUR = NAMES[0]
 REFUSED = Refusal(code=RefusalCode.HISTORY)

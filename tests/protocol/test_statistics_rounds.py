@@ -13,8 +13,8 @@ from wardround.audit.verify import verify_bundle
 from wardround.errors import QuorumMissed
 from wardround.protocol.envelope import unseal
 from wardround.protocol.messages import Refusal, RefusalCode, Update, Work
+from wardround.protocol.halves import model_digest
 from wardround.protocol.specs import (
-    model_digest,
     standardised_spec,
     statistics_layout,
     statistics_noise_lanes,

@@ -8,7 +8,7 @@ from safetensors.numpy import save
 from tests.support.hospitals import RUN, MemoryHospital, Ward
 
 from wardround.models.networks import build, parameters_of
-from wardround.protocol.specs import model_digest
+from wardround.protocol.halves import model_digest
 from wardround_client.approval import approved_study, find_study
 from wardround_client.prediction.standing import standing
 from wardround_client.prediction.support import Support

@@ -19,7 +19,8 @@ from wardround.masking.update import update_digest
 from wardround.models.networks import binary_loss, build, load_parameters, parameters_of
 from wardround.optimisers import OptimiserState, step
 from wardround.protocol.envelope import Vector
-from wardround.protocol.specs import evaluation_layout, model_digest
+from wardround.protocol.halves import model_digest
+from wardround.protocol.specs import evaluation_layout
 from wardround.protocol.weighting import mean_update
 from wardround.randomness import system_randomness
 from wardround.study.manifest import Study

@@ -17,7 +17,7 @@ from tests.support.hospitals import RUN, Ward
 from wardround.cli.main import run
 from wardround.errors import BadInput, RefusedByPolicy, VerificationFailed
 from wardround.evaluation.intervals import wilson
-from wardround.protocol.specs import model_digest
+from wardround.protocol.halves import model_digest
 from wardround_client.data.description import read_description
 from wardround_client.prediction.answers import Reason
 from wardround_client.prediction.calibrated import Calibrator

@@ -14,11 +14,11 @@ from wardround.masking.round_spec import Purpose, RoundSpec
 from wardround.privacy.accounting import epsilon_spent, gaussian_count_noise
 from wardround.privacy.engine import StatisticsEngine, parse_engine
 from wardround.privacy.mechanism import SampledGaussian
+from wardround.protocol.halves import model_digest
 from wardround.protocol.specs import (
     attempt_spec,
     check_spec,
     check_training,
-    model_digest,
     standardised_spec,
     statistics_layout,
     statistics_noise_lanes,
