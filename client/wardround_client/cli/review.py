@@ -178,10 +178,11 @@ def in_words(study: "Study") -> str:
 
 
 def _model_in_words(study: "Study") -> str:
-    own = study.task.own
+    task, own = study.task, study.task.own
+    changed = "" if task.augmentation is None else "; training images are changed at random"
     if own is None:
-        return str(study.task.model)
-    return f"own: {own.name} of package {own.package}, digest {own.digest}"
+        return f"{task.model}{changed}"
+    return f"own: {own.name} of package {own.package}, digest {own.digest}{changed}"
 
 
 def _mechanism_in_words(study: "Study") -> str:
