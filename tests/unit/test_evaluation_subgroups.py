@@ -121,6 +121,19 @@ def test_what_a_tiny_hospital_leaves_over_is_hidden_and_something_else_with_it()
         )
 
 
+def test_the_report_hides_a_small_group_that_a_careless_hospital_counted_apart():
+    careless, layout = layout_of(smallest=1), layout_of()
+    outcomes = patients(1, 300, shares=(0.49, 0.49, 0.02))
+    old = outcomes.groups[:, 1] == 2
+    assert 1 <= min((outcomes.truth[old] == 0).sum(), (outcomes.truth[old] == 1).sum()) < 5
+    lanes = careless.count(outcomes).lanes
+    groups = layout.metrics(read_lanes(lanes, layout), cell_noise_sd=0.0)["subgroups"][1]["groups"]
+    words = [group["standing"] for group in groups]
+    assert words[2] == "too few"
+    assert sorted(words[:2]) == ["shown", "withheld"]
+    assert groups[words.index("withheld")]["patients"] is None
+
+
 @given(
     st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), min_size=1, max_size=7),
     st.integers(5, 20),
