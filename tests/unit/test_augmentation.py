@@ -20,6 +20,7 @@ from wardround.errors import BadInput
 from wardround.evaluation.layouts import exact_layout_of
 from wardround.models.networks import binary_loss
 from wardround.study.task import Augmentation
+from wardround_client.cli.review import in_words
 from wardround_client.comparison.sites import study_of
 from wardround_client.comparison.training import trained
 from wardround_client.comparison.ways import counts_of
@@ -287,6 +288,15 @@ def test_what_a_study_declares_reaches_the_steps_and_nothing_is_written_without_
     assert step_sizes(study_of(plan(), NAMES)).augmentation is None
     assert plan().to_json()["task"] == {"family": "image", "model": "small-cnn", "hidden": [4]}
     assert plan(AUGMENTED).to_json()["task"]["augmentation"]["copies"] == 4
+
+
+def test_an_officer_is_told_that_training_images_are_changed():
+    """And no line more where they are not."""
+    model = "  model       small-cnn"
+    assert f"{model}; training images are changed at random\n" in in_words(
+        study_of(plan(AUGMENTED), NAMES)
+    )
+    assert f"{model}\n" in in_words(study_of(plan(), NAMES))
 
 
 @pytest.mark.parametrize(
