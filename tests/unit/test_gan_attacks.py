@@ -64,8 +64,8 @@ def test_a_discriminator_without_noise_gives_its_patients_away():
 def test_with_noise_no_attack_finds_more_than_is_claimed():
     outcome = attacked(attacked_study(**GAN))
     for test in outcome.membership:
-        assert test.auroc is not None
-        assert test.auroc < outcome.claim.auroc_most < 1.0
+        assert test.auroc_interval is not None
+        assert test.auroc_interval[0] < outcome.claim.auroc_most < 0.75
         assert test.verdict is not Verdict.VIOLATION
     noised = next(reading for reading in outcome.reconstruction if reading.stage == "noised")
     assert noised.verdict is not Verdict.VIOLATION
