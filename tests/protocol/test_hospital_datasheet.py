@@ -94,6 +94,7 @@ def test_by_default_nothing_is_told_and_the_report_has_no_such_field(ward):
     assert [told(ward, name, federation) for name in NAMES] == [[], [], []]
     value = derive_report(evidence_of(parts))
     assert "datasheets" not in value
+    assert "quality" not in federation.study.to_json()  # studies from before keep their digest
     assert not any("Verdicts on hospitals" in line for line in value["not_protected"])
 
 

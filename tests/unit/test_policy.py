@@ -102,6 +102,10 @@ def test_the_digest_changes_with_every_line_of_the_policy(tmp_path):
         DEFAULT_POLICY.replace('"distributed"]', '"none"]'),
         DEFAULT_POLICY.replace("least_colluders = 1", "least_colluders = 2"),
         DEFAULT_POLICY.replace("allow_record_unit = false", "allow_record_unit = true"),
+        DEFAULT_POLICY.replace('datasheet = "nothing"', 'datasheet = "verdict"'),
+        DEFAULT_POLICY.replace('datasheet = "nothing"', 'datasheet = "counts"'),
     ]
-    assert len({policy(tmp_path, text).digest() for text in changed}) == 5
+    assert len({policy(tmp_path, text).digest() for text in changed}) == 7
     assert policy(tmp_path).digest() == policy(tmp_path, DEFAULT_POLICY + "\n# note").digest()
+    before = DEFAULT_POLICY.replace('datasheet = "nothing"', "")
+    assert policy(tmp_path, before).digest() == policy(tmp_path).digest()
