@@ -53,7 +53,7 @@ def stamp_at_the_end(home: CoordinatorHome, bundle: Path) -> Json:
         write_durably(bundle, content)
     except Exception as error:  # noqa: BLE001  # nothing that an authority does may lose a run
         why = str(error) if isinstance(error, WardroundError) else type(error).__name__
-        log.error("NO TIME STAMP: %s; `wardround audit stamp` adds one", why)  # noqa: TRY400
+        log.error("NO TIME STAMP: %s; `wardround audit stamp` adds one", why)  # noqa: TRY400  # its text says it
         return {"time_stamp": {"missing": why}}
     log.info("bundle stamped at %s by %s", stamp.time_text, stamp.authority)
     return {"time_stamp": {"time": stamp.time_text, "authority": stamp.authority}}

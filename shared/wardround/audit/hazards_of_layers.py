@@ -1,7 +1,7 @@
 """The hazard of layers that mix the patients of a batch, from what hospitals logged of them."""
 
 from wardround.audit.attempts import Attempt
-from wardround.audit.bodies import NetworkBuilt
+from wardround.audit.body_network import NetworkBuilt
 from wardround.audit.evidence import Evidence, Record, hospital_place, joins
 from wardround.audit.hazard_case import Case, Finding
 from wardround.audit.layer_kinds import APART, MIXING

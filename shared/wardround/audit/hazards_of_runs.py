@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from wardround.audit.bodies import RoundClosed, RoundCombined, RunEnded, RunJoined
+from wardround.audit.bodies import RoundClosed, RunEnded, RunJoined
+from wardround.audit.body_groups import RoundCombined
 from wardround.audit.evidence import Log, Record, ending, hospital_place
 from wardround.audit.hazard_case import ACCOUNTS_AGREE, Case, Finding, sent
 from wardround.audit.report_model import HospitalGuarantee, Origin, Status

@@ -36,7 +36,7 @@ def request_time_stamp(
     """
     checked_url(url)
     try:
-        from rfc3161_client import HashAlgorithm, TimestampRequestBuilder  # noqa: PLC0415
+        from rfc3161_client import HashAlgorithm, TimestampRequestBuilder  # noqa: PLC0415  # only when asked
     except ImportError as error:
         raise NoLibrary(
             f"time stamp: {LIBRARY} is not installed (pip install {LIBRARY})"

@@ -114,7 +114,7 @@ class Verdicts:
             yield "sign-off    by no hospital in this bundle"
         yield from (f"time stamp  {stamped.in_words()}" for stamped in self.time_stamps)
         if not self.time_stamps:
-            yield "time stamp  none that was read and holds"
+            yield "time stamp  none"
         for party, key in self.rests_on:
             yield f"key         {key}  {party}{' (pinned)' if party in self.pinned else ''}"
         if not self.pinned:

@@ -54,6 +54,8 @@ Forms = Annotated[
     list[Form] | None,
     typer.Option("--format", help="May be given more than once; html and json by default."),
 ]
+Lang = Annotated[Language, typer.Option("--lang", help="Language of page and paper.")]
+Pdf = Annotated[bool, typer.Option("--pdf", help="report.pdf too: needs wardround[pdf].")]
 
 
 def report(  # noqa: PLR0913  # one argument for each option
@@ -64,12 +66,8 @@ def report(  # noqa: PLR0913  # one argument for each option
     timestamp_authority: TimeStampingFile = None,
     *,
     forms: Forms = None,
-    lang: Annotated[
-        Language, typer.Option("--lang", help="Language of page and paper.")
-    ] = Language.ENGLISH,
-    pdf: Annotated[
-        bool, typer.Option("--pdf", help="report.pdf too: needs wardround[pdf].")
-    ] = False,
+    lang: Lang = Language.ENGLISH,
+    pdf: Pdf = False,
     as_json: AsJson = False,
 ) -> None:
     """Verify a bundle and write its report with the verdicts on top; exit code 7 if it fails."""
