@@ -252,6 +252,42 @@ def test_what_learns_from_synthetic_records_ranks_real_patients():
     assert real - 0.1 < found <= real + 0.02
 
 
+def pictures(seed, patients=60):
+    """Bright below where sick, above where not; noise, and a level of each picture's own."""
+    draw = np.random.default_rng(seed)
+    sick = draw.integers(0, 2, patients)
+    slope = np.linspace(-0.5, 0.5, 18)[None, None, :, None]
+    sign = np.where(sick == 1, 1.0, -1.0)[:, None, None, None]
+    own = draw.normal(0, 0.3, (patients, 1, 1, 1)) + draw.normal(0, 0.2, (patients, 1, 18, 18))
+    return PatientRecords(
+        features=torch.from_numpy((sign * slope + own).clip(-1, 1)).float(),
+        labels=torch.from_numpy(sick).float(),
+        offsets=np.arange(patients + 1),
+    )
+
+
+@pytest.mark.slow
+def test_what_learns_from_synthetic_pictures_ranks_real_ones():
+    plan = plan_of(
+        model="convolutional-gan",
+        hidden=(6,),
+        columns=image(18),
+        synthesis={"latent": 8, "batch": 32, "learning_rate": 0.01, "average": 0.8}
+        | {"risk_records": 300},
+        privacy={"mechanism": "none", "clip_norm_l2": 1.0, "sampling_rate": 0.5},
+        training={
+            "local_steps": 1,
+            "learning_rate": 1.0,
+            "expected_batch": 30.0,
+            "server": {"name": "fedadam", "learning_rate": 0.02, "beta_1": 0.5},
+        },
+        rounds={"count": 15, "quorum": 3},
+    )
+    sites = {name: Site(pictures(at), pictures(10 + at)) for at, name in enumerate(NAMES)}
+    found = score(plan, sites, Way.FEDERATED, seeded("pictures"))
+    assert found.whole["auroc"]["value"] > 0.85
+
+
 def test_an_attacker_asks_the_part_that_saw_patients():
     study = study_of(plan_of(), NAMES)
     network, own = build(study), records_of(study)
