@@ -99,7 +99,10 @@ def reference_of(study: Study, released: ReleasedStatistics, own: Sums | None) -
 
 
 def _reference(kept: KeptStatistics, study: Study) -> Reference:
-    released = ReleasedStatistics.from_json(kept.released, statistics_layout(study))
+    try:
+        released = ReleasedStatistics.from_json(kept.released, statistics_layout(study))
+    except BadInput as error:
+        raise BadInput(f"statistics/{kept.study_digest}.json: {error}") from error
     own = None if kept.own is None else np.array(kept.own, dtype=np.int64)
     return reference_of(study, released, own)
 

@@ -3,6 +3,7 @@
 Only the verdict, its reasons and rounded counts may leave, and only when the policy says so.
 """
 
+import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -10,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wardround.canonical import Json, digest
+from wardround.errors import BadInput, ProtocolViolation
 from wardround.privacy.engine import ExactEvaluation
 from wardround.privacy.mechanism import Exact
 from wardround.protocol.messages import RefusalCode
@@ -34,6 +36,8 @@ from wardround_client.refusal import StudyRefused
 from wardround_client.remaining import split_name
 from wardround_client.session import RunSession
 from wardround_client.statistics import means_of_patients, patient_rows
+
+log = logging.getLogger("wardround.hospital")
 
 ENTRY = "data-described"
 # Enough of all pixels for a median, and little time.
@@ -148,13 +152,22 @@ def data_entry(
     policy = home.policy()
     if policy.datasheet == "nothing" or session.records.source is None or _told_before(session):
         return None
-    dataset = session.approved.description.dataset
-    reference = opened or reference_for(home, session.study, dataset)
-    looked = look(session.study, session.records, reference)
+    looked = _looked(home, session, opened)
     counts = policy.datasheet == "counts"
     body = described(looked, session.study, run=session.run, with_counts=counts)
     charge(session.ledger, session.approved, session.records, body)
     return ENTRY, body
+
+
+def _looked(home: HospitalHome, session: RunSession, opened: Reference | None) -> Looked:
+    """A kept file that is damaged costs no run its end: the report says "not compared" then."""
+    study, dataset = session.study, session.approved.description.dataset
+    try:
+        reference = opened or reference_for(home, study, dataset)
+        return look(study, session.records, reference)
+    except (BadInput, ProtocolViolation) as error:
+        log.warning("quality: not compared with others: %s", error)
+        return look(study, session.records, None)
 
 
 def _told_before(session: RunSession) -> bool:

@@ -249,3 +249,20 @@ def test_the_command_says_column_by_column_what_to_fix_and_no_patients_value(war
     assert mean["others"] == pytest.approx(60, abs=3)
     assert mean["surely_apart"] > 3
     assert view["to_fix"][0]["column"] == "age"
+
+
+def test_a_damaged_file_of_kept_statistics_is_named_and_costs_no_run_its_end(ward, capsys):
+    ended(ward, Federation(ward, **ONLY_COUNTED))
+    (kept,) = (ward[HARBOUR].home.directory / "statistics").iterdir()
+    kept.write_bytes(kept.read_bytes().replace(b'"sums":[', b'"sums":[7,'))
+    ward[HARBOUR].set_policy(datasheet='"verdict"')
+    federation = Federation(ward, rounds__count=1)
+    found = verified(ward, ended(ward, federation))
+    assert found.ok, list(found.lines())
+    (body,) = told(ward, HARBOUR, federation)
+    assert (body["verdict"], body["compared_with"]) == ("ready", None)
+    digest = federation.study.digest[:16]
+    asked = ("data", "quality", "--dir", ward[HARBOUR].home.directory, "--study", digest)
+    code, said = run_command(capsys, *asked)
+    assert code == 4
+    assert f"statistics/{kept.name}: statistics: a list of 7 sums was due" in said.err
