@@ -140,6 +140,12 @@ def test_a_real_rehearsal_of_the_icu_study_reaches_its_goal_at_epsilon_8(tmp_pat
     report = rehearsed(ICU, ICU_DATA, tmp_path / "out")
     assert report["evaluation"]["metrics"]["auroc"]["value"] >= 0.75
     assert 7 < report["guarantee"]["epsilon"]["value"] <= 8.0
+    (age,) = report["evaluation"]["subgroups"]
+    told = {group["group"]: group["patients"] for group in age["groups"]}
+    # After heart surgery six of the held-out died: too few to be told apart by age there.
+    assert told == {"< 65": 345, "≥ 65": 391, "not known": 0, "not counted apart": 242}
+    lost = {each["column"]: each["lost"]["value"] for each in report["evaluation"]["importance"]}
+    assert max(lost, key=lambda column: lost[column]) == "gcs"
 
 
 @needs_data
