@@ -29,6 +29,7 @@ from wardround.audit.timestamp import (
     member_of,
     read_authorities,
     read_time_stamp,
+    verify_time_stamp,
 )
 from wardround.audit.timestamp_attach import attach_time_stamp
 from wardround.audit.timestamp_der import in_order
@@ -196,12 +197,7 @@ def test_a_certificate_that_may_not_stamp_times_is_no_authority(tmp_path: Path):
     files = ("-in", "unit.csr", "-extfile", "uses", "-out", "web.pem")
     wrong.openssl("x509", "-req", *files, *issue)
     # OpenSSL refuses to stamp with it, so the signature is made as a CMS of the same content.
-    (wrong.folder / "good").write_bytes(good)
-    shown = wrong.openssl("cms", "-verify", "-noverify", "-inform", "DER", "-in", "good")
-    (wrong.folder / "said").write_bytes(shown)
-    kind = ("-econtent_type", "1.2.840.113549.1.9.16.1.4", "-nodetach", "-binary", "-outform")
-    signer = ("-signer", "web.pem", "-inkey", "unit.key", "-in", "said", "-nosmimecap")
-    forged = in_order(wrong.openssl("cms", "-sign", "-md", "sha256", *kind, "DER", *signer))
+    forged = wrong.signed_anew(good, signer="web.pem")
     assert verify_bytes(put_in(forged)).ok
     verdicts = verify_bytes(put_in(forged), pins=trusting(wrong))
     only(verdicts, "authentic", "time-stamp-authority")
@@ -225,6 +221,22 @@ def test_a_log_that_says_it_was_written_after_its_stamp_fails_and_names_the_entr
         attach_time_stamp(bundle, token)
     public = put_in(token, redact(bundle))
     only(verify_bytes(public, pins=trusting(authority)), "authentic", "time-stamp-before-log")
+
+
+@pytest.mark.parametrize(("valid", "holds"), [((2020, 2021), True), ((2021, 2022), False)])
+def test_certificates_count_at_the_moment_of_the_stamp(
+    valid: tuple[int, int], holds: bool, tmp_path: Path
+):
+    """A certificate that has run out since is no fault; one that was not valid then is."""
+    old = TimeAuthority.make(tmp_path / "d", since=2019)
+    old.issue_unit(*valid)
+    then = old.signed_anew(old.token(b"content"), signer="old.pem", year=2020)
+    trusted = read_authorities(old.ca)
+    if holds:
+        assert verify_time_stamp(then, b"content", trusted).time.year == 2020
+    else:
+        with pytest.raises(BadSignature):
+            verify_time_stamp(then, b"content", trusted)
 
 
 @pytest.mark.parametrize("apart_s", [-290, 290, 320])
