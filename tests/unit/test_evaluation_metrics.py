@@ -155,6 +155,21 @@ def test_the_noise_interval_covers_and_one_of_half_the_noise_does_not():
         assert half[name] / runs < 0.85, name
 
 
+def test_the_noise_interval_covers_at_the_end_of_the_scale():
+    random = np.random.default_rng(10)
+    sd, runs = 2.0, 400
+    raw = count_patients([0] * 60 + [1] * 60, [0.1] * 60 + [0.9] * 59 + [0.05], NOISED)
+    hits = {"auroc": 0, "specificity": 0}
+    for _ in range(runs):
+        noise = np.rint(random.normal(0, sd, NOISED.lanes)).astype(np.int64)
+        noised = evaluate_counts(raw.noised(noise), threshold=0.5, cell_noise_sd=sd)
+        for name, due in (("auroc", 59 / 60), ("specificity", 1.0)):
+            came = getattr(noised, name)
+            hits[name] += came.noise_low <= due <= came.noise_high
+    for name, count in hits.items():
+        assert count / runs > 0.91, (name, count / runs)
+
+
 def test_noise_that_drowns_the_counts_leaves_nothing_known():
     raw = count_patients([0, 1, 1], [0.1, 0.6, 0.9], NOISED)
     noised = raw.noised(np.zeros(NOISED.lanes, np.int64))

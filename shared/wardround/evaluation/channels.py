@@ -8,6 +8,7 @@ import numpy as np
 
 from wardround.canonical import Json
 from wardround.errors import BadInput
+from wardround.evaluation.discrimination import unbounded_auroc
 from wardround.evaluation.histograms import (
     Counts,
     CountsLayout,
@@ -16,7 +17,7 @@ from wardround.evaluation.histograms import (
     Scores,
     count_patients,
 )
-from wardround.evaluation.intervals import Z_95, wilson
+from wardround.evaluation.intervals import Z_95, inside, wilson
 from wardround.evaluation.layout import Outcomes, RawLanes, check_lanes, check_noise
 from wardround.evaluation.metrics import Estimate, Evaluation, evaluate_counts, rounded
 from wardround.evaluation.propagation import Metric, noise_spread
@@ -106,7 +107,7 @@ class ChannelsLayout:
             "bins": self.cut.bins,
             "threshold": self.threshold,
             "names": list(self.names),
-            "macro_auroc": self._macro_auroc(evaluated),
+            "macro_auroc": self._macro_auroc(channels, evaluated, cell_noise_sd),
             "channels": [channel.to_json() for channel in evaluated],
         }
         if self.kind == "labels":
@@ -146,7 +147,9 @@ class ChannelsLayout:
         rest = lanes[len(self.names) * each :]
         return channels, rest.reshape(math.isqrt(len(rest)), -1) if len(rest) else rest
 
-    def _macro_auroc(self, evaluated: list[Evaluation]) -> Json | None:
+    def _macro_auroc(
+        self, channels: list[EvaluationCounts], evaluated: list[Evaluation], cell_noise_sd: float
+    ) -> Json | None:
         found = [(each.auroc, each.auroc_se or 0.0) for each in evaluated if each.auroc is not None]
         if not found or (self.kind == "classes" and len(found) < len(evaluated)):
             return None
@@ -156,7 +159,12 @@ class ChannelsLayout:
         macro = Estimate(value=value, low=low, high=high)
         if self.mode is CountsMode.NOISED:
             # Each channel has noise of its own, so it adds up in squares.
-            noise = math.hypot(*(_half(estimate) for estimate, _ in found)) / len(found)
+            spreads = [
+                noise_spread(unbounded_auroc, channel.histogram, cell_noise_sd)
+                for channel, each in zip(channels, evaluated, strict=True)
+                if each.auroc is not None
+            ]
+            noise = math.hypot(*(1.0 if s is None else s for s in spreads)) / len(found)
             noise_low, noise_high = _around(value, noise)
             macro = replace(macro, noise_low=noise_low, noise_high=noise_high)
         said: Json = rounded(asdict(macro))
@@ -169,8 +177,9 @@ def _accuracy(matrix: Counts) -> float | None:
 
 def _balanced_accuracy(matrix: Counts) -> float | None:
     """Mean over the classes of the share that was taken for what it is; None without a class."""
-    found = _recalls(matrix)
-    return None if found is None else math.fsum(recall for recall, _, _ in found) / len(found)
+    found = [_share(int(row[at]), int(row.sum())) for at, row in enumerate(matrix)]
+    recalls = [recall for recall in found if recall is not None]
+    return math.fsum(recalls) / len(recalls) if len(recalls) == len(matrix) else None
 
 
 def _balanced_interval(matrix: Counts) -> tuple[float, float] | None:
@@ -190,7 +199,7 @@ def _recalls(matrix: Counts) -> list[tuple[float, float, float]] | None:
         share, interval = _share(int(row[at]), int(row.sum())), wilson(int(row[at]), int(row.sum()))
         if share is None or interval is None:
             return None
-        found.append((share, *interval))
+        found.append((inside(share), *interval))
     return found
 
 
@@ -203,25 +212,18 @@ def _estimate(
     value = metric(matrix)
     if value is None or interval is None:
         return None
-    found = Estimate(value=value, low=interval[0], high=interval[1])
+    found = Estimate(value=inside(value), low=interval[0], high=interval[1])
     if cell_noise_sd:
         spread = noise_spread(metric, matrix, cell_noise_sd)
-        noise_low, noise_high = _around(value, 1.0 if spread is None else spread)
+        noise_low, noise_high = (0.0, 1.0) if spread is None else _around(value, spread)
         found = replace(found, noise_low=noise_low, noise_high=noise_high)
     said: Json = rounded(asdict(found))
     return said
 
 
-def _half(estimate: Estimate) -> float:
-    """The larger half of the noise's interval: one end may have been put back to 0 or 1."""
-    if estimate.noise_low is None or estimate.noise_high is None:
-        return 0.0
-    return max(estimate.value - estimate.noise_low, estimate.noise_high - estimate.value)
-
-
 def _around(value: float, spread: float) -> tuple[float, float]:
-    return max(value - spread, 0.0), min(value + spread, 1.0)
+    return inside(value - spread), inside(value + spread)
 
 
 def _share(part: int, whole: int) -> float | None:
-    return min(max(part / whole, 0.0), 1.0) if whole > 0 else None
+    return part / whole if whole > 0 else None

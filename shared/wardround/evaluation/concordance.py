@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from wardround.evaluation.histograms import Counts, Scores
+from wardround.evaluation.intervals import inside
 
 
 class Concordance(NamedTuple):
@@ -51,9 +52,9 @@ def concordance(histogram: Counts) -> Concordance | None:
     of_event = outranked / 4 + (both - 1) / 2 - c_index * (partners / 2 + both - 1)
     lower, upper = _bracket(histogram)
     return Concordance(
-        c_index=_inside(c_index),
-        lower=_inside(lower),
-        upper=_inside(upper),
+        c_index=inside(c_index),
+        lower=inside(lower),
+        upper=inside(upper),
         standard_error=_jackknife(histogram, of_event, of_later, twice / 2),
         pairs=twice / 2,
     )
@@ -92,7 +93,3 @@ def _under(cells: Counts) -> Counts:
     """[..., time, risk]: how many are in lower risk bins of the same row."""
     below: Counts = np.cumsum(cells, axis=-1) - cells
     return below
-
-
-def _inside(value: float) -> float:
-    return min(max(value, 0.0), 1.0)

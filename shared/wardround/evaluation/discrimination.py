@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from wardround.evaluation.histograms import Counts
+from wardround.evaluation.intervals import inside
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,9 +35,9 @@ def ranking(histogram: Counts) -> Ranking | None:
         return None
     pairs = ill * well
     return Ranking(
-        auroc=_inside((2 * ordered + tied) / (2 * pairs)),
-        lower=_inside(ordered / pairs),
-        upper=_inside((ordered + tied) / pairs),
+        auroc=inside((2 * ordered + tied) / (2 * pairs)),
+        lower=inside(ordered / pairs),
+        upper=inside((ordered + tied) / pairs),
     )
 
 
@@ -88,7 +89,3 @@ def roc_points(histogram: Counts) -> tuple[tuple[float, float], ...]:
         if point != points[-1]:
             points.append(point)
     return tuple(points)
-
-
-def _inside(value: float) -> float:
-    return min(max(value, 0.0), 1.0)

@@ -55,3 +55,8 @@ def _variance(theta: float, positives: int, negatives: int) -> float:
     pairs = (positives + negatives) / 2 - 1
     spread = 1 + pairs * (1 - theta) / (2 - theta) + pairs * theta / (1 + theta)
     return theta * (1 - theta) * spread / (positives * negatives)
+
+
+def inside(value: float) -> float:
+    """The nearest number in [0, 1]."""
+    return min(max(value, 0.0), 1.0)

@@ -21,15 +21,25 @@ from wardround.evaluation.calibration import (
     expected_calibration_error,
     score_sums_by_group,
 )
-from wardround.evaluation.discrimination import auroc_standard_error, ranking, roc_points
-from wardround.evaluation.histograms import SCORE_ONE, CountsMode, EvaluationCounts
-from wardround.evaluation.intervals import Z_95, auroc_interval, wilson
+from wardround.evaluation.discrimination import (
+    auroc_standard_error,
+    ranking,
+    roc_points,
+    unbounded_auroc,
+)
+from wardround.evaluation.histograms import SCORE_ONE, Counts, CountsMode, EvaluationCounts
+from wardround.evaluation.intervals import auroc_interval, inside, wilson
+from wardround.evaluation.propagation import noise_spread
 
 JSON_DIGITS = 6
 
 
 class _Metric(NamedTuple):
-    """From counts and the first positive bin: the value, and its 95 % sampling interval."""
+    """From counts and the first positive bin: the value, and its 95 % sampling interval.
+
+    The value is not put back into [0, 1], which noise may leave: what noise does to it is followed
+    there, since at the end of the scale a bounded one would stand still.
+    """
 
     value: Callable[[EvaluationCounts, int], float | None]
     interval: Callable[[EvaluationCounts, int], tuple[float, float] | None]
@@ -143,41 +153,27 @@ def evaluate_counts(
 def _estimate(
     metric: _Metric, counts: EvaluationCounts, cut: int, cell_noise_sd: float
 ) -> Estimate | None:
-    value = metric.value(counts, cut)
-    if value is None:
+    found = metric.value(counts, cut)
+    if found is None:
         return None
+    value = inside(found)
     low, high = metric.interval(counts, cut) or (None, None)
     if cell_noise_sd == 0.0:
         return Estimate(value=value, low=low, high=high)
-    noise_low, noise_high = _noise_interval(metric, counts, cut, value, cell_noise_sd)
-    return Estimate(value=value, low=low, high=high, noise_low=noise_low, noise_high=noise_high)
 
+    def of_cells(cells: Counts) -> float | None:
+        moved = EvaluationCounts(counts.layout, cells, counts.score_sums, counts.square_sums)
+        return metric.value(moved, cut)
 
-def _noise_interval(
-    metric: _Metric, counts: EvaluationCounts, cut: int, value: float, cell_noise_sd: float
-) -> tuple[float, float]:
-    step = max(1, round(cell_noise_sd))
-    changes = []
-    for cell in np.ndindex(counts.histogram.shape):
-        more = metric.value(_moved(counts, cell, step), cut)
-        less = metric.value(_moved(counts, cell, -step), cut)
-        if more is None or less is None:
-            return 0.0, 1.0
-        changes.append((more - less) / (2 * step))
-    spread = Z_95 * cell_noise_sd * math.sqrt(math.fsum(change**2 for change in changes))
-    return max(value - spread, 0.0), min(value + spread, 1.0)
-
-
-def _moved(counts: EvaluationCounts, cell: tuple[int, ...], by: int) -> EvaluationCounts:
-    histogram = counts.histogram.copy()
-    histogram[cell] += by
-    return EvaluationCounts(counts.layout, histogram, counts.score_sums, counts.square_sums)
+    spread = noise_spread(of_cells, counts.histogram, cell_noise_sd)
+    ends = (0.0, 1.0) if spread is None else (inside(found - spread), inside(found + spread))
+    return Estimate(value=value, low=low, high=high, noise_low=ends[0], noise_high=ends[1])
 
 
 def _proportion(parts: Callable[[EvaluationCounts, int], tuple[int, int]]) -> _Metric:
     def value(counts: EvaluationCounts, cut: int) -> float | None:
         part, whole = parts(counts, cut)
-        return min(max(part / whole, 0.0), 1.0) if whole > 0 else None
+        return part / whole if whole > 0 else None
 
     return _Metric(value, lambda counts, cut: wilson(*parts(counts, cut)))
 
@@ -208,14 +204,13 @@ def _accuracy_parts(counts: EvaluationCounts, cut: int) -> tuple[int, int]:
 
 
 def _auroc(counts: EvaluationCounts, _: int) -> float | None:
-    ranked = ranking(counts.histogram)
-    return ranked.auroc if ranked else None
+    return unbounded_auroc(counts.histogram)
 
 
 def _auroc_interval(counts: EvaluationCounts, cut: int) -> tuple[float, float] | None:
     auroc = _auroc(counts, cut)
     well, ill = (int(total) for total in counts.histogram.sum(axis=1))
-    return None if auroc is None else auroc_interval(auroc, ill, well)
+    return None if auroc is None else auroc_interval(inside(auroc), ill, well)
 
 
 def _brier(counts: EvaluationCounts, _: int) -> float | None:
@@ -230,7 +225,7 @@ def _brier(counts: EvaluationCounts, _: int) -> float | None:
         centres = counts.layout.centres
         errors = np.stack([centres**2, (1 - centres) ** 2])
         total = math.fsum((counts.histogram * errors).ravel())
-    return min(max(total / patients, 0.0), 1.0)
+    return total / patients
 
 
 _PREVALENCE = _proportion(_prevalence_parts)
