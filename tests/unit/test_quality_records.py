@@ -1,5 +1,6 @@
 """From a hospital's records to its own numbers: every kind of label and column, by patient."""
 
+import io
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -7,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from rich.console import Console
 
 from wardround.quality.assess import assess
 from wardround.quality.numbers import may_lack, outcomes_of
@@ -15,6 +17,7 @@ from wardround.quality.verdict import Reason
 from wardround.study.contract import Column, ColumnKind, Contract, Grams, Grid, Label
 from wardround_client.data.reading import Records
 from wardround_client.quality import described, look, looks, own_numbers
+from wardround_client.quality_view import QualityView
 from wardround_client.records import StudyRecords
 
 AGE = Column(
@@ -214,6 +217,25 @@ def test_what_is_told_has_no_exact_count_and_only_what_the_policy_lets_leave():
     silent = described(looked, study(), run="ab" * 16, with_counts=False)
     assert silent == {**body, "numbers": None}
     assert "57" not in str(looked)
+
+
+def test_the_view_says_when_there_is_nothing_to_compare_with_and_hides_what_is_small():
+    source = records(range(57), [1] * 4 + [0] * 53, age=[NAN] * 55 + [50.0] * 2, male=[1.0] * 57)
+    view = QualityView("north", "Sickness", look(study(), whole(source), None), "nothing")
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(view)
+    said = console.export_text()
+    assert "nothing to compare with" in said
+    assert "57 records of 57 patients" in said
+    assert ">52" in said  # of 57, two have an age
+    assert said.splitlines()[-2:] == [
+        "ready with remarks",
+        "the policy lets the report tell: nothing",
+    ]
+    value = view.to_json()
+    assert value["missing"] == {"age": ">52", "male": "0"}
+    assert value["differences"] == []
+    assert [each["reason"] for each in value["to_fix"]] == ["an outcome is rare", "much is missing"]
 
 
 def test_the_records_are_kept_only_where_somebody_will_look():
