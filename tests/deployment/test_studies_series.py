@@ -108,6 +108,7 @@ def by_hand(record, variable, grid):
 
 @needs_data
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_every_stay_is_at_its_unit_and_its_hours_are_those_of_its_file():
     """Oracle: the standard library on the archive."""
     outcomes = pd.read_csv(ICU_DATA / "Outcomes-a.txt", dtype={"RecordID": str})
