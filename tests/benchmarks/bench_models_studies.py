@@ -101,6 +101,14 @@ _ALL = (
     # Learnt from synthetic patients, scored on real ones; pooled and alone learn from real ones.
     BenchedStudy(name="synthetic", data="heart_disease_uci", metric="AUROC", at_least={}),
     BenchedStudy(
+        name="synthetic_xray",
+        data="pneumoniamnist",
+        metric="AUROC",
+        seeds=3,  # a minute each
+        at_least={},
+        draws=1,
+    ),
+    BenchedStudy(
         name="cifar10_reference",
         data="cifar10_jpg_subset",
         metric="accuracy",

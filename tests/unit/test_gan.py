@@ -25,6 +25,8 @@ from wardround.models.synthetic import MARK, protection, synthetic_records, tabl
 from wardround.optimisers import OptimiserState
 from wardround.protocol.halves import digest_of_model, made_digest, model_digest
 from wardround.protocol.specs import attempt_spec
+from wardround_client.comparison.page import page
+from wardround_client.comparison.result import SYNTHETIC, compared
 from wardround_client.comparison.sites import Site, study_of
 from wardround_client.comparison.ways import Way, score
 from wardround_client.data.encoding import encode
@@ -36,12 +38,12 @@ from wardround_client.training.learning import learning, looked_at, trained_part
 from wardround_client.training.sampling import Batch
 from wardround_client.training.step import clip, look_up
 
-SYNTHESIS = {"hidden": [8], "latent": 4, "steps": 2, "batch": 16, "risk_records": 64}
+MADE = {"hidden": [8], "latent": 4, "steps": 2, "batch": 16, "risk_records": 64}
 NAMES = ("harbour", "lakeside", "northside")
 
 
 def plan_of(*, model="dense-gan", hidden=(6,), columns=TABLE, synthesis=None, **more):
-    made = SYNTHESIS | (synthesis or {})
+    made = MADE | (synthesis or {})
     whole = {"family": "gan", "model": model, "hidden": list(hidden), "synthesis": made}
     return study_plan("gan", model, columns=columns, task=whole, **more)
 
@@ -159,7 +161,7 @@ def test_a_generator_that_gives_no_numbers_counts_as_nothing_and_is_no_refusal()
     network, own = gan.adversaries(build(study)), records_of(study)
     with torch.no_grad():
         first, _, second, *_ = network.generator.parameters()
-        first[:, SYNTHESIS["latent"] + 1] = 3e38  # infinities for the second class alone
+        first[:, MADE["latent"] + 1] = 3e38  # infinities for the second class alone
         second.mul_(100.0)
     labels = own.labels[::2]
     sums = [one_patients_sum(study, network, own, place) for place in range(own.patients)]
@@ -201,7 +203,7 @@ def test_another_family_keeps_its_model():
 def test_classes_are_drawn_evenly_whatever_patients_have():
     study = study_of(plan_of(label=CLASSES), NAMES)
     labels, noise = drawn(study, 3000, torch.Generator().manual_seed(1))
-    assert noise.shape == (3000, SYNTHESIS["latent"])
+    assert noise.shape == (3000, MADE["latent"])
     assert np.bincount(labels.numpy()).tolist() == pytest.approx([1000] * 3, abs=100)
 
 
@@ -436,3 +438,11 @@ def test_no_records_come_from_a_model_of_another_family(tmp_path, capsys):
     error = said(capsys, "synthesise", path, "--study", signed, "--out", out, code=4)
     assert "its family is risk, gan was due" in error
     assert not (tmp_path / "out").exists()
+
+
+def test_a_comparison_says_what_learns_from_whom():
+    sites = {name: Site(ward(at), ward(10 + at)) for at, name in enumerate(NAMES)}
+    for plan, due in ((plan_of(), SYNTHETIC), (study_plan("risk", "logistic-regression"), None)):
+        found = compared(plan, [score(plan, sites, Way.POOLED, seeded("said"))])
+        assert found.note == due
+        assert (SYNTHETIC in page(found)) == (due is not None)

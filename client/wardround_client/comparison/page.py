@@ -32,6 +32,7 @@ svg {{ max-width: 100%; height: auto; }}
 </style></head><body>
 <h1>{escape(comparison.title)}</h1>
 <p class="mark"><strong>{escape(MARK)}</strong></p>
+{"" if comparison.note is None else f"<p>{escape(comparison.note)}</p>"}
 {forest(comparison)}
 <h2>{metric} of held-out patients</h2>
 <table><thead><tr><th>Way</th><th>Epsilon</th><th>{metric} (95 %)</th><th>Patients</th>

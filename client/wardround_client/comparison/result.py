@@ -18,6 +18,10 @@ MARK = (
     "federation, so no coordinator can make this page, and it is no part of the signed report. No "
     "epsilon covers it."
 )
+SYNTHETIC = (
+    "Alone and pooled learn from patients; all other ways learn from synthetic records alone. All "
+    "are scored on patients."
+)
 _HEADLINES = ("auroc", "c_index", "macro_auroc")
 _WITH_NOISE = {Way.PRIVATE, Way.LEFT_OUT}
 
@@ -55,7 +59,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """All lines, and what the next hospital may expect."""
+    """All lines, and what the next hospital may expect; `note` is for who reads them."""
 
     study: str
     title: str
@@ -63,6 +67,7 @@ class Comparison:
     delta: float | None
     lines: tuple[Line, ...]
     next_hospital: NextHospital | None
+    note: str | None = None
 
     def to_json(self) -> Json:
         """Plain JSON; numbers have six digits after the point."""
@@ -97,6 +102,7 @@ def compared(plan: StudyPlan, scored: Sequence[Scored], report: Json | None = No
         delta=plan.privacy.delta,
         lines=tuple(lines),
         next_hospital=next_hospital(found),
+        note=None if plan.task.synthesis is None else SYNTHETIC,
     )
 
 

@@ -3,7 +3,9 @@
 alone: each hospital's own model, no noise, for its own patients. federated: together, no noise.
 private: together, with the study's noise. pooled: all patients in one place, no noise: what privacy
 and distance are measured against. left out: for each hospital a federation of the others, as the
-study trains it, scored on all patients of the one that took no part.
+study trains it, scored on all patients of the one that took no part. In a study of family gan
+alone and pooled learn from patients, which is what the others, that learn from synthetic records,
+are measured against.
 """
 
 from collections.abc import Mapping

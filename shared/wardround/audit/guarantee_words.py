@@ -42,7 +42,8 @@ def _of_what_was_made(kind: GuaranteeClass) -> tuple[str, ...]:
     """A GAN: what the coordinator made of the discriminator, behind hospitals' backs."""
     bound = (
         "Generator and risk model were made at the coordinator from the discriminator: the logs "
-        "bind their digest, and a verifier does not make them again."
+        "bind their digest, and a verifier does not make them again. What was evaluated is the "
+        "risk model, which has learnt from synthetic records alone."
     )
     if kind is not GuaranteeClass.FORMAL_DP:
         return (bound,)

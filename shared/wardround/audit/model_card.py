@@ -6,12 +6,13 @@
 import hashlib
 from collections.abc import Iterator, Mapping
 
-from wardround.audit.model_card_words import LIMITS, VERIFY
+from wardround.audit.model_card_words import LIMITS, SYNTHETIC, VERIFY
 from wardround.audit.report_model import Origin, Report, Status
 from wardround.canonical import Json
 from wardround.errors import BadInput
 from wardround.evaluation.shown import Shown, patients_in, rows
 from wardround.study.files import checked
+from wardround.study.task import FamilyName
 
 SCHEMA = "wardround.model-card/1"
 
@@ -53,7 +54,7 @@ def model_card(report: Report, content: bytes, files: Mapping[str, bytes]) -> Js
             "files": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
         },
         "intended_use": study.purpose,
-        "limits": [*LIMITS],
+        "limits": [*LIMITS, *(SYNTHETIC if study.family == FamilyName.GAN else ())],
         "inputs": [column.model_dump(mode="json") for column in study.columns],
         "took_part": _took_part(report),
         "evaluation": _evaluation(report),

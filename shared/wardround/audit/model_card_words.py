@@ -17,3 +17,11 @@ VERIFY = (
     "The SHA-256 of each file beside this card is the one above; an ONNX file names study, run, "
     "model and report in its metadata.",
 )
+
+SYNTHETIC = (
+    "The risk model in it has learnt from synthetic records alone: compare it with one that learnt "
+    "from patients before you rely on it.",
+    "How common each class is was not learned: synthetic records come in equal parts of each.",
+    "Records drawn from its generator are not anonymous for being synthetic, and nobody's care may "
+    "rest on them.",
+)
