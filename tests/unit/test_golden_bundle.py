@@ -20,7 +20,7 @@ from wardround.canonical import canonical_bytes
 
 GOLDEN = Path(__file__).parents[1] / "vectors" / "golden"
 SHA256 = {
-    "report-1": "fea6a215f5165ee14327699c7872c2c1fa14f9b50c1fef613c4f84561646acb2",
+    "report-1": "c69af89206ae34d2651392a660a67ecd0a80ea23ed687af92cc3d0946a8dd555",
 }
 MOST_BYTES = 300_000
 
