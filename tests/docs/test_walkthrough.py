@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from tests.docs.pages import FOLDER, PAGES, REPOSITORY, Block, all_blocks, blocks
 from tests.support.small_federation import free_port, listens, read_json, until
+from tests.support.time_authority import TimeAuthority, serving
 
 from wardround.canonical import canonical_bytes
 from wardround.study.files import read_signed_study
@@ -140,8 +141,11 @@ def story(tmp_path: Path) -> Iterator[Story]:
     with Processes(tmp_path / "logs") as processes:
         path = f"{shim.parent}:{os.environ['PATH']}"
         address = f"127.0.0.1:{free_port()}"
+        authority = TimeAuthority.make(tmp_path / "authority")
+        shutil.copyfile(authority.ca, work / "time-ca.pem")
         variables = {"PATH": path, "ADDRESS": address, "LISTEN": "127.0.0.1"}
-        yield Story(work, processes, variables)
+        with serving(authority) as url:
+            yield Story(work, processes, variables | {"TIME_AUTHORITY": url})
 
 
 def write_export(path: Path, *, seed: int) -> None:
@@ -249,6 +253,7 @@ STORY: tuple[Step, ...] = (
     ("auditor.md", "Look at a log"),
     ("hospital.md", "Decide about the report"),
     ("auditor.md", "Who has signed off"),
+    ("auditor.md", "When it was"),
     ("auditor.md", "A bundle for the public"),
 )
 
