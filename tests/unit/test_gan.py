@@ -25,6 +25,7 @@ from wardround.models.synthetic import MARK, protection, synthetic_records, tabl
 from wardround.optimisers import OptimiserState
 from wardround.protocol.halves import digest_of_model, made_digest, model_digest
 from wardround.protocol.specs import attempt_spec
+from wardround_client.cli.review import in_words
 from wardround_client.comparison.page import page
 from wardround_client.comparison.result import SYNTHETIC, compared
 from wardround_client.comparison.sites import Site, study_of
@@ -446,3 +447,10 @@ def test_a_comparison_says_what_learns_from_whom():
         found = compared(plan, [score(plan, sites, Way.POOLED, seeded("said"))])
         assert found.note == due
         assert (SYNTHETIC in page(found)) == (due is not None)
+
+
+def test_an_officer_reads_what_can_be_drawn_from_the_model():
+    said = in_words(study_of(plan_of(), NAMES))
+    assert "whoever has the model can draw synthetic records" in said
+    plain = study_of(study_plan("risk", "logistic-regression"), NAMES)
+    assert "synthetic" not in in_words(plain)

@@ -180,6 +180,11 @@ def in_words(study: "Study") -> str:
 def _model_in_words(study: "Study") -> str:
     task, own = study.task, study.task.own
     changed = "" if task.augmentation is None else "; training images are changed at random"
+    if task.synthesis is not None:
+        return (
+            f"{task.model}: only its discriminator is trained here; whoever has the model can draw "
+            "synthetic records, which are not anonymous for being synthetic"
+        )
     if own is None:
         return f"{task.model}{changed}"
     return f"own: {own.name} of package {own.package}, digest {own.digest}{changed}"
