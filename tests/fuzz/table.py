@@ -6,6 +6,7 @@ from tests.fuzz import (
     targets_files,
     targets_masking,
     targets_messages,
+    targets_timestamp,
 )
 
 TARGETS = {
@@ -16,6 +17,7 @@ TARGETS = {
         targets_evidence,
         targets_bundle,
         targets_files,
+        targets_timestamp,
     )
     for target in module.TARGETS
 }

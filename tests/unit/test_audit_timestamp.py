@@ -301,6 +301,17 @@ def _certificates(token: bytes) -> list[bytes]:
     return [child.encoded for child in found.children()]
 
 
+def test_a_stamp_that_was_made_once_verifies_for_ever():
+    """By a root that nobody has the key of any more, over a signed head."""
+    vectors = Path(__file__).parents[1] / "vectors"
+    content = (vectors / "time-stamp" / "head.checkpoint").read_bytes()
+    token = (vectors / "time-stamp" / "head.tst").read_bytes()
+    trusted = read_authorities(vectors / "time-stamp" / "ca.pem")
+    stamp = verify_time_stamp(token, content, trusted)
+    assert stamp.time_text == "2026-11-23T00:05:45Z"
+    assert (stamp.authority, stamp.accuracy_s) == ("Time stamping unit of the tests", 1.0)
+
+
 def test_a_member_with_another_name_has_no_place(token: bytes):
     content = pack({**unpack(honest_bundle()), "time-stamps/mine.tst": token})
     only(verify_bytes(content), "intact", "container-malformed")
