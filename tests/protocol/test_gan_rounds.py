@@ -20,6 +20,8 @@ from wardround.models.networks import build, parameters_of
 from wardround.optimisers import OptimiserState
 from wardround.protocol.halves import digest_of_model, made_digest, model_digest
 from wardround_server.rounds import run as coordinator_run
+from wardround_server.rounds.attempt import Progress
+from wardround_server.rounds.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
 from wardround_server.rounds.uploads import UploadStore
 
 GAN: dict[str, Any] = {
@@ -145,8 +147,11 @@ def test_a_stopped_coordinator_makes_the_same_generator(ward: Ward, tmp_path: Pa
     whole = after(3, OptimiserState(), start)
     state = OptimiserState()
     half = after(2, state, start)
-    resumed = OptimiserState({name: vector.copy() for name, vector in state.moments.items()})
-    np.testing.assert_array_equal(after(3, resumed, half, first=2), whole)
+    progress = Progress(round=2, attempt=1, spare_attempts=0)
+    write_checkpoint(tmp_path / "checkpoint", Checkpoint(half, state, progress))
+    resumed = read_checkpoint(tmp_path / "checkpoint", parameters=start.size)
+    again = after(3, resumed.optimiser, resumed.model, first=2)
+    np.testing.assert_array_equal(again, whole)
     other = after_round(study, half, OptimiserState(), run=RUN, round_number=2)
     assert (other != whole).any()
 
