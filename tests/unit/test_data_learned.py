@@ -6,7 +6,8 @@ from tests.support.study_plans import BINARY, NONE, STUDIES, study_plan
 
 from wardround.errors import BadInput
 from wardround.study.contract import Label
-from wardround_client.comparison.sites import Gathered
+from wardround_client.cli.review import in_words
+from wardround_client.comparison.sites import Gathered, study_of
 from wardround_client.data.encoding import EncodedRecords
 from wardround_client.data.split import learned_from
 
@@ -67,3 +68,11 @@ def test_a_study_that_trains_on_everybody_is_written_as_before():
     assert "train_on" not in STUDIES["dense autoencoder"]().to_json()["contract"]["label"]
     only = study_plan("autoencoder", "dense-autoencoder", hidden=(3,), label=NORMAL_ONLY)
     assert only.to_json()["contract"]["label"]["train_on"] == "negative"
+
+
+def test_an_officer_is_told_whom_a_study_learns_from():
+    only = study_plan("autoencoder", "dense-autoencoder", hidden=(3,), label=NORMAL_ONLY)
+    told = f"; it learns from patients without {only.contract.label.positive} alone\n"
+    names = ("harbour", "lakeside", "northside")
+    assert told in in_words(study_of(only, names))
+    assert "it learns from" not in in_words(study_of(STUDIES["dense autoencoder"](), names))

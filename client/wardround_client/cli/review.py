@@ -180,6 +180,9 @@ def in_words(study: "Study") -> str:
 def _model_in_words(study: "Study") -> str:
     task, own = study.task, study.task.own
     changed = "" if task.augmentation is None else "; training images are changed at random"
+    label = study.contract.label
+    if label.train_on == "negative":
+        changed += f"; it learns from patients without {label.positive} alone"
     if task.synthesis is not None:
         return (
             f"{task.model}: only its discriminator is trained here; whoever has the model can draw "
