@@ -83,11 +83,10 @@ def test_a_forked_process_draws_other_numbers():
     assert len(blocks) == 3 * 256
 
 
-def test_the_bytes_are_uniform_and_three_percent_off_is_rejected():
+def test_the_bytes_are_uniform_and_six_percent_off_is_rejected():
     counts = np.bincount(np.frombuffer(system_randomness(4_000_000), np.uint8), minlength=256)
     assert stats.chisquare(counts).pvalue > 1e-6
-    counts[77] = round(1.03 * counts[77] + 200)
-    counts[78:90] = np.round(1.03 * counts[78:90])
+    counts[77:90] = np.round(1.06 * counts[77:90])
     assert stats.chisquare(counts).pvalue < 1e-6
 
 
