@@ -6,7 +6,8 @@ Every seed splits the patients anew and draws other batches and noise. All of it
 process by the code that hospitals and coordinator run (`wardround_client.comparison`); with
 `--rehearse` one real rehearsal of each study, on the split that the product uses, stands beside the
 same run in one process. One JSON object for each study and mechanism goes to standard output;
-`--write` puts table and picture into shared/docs.
+`--write` puts lines, table and picture into shared/docs; studies that were not measured keep
+their lines there.
 """
 
 import argparse
@@ -20,7 +21,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import torch
-from tests.benchmarks.bench_models_page import PAGE, PICTURE, page, picture
+from tests.benchmarks.bench_models_page import LINES, PAGE, PICTURE, page, picture
 from tests.benchmarks.bench_models_studies import DATA, STUDIES, BenchedStudy, data_of, opened
 from tests.benchmarks.bench_utility import interval
 from tests.benchmarks.plain_training import accuracy_in_plain_pytorch
@@ -186,8 +187,7 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--studies", default=",".join(STUDIES))
     parser.add_argument("--seeds", type=int, help="how many, instead of each study's own number")
     parser.add_argument("--rehearse", action="store_true", help="one real rehearsal a study, too")
-    parser.add_argument("--write", action="store_true", help=f"write {PAGE.name}, {PICTURE.name}")
-    parser.add_argument("--from", dest="source", type=Path, help="write from these lines (JSONL)")
+    parser.add_argument("--write", action="store_true", help=f"write {PAGE.name} and what it shows")
     wanted = parser.parse_args(arguments)
     if unknown := set(wanted.studies.split(",")) - set(STUDIES):
         parser.error(f"--studies: {', '.join(sorted(unknown))}; known are {', '.join(STUDIES)}")
@@ -199,9 +199,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     wanted = parsed(arguments)
     torch.set_num_threads(1)
     lines: list[Json] = []
-    if wanted.source is not None:
-        lines = [json.loads(line) for line in wanted.source.read_text().splitlines()]
-    for name in wanted.studies.split(",") if wanted.source is None else ():
+    for name in wanted.studies.split(","):
         study = STUDIES[name]
         with data_of(study, wanted.data) as data:
             if data is None:
@@ -213,9 +211,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 lines.append(line)
                 print(json.dumps(line), flush=True)
     if wanted.write and lines:
-        PAGE.write_text(page(lines, cpus=os.cpu_count() or 1), encoding="utf-8")
-        PICTURE.write_text(picture(lines), encoding="utf-8")
+        kept = LINES.read_text(encoding="utf-8").splitlines() if LINES.exists() else []
+        write([*map(json.loads, kept), *lines])
     return 0
+
+
+def write(measured: Sequence[Json]) -> None:
+    """The newest lines of each study, the page and the picture that show them."""
+    newest: dict[tuple[str, str], Json] = {}
+    for line in measured:
+        newest[line["study"], line["mechanism"]] = line
+    lines = sorted(newest.values(), key=lambda line: list(STUDIES).index(line["study"]))
+    LINES.write_text("".join(f"{json.dumps(line)}\n" for line in lines), encoding="utf-8")
+    PAGE.write_text(page(lines, cpus=os.cpu_count() or 1), encoding="utf-8")
+    PICTURE.write_text(picture(lines), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -9,9 +9,10 @@ from wardround.canonical import Json
 
 _DOCS = Path(__file__).resolve().parents[2] / "shared" / "docs"
 PAGE, PICTURE = _DOCS / "models.md", _DOCS / "images" / "models.svg"
+LINES = _DOCS / "models.jsonl"
 _WIDTH, _LEFT, _PLOT, _ROW, _TOP, _BOTTOM = 870.0, 380.0, 330.0, 22.0, 26.0, 60.0
 _INK, _PRIVATE, _SOFT, _GRID = "#14212b", "#0b6650", "#56646f", "#d8dee3"
-_LOW, _HIGH = 0.5, 1.0
+_LOW, _HIGH = 0.2, 1.0
 
 _BEFORE = """# What the studies reach
 
@@ -59,7 +60,7 @@ and writes `left-out.json`: how the model does there. The study's quorum has to 
 
 def page(lines: Sequence[Json], *, cpus: int) -> str:
     """The whole page, from the benchmark's lines."""
-    parts = [_BEFORE, *_table(lines), _AFTER, *_unseen(lines)]
+    parts = [_BEFORE, *_table(lines), *_plain(lines), _AFTER, *_unseen(lines)]
     if any(line["rehearsal"] for line in lines):
         parts += [_REAL, *_rehearsals(lines)]
     return "\n".join([*parts, _OWN, f"Measured on a machine of {cpus} cores."]) + "\n"
@@ -80,6 +81,16 @@ def _table(lines: Sequence[Json]) -> list[str]:
         cells += [_said(line, way, f"{way}_interval") for way in ("pooled", "local_only")]
         rows.append("| " + " | ".join([*cells, str(line["seeds"]), goal]) + " |")
     return rows
+
+
+def _plain(lines: Sequence[Json]) -> list[str]:
+    return [
+        f"\nThe network of {line['study']} in PyTorch's own training loop, on the rows of all "
+        f"hospitals in one place: {_said(line['plain_pytorch'], 'value', 'interval')}, "
+        f"{line['plain_pytorch']['seeds']} seeds."
+        for line in lines
+        if "plain_pytorch" in line
+    ]
 
 
 def _said(line: Json, value: str, ends: str) -> str:

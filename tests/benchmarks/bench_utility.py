@@ -61,14 +61,14 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
     """The mean's 95 % interval over seeds, by Student's t.
 
     It tells how far another ten splits and noises would lie, not how far other patients would:
-    the seeds share their patients.
+    the seeds share their patients. It ends where the metrics do, at 0 and 1.
     """
     if len(values) < 2:
         return values[0], values[0]
     wide = float(student.ppf(0.975, len(values) - 1))
     half = wide * statistics.stdev(values) / math.sqrt(len(values))
     middle = statistics.fmean(values)
-    return middle - half, middle + half
+    return max(middle - half, 0.0), min(middle + half, 1.0)
 
 
 def epsilons_of(way: Way, wanted: Sequence[float]) -> Iterable[float | None]:

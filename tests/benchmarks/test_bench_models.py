@@ -62,7 +62,23 @@ def test_a_goal_that_is_missed_stays_in_the_table_beside_what_was_measured():
     )
     assert "| heart | AUROC | none | - | 0.800 (0.700 to 0.900)" in text
     assert "| heart | north 0.700, south NA | NA |" in text
+    assert "own training loop" not in text
+    beside = {"plain_pytorch": {"value": 0.7, "interval": [0.6, 0.8], "seeds": 2}}
+    assert "in one place: 0.700 (0.600 to 0.800), 2 seeds." in page([LINE | beside], cpus=2)
     assert "| heart | 2.900 | 0.740 | 0.720 to 0.770 | 10 |" in text
+
+
+def test_a_study_that_is_measured_again_takes_the_place_of_its_lines(tmp_path, monkeypatch):
+    for name in ("LINES", "PAGE", "PICTURE"):
+        monkeypatch.setattr(bench_models, name, tmp_path / name)
+    one, other = LINE | {"study": "molecules"}, LINE | {"study": "heart_disease"}
+    bench_models.write([one, other, one | {"value": 0.7}])
+    kept = [json.loads(line) for line in (tmp_path / "LINES").read_text().splitlines()]
+    assert [(line["study"], line["value"]) for line in kept] == [
+        ("heart_disease", 0.8),
+        ("molecules", 0.7),
+    ]
+    assert "| molecules | AUROC | none | - | 0.700" in (tmp_path / "PAGE").read_text()
 
 
 def test_goals_are_compared_with_means():
