@@ -86,7 +86,7 @@ def test_an_interval_is_that_of_student(capsys):
     low, high = bench_utility.interval([0.4, 0.5, 0.6])
     # t(0.975, 2) = 4.302653; standard deviation 0.1
     assert (low, high) == pytest.approx((0.5 - 0.2484138, 0.5 + 0.2484138))
-        assert bench_utility.interval([0.8, 0.9, 1.0])[1] == 1.0
+    assert bench_utility.interval([0.8, 0.9, 1.0])[1] == 1.0
 
 
 def test_the_picture_has_a_point_for_each_private_line_and_a_line_for_each_other():
