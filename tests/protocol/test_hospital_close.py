@@ -9,8 +9,8 @@ from tests.support.hospitals import NAMES, RUN, Ward
 
 from wardround.audit.countersign import Countersignature, verify_countersignature
 from wardround.evidence.checkpoint import verify_checkpoint
-from wardround.protocol.messages import Close, Closed, Refusal, RefusalCode
 from wardround.protocol.halves import model_digest
+from wardround.protocol.messages import Close, Closed, Refusal, RefusalCode
 
 HARBOUR = NAMES[0]
 REFUSED = Refusal(code=RefusalCode.HISTORY)

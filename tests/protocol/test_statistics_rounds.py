@@ -12,8 +12,8 @@ from wardround.audit.bundle import write_bundle
 from wardround.audit.verify import verify_bundle
 from wardround.errors import QuorumMissed
 from wardround.protocol.envelope import unseal
-from wardround.protocol.messages import Refusal, RefusalCode, Update, Work
 from wardround.protocol.halves import model_digest
+from wardround.protocol.messages import Refusal, RefusalCode, Update, Work
 from wardround.protocol.specs import (
     standardised_spec,
     statistics_layout,
