@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from wardround.audit.bodies import RoundClosed, RunEnded, RunJoined
+from wardround.audit.bodies import HospitalRefused, RoundClosed, RunEnded, RunJoined
 from wardround.audit.body_groups import RoundCombined
 from wardround.audit.evidence import Log, Record, ending, hospital_place
 from wardround.audit.hazard_case import ACCOUNTS_AGREE, Case, Finding, sent
@@ -10,6 +10,7 @@ from wardround.audit.report_model import HospitalGuarantee, Origin, Status
 from wardround.audit.steps import steps_of
 from wardround.masking.round_spec import Purpose
 from wardround.privacy.engine import ExactEvaluation
+from wardround.protocol.messages import RefusalCode
 from wardround.protocol.specs import standardises
 
 _SAFE_COHORT = 3
@@ -160,7 +161,18 @@ def two_hospitals(_: Case) -> Finding:
 
 
 def timing(case: Case) -> Finding:
-    """REMARK by nature: times are in the logs, and the logs are shown."""
+    """FAIL where patients' data decided who took part; else a REMARK, as the logs show times."""
+    stayed_out = tuple(
+        record
+        for record in case.evidence.coordinator.of(HospitalRefused)
+        if record.body.code == RefusalCode.DATA
+    )
+    if stayed_out:
+        text = (
+            f"{len(stayed_out)} refusals say that a hospital's data were not ready: who took part "
+            "depends on patients, and no noise covers it."
+        )
+        return Finding(Status.FAIL, Origin.LOGGED, text, stayed_out)
     answers = sum(len(attempt.received) for attempt in case.attempts)
     text = (
         f"Who took part and when it answered are visible to the coordinator and in the logs: "
