@@ -293,6 +293,7 @@ def test_a_rehearsal_that_is_interrupted_leaves_no_process_and_no_port(tmp_path:
     check_nothing_is_left(out, port)
 
 
+@pytest.mark.slow
 def test_a_rehearsal_that_is_killed_leaves_no_process_and_no_port(tmp_path: Path) -> None:
     with rehearsing(tmp_path, ["alpha", "beta", "gamma"], rounds=9000) as (process, out):
         port = read_toml(out / "coordinator" / "coordinator.toml")["port"]

@@ -33,6 +33,7 @@ def pooled_rows(folder: Path, model: Path) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate(labels).astype(np.int64), np.concatenate(scores)
 
 
+@pytest.mark.slow
 def test_every_metric_of_a_rehearsal_equals_scikit_learns_on_its_pooled_held_out_rows(
     tmp_path: Path,
 ) -> None:

@@ -58,7 +58,7 @@ def test_two_histories_hold_by_themselves_and_not_together(split: dict[str, byte
 
 
 def test_a_hospitals_log_with_two_histories_is_named_too(split: dict[str, bytes]):
-    assert ("history-split", "hospitals/coimbra", 2) in codes(*split.values())
+    assert ("history-split", "hospitals/coimbra", 3) in codes(*split.values())
 
 
 def test_a_bundle_that_only_knows_more_is_no_contradiction(whole: bytes, split: dict[str, bytes]):

@@ -87,7 +87,7 @@ def copy_of(folder, name):
     return target / "ledger"
 
 
-@pytest.mark.parametrize("used", [0, 3])
+@pytest.mark.parametrize("used", [0, pytest.param(3, marks=pytest.mark.slow)])
 def test_kill_9_at_every_step_loses_nothing_that_was_reserved(tmp_path, used):
     folder = a_used_ledger(tmp_path / "used", used) if used else tmp_path / "none"
     folder.mkdir(exist_ok=True)
