@@ -222,8 +222,9 @@ def write(measured: Sequence[Json]) -> None:
     for line in measured:
         newest[line["study"], line["mechanism"]] = line
     lines = sorted(newest.values(), key=lambda line: list(STUDIES).index(line["study"]))
+    notes = [study.note for study in STUDIES.values() if study.note]
     LINES.write_text("".join(f"{json.dumps(line)}\n" for line in lines), encoding="utf-8")
-    PAGE.write_text(page(lines, cpus=os.cpu_count() or 1), encoding="utf-8")
+    PAGE.write_text(page(lines, cpus=os.cpu_count() or 1, notes=notes), encoding="utf-8")
     PICTURE.write_text(picture(lines), encoding="utf-8")
 
 

@@ -23,9 +23,9 @@ seeds with its 95 % interval (Student's t); another seed is another split into t
 patients, other batches and other noise. The intervals tell how far other splits would lie, not how
 far other patients would. Epsilon counts for one patient over the whole training, at a delta of
 1e-4; it covers training patients and not the settings, which were chosen before, by simulation on
-the same public records. In the study synthetic (a GAN) the federated model has learnt from
-synthetic patients alone, *pooled* and *alone* from real ones; all are scored on real held-out
-patients.
+the same public records. In the studies synthetic and synthetic_xray (GANs) the federated model has
+learnt from synthetic patients alone, *pooled* and *alone* from real ones; all are scored on real
+held-out patients.
 
 ![Each study: federated with and without noise, pooled, alone](images/models.svg)
 """
@@ -41,8 +41,8 @@ _REAL = """
 
 The seeds above run in one process: the code that hospitals and coordinator run, without masks, TLS
 and logs, which change no number. For each study one real rehearsal, with a process for every party,
-stands here beside five runs in one process on the same split, lowest to highest: batches and noise
-are drawn anew in each.
+stands here beside runs in one process on the same split, lowest to highest: batches and noise are
+drawn anew in each. Of few held-out patients one run tells little.
 """
 _OWN = """
 ## Your own study
@@ -58,9 +58,16 @@ and writes `left-out.json`: how the model does there. The study's quorum has to 
 """
 
 
-def page(lines: Sequence[Json], *, cpus: int) -> str:
-    """The whole page, from the benchmark's lines."""
-    parts = [_BEFORE, *_table(lines), *_plain(lines), _AFTER, *_unseen(lines)]
+def page(lines: Sequence[Json], *, cpus: int, notes: Sequence[str] = ()) -> str:
+    """The whole page, from the benchmark's lines; `notes` stand below the table."""
+    parts = [
+        _BEFORE,
+        *_table(lines),
+        *_plain(lines),
+        *(f"\n{note}" for note in notes),
+        _AFTER,
+        *_unseen(lines),
+    ]
     if any(line["rehearsal"] for line in lines):
         parts += [_REAL, *_rehearsals(lines)]
     return "\n".join([*parts, _OWN, f"Measured on a machine of {cpus} cores."]) + "\n"
