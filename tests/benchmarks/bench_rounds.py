@@ -5,7 +5,8 @@
 
 Wardround's side is the real thing: warm processes over mutual TLS with node certificates, masks,
 ledgers, evidence logs and checkpoints (`round_federation`). Overhead is a round minus the slowest
-hospital's training; the first round is left out. A parameter travels up in 20 bits.
+hospital's training; the first round is left out. A parameter travels up in 20 bits, with
+more than four hospitals in 24.
 `plain` are the same vectors over the same transport without masks (`plain_rounds`), `stock-flower`
 Flower's own tools with their defaults (`stock_flower`; four hospitals). Nothing runs at the same
 time as anything else. One JSON line for each measurement as it is done, then one for each ratio and

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 from flwr.app import Message
-from tests.benchmarks.round_study import BITS
+from tests.benchmarks.round_study import bits_of
 from tests.support.fleets import enrol, new_coordinator, running_fleet
 
 from wardround.errors import DeadlineMissed, WardroundError
@@ -60,7 +60,8 @@ class PlainCoordinator:
                 ]
             )
         )
-        total = Accumulator(lanes=model.size, bits=BITS)
+        count = len(self.names)
+        total = Accumulator(lanes=model.size, bits=bits_of(count))
         ends = time.monotonic() + _WAIT_S
         while waiting:
             if time.monotonic() > ends or self.grid.lost(waiting):
@@ -71,8 +72,7 @@ class PlainCoordinator:
                 waiting.discard(answer.metadata.reply_to_message_id)
             if waiting:
                 self.grid.wait(1.0)
-        count = len(self.names)
-        lanes = total.signed(count * largest_limit(count, BITS))
+        lanes = total.signed(count * largest_limit(count, bits_of(count)))
         mean = (dequantise(lanes, scale=_scale(count)) / count).astype(np.float32)
         stepped = step(model, mean, ServerOptimiser(), OptimiserState())
         progress = Progress(round=number, attempt=1, spare_attempts=0)
@@ -122,17 +122,17 @@ def attend(directory: Path, hospitals: int) -> None:
             packed, _ = mask_packed(
                 (1 - model) / 2,
                 scale=_scale(hospitals),
-                limit=largest_limit(hospitals, BITS),
+                limit=largest_limit(hospitals, bits_of(hospitals)),
                 add=(),
                 subtract=(),
-                bits=BITS,
+                bits=bits_of(hospitals),
             )
             reply = Message(pack("plain", {}, packed), reply_to=message)
             connection.reply(reply, keep=True)
 
 
 def _scale(hospitals: int) -> float:
-    return choose_scale(1.0, hospitals, BITS)
+    return choose_scale(1.0, hospitals, bits_of(hospitals))
 
 
 if __name__ == "__main__":

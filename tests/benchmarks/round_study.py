@@ -10,7 +10,6 @@ from wardround.study.files import checked
 from wardround.study.manifest import StudyPlan
 
 PATIENTS = 40
-BITS = 20  # of a parameter on its way
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +103,7 @@ def round_study(*, parameters: int, hospitals: int, profile: str, rounds: int) -
         "masking": {
             "minimum_hospitals": min(hospitals, 3),
             "profile": profile,
-            "bits": BITS,
+            "bits": bits_of(hospitals),
         },
         "evaluation": {"registered": "2026-11-22", "bins": 100},
     }
@@ -126,6 +125,11 @@ def write_data(folder: Path, hospital: str, plan: StudyPlan) -> Path:
     path = folder / f"{hospital}.toml"
     path.write_text(text, encoding="utf-8")
     return path
+
+
+def bits_of(hospitals: int) -> int:
+    """How wide a parameter travels: shares of noise of many hospitals need more than 20 bits."""
+    return 20 if hospitals <= 4 else 24
 
 
 def _columns(shape: Shape) -> list[str]:
