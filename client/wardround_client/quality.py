@@ -5,15 +5,12 @@ Only the verdict, its reasons and rounded counts may leave, and only when the po
 
 import logging
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 import numpy as np
 import numpy.typing as npt
 
-from wardround.canonical import Json, digest
+from wardround.canonical import Json
 from wardround.errors import BadInput, ProtocolViolation
-from wardround.privacy.engine import ExactEvaluation
-from wardround.privacy.mechanism import Exact
 from wardround.protocol.messages import RefusalCode
 from wardround.quality.assess import Assessment, assess
 from wardround.quality.compare import Difference, Reference, differences
@@ -29,13 +26,12 @@ from wardround_client.approval import ApprovedStudy
 from wardround_client.data.reading import Records
 from wardround_client.home import HospitalHome
 from wardround_client.kept_statistics import reference_for
-from wardround_client.ledger import Ledger
 from wardround_client.policy import Policy
 from wardround_client.records import StudyRecords
 from wardround_client.refusal import StudyRefused
-from wardround_client.remaining import split_name
 from wardround_client.session import RunSession
 from wardround_client.statistics import means_of_patients, patient_rows
+from wardround_client.words_out import charge
 
 log = logging.getLogger("wardround.hospital")
 
@@ -155,7 +151,7 @@ def data_entry(
     looked = _looked(home, session, opened)
     counts = policy.datasheet == "counts"
     body = described(looked, session.study, run=session.run, with_counts=counts)
-    charge(session.ledger, session.approved, session.records, body)
+    charge(session.ledger, session.approved, session.records, body, "datasheet")
     return ENTRY, body
 
 
@@ -175,22 +171,6 @@ def _told_before(session: RunSession) -> bool:
         each.type == ENTRY and each.body["run"] == session.run
         for each in session.evidence.log.entries()
     )
-
-
-def charge(ledger: Ledger, approved: ApprovedStudy, records: StudyRecords, body: Json) -> None:
-    """Spend the release of these words and counts, before the entry is written."""
-    study, dataset = approved.study, approved.description.dataset
-    reservation = ledger.reserve(
-        study_digest=study.digest,
-        run=body["run"],
-        purpose="datasheet",
-        transcript=digest({**body, "time": datetime.now(UTC).isoformat()}),
-        mechanism=Exact(),
-        units=records.train.patients + records.held_out.patients,
-        split=split_name(dataset, study.evaluation.held_out),
-        unit=study.privacy.unit,
-    )
-    ledger.commit(reservation, ExactEvaluation())
 
 
 def _column(column: Column, source: Records, places: Places, patients: int) -> ColumnNumbers:

@@ -47,7 +47,7 @@ def test_the_daemon_may_write_its_directory_and_gain_nothing():
     "changes",
     [
         {"directory": Path("/home/ward/lakeside")},
-        {"command": ("/root/venv/bin/wardround",)},
+        {"command": ("/home/ward/venv/bin/wardround",)},
         {"data": Path("/home/export")},
     ],
 )

@@ -21,10 +21,11 @@ from wardround.protocol.halves import digest_of_model
 from wardround.randomness import Randomness
 from wardround.times import AttemptTimes, read_times
 from wardround_client.attacks.at_hospital import attack, bounds_of
-from wardround_client.attacks.logged import ENTRY, charge, entry_body
+from wardround_client.attacks.logged import ENTRY, entry_body
 from wardround_client.attacks.released import ReleasedModel
 from wardround_client.local_view import model_file
 from wardround_client.session import RunSession
+from wardround_client.words_out import charge
 
 log = logging.getLogger("wardround.hospital")
 
@@ -80,7 +81,7 @@ class FinalAttack:
         )
         log.info("attack tests: %s, %.1f s", outcome.verdict.value, outcome.seconds)
         body = entry_body(outcome) | {"model": digest}
-        charge(session.ledger, session.approved, session.records, body)
+        charge(session.ledger, session.approved, session.records, body, "attack-test")
         return body
 
     def _seconds_a_round(self, run: str) -> float | None:

@@ -6,15 +6,12 @@ release without noise, and written only when an officer or the policy asks for i
 
 from datetime import UTC, datetime
 
-from wardround.canonical import Json, digest
-from wardround.privacy.engine import ExactEvaluation
-from wardround.privacy.mechanism import Exact
+from wardround.canonical import Json
 from wardround_client.approval import ApprovedStudy
 from wardround_client.attacks.outcome import AttackOutcome
 from wardround_client.home import HospitalHome
-from wardround_client.ledger import Ledger
 from wardround_client.records import StudyRecords
-from wardround_client.remaining import split_name
+from wardround_client.words_out import charge
 
 ENTRY = "attack-tested"
 
@@ -44,22 +41,6 @@ def log_verdicts(
     """
     body, now = entry_body(outcome), datetime.now(UTC)
     with home.ledger(approved.description.dataset) as ledger:
-        charge(ledger, approved, records, body)
+        charge(ledger, approved, records, body, "attack-test")
         with home.log(approved.study.digest) as log:
             log.append(ENTRY, body, time=now)
-
-
-def charge(ledger: Ledger, approved: ApprovedStudy, records: StudyRecords, body: Json) -> None:
-    """Spend the release of these verdicts, before the entry is written."""
-    study, dataset = approved.study, approved.description.dataset
-    reservation = ledger.reserve(
-        study_digest=study.digest,
-        run=body["run"],
-        purpose="attack-test",
-        transcript=digest({**body, "time": datetime.now(UTC).isoformat()}),
-        mechanism=Exact(),
-        units=records.train.patients + records.held_out.patients,
-        split=split_name(dataset, study.evaluation.held_out),
-        unit=study.privacy.unit,
-    )
-    ledger.commit(reservation, ExactEvaluation())
