@@ -49,11 +49,8 @@ def write_many(path, seed):
 
 @pytest.fixture
 def ward(tmp_path):
-    ward = Ward.make(tmp_path)
-    for seed, name in enumerate(NAMES):
-        write_many(ward[name].data / "patients.csv", seed)
-    yield ward
-    ward.close()
+    with Ward.holding(tmp_path, write_many) as ward:
+        yield ward
 
 
 def finished(federation):

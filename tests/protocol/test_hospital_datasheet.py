@@ -46,11 +46,8 @@ def write_many(path, seed, *, patients=MANY, factor=1.0, sick=0.5, lacking=0.0):
 
 @pytest.fixture
 def ward(tmp_path):
-    ward = Ward.make(tmp_path)
-    for seed, name in enumerate(NAMES):
-        write_many(ward[name].data / "patients.csv", seed)
-    yield ward
-    ward.close()
+    with Ward.holding(tmp_path, write_many) as ward:
+        yield ward
 
 
 def contract_with_missing(ward):

@@ -7,7 +7,8 @@ Flower messages whose content is sealed and unsealed on both sides.
 import shutil
 import tempfile
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -226,6 +227,18 @@ class Ward:
         """Copied from one that has enrolled before: keys are made once for each set of names."""
         shutil.copytree(_enrolled(tuple(names)).name, folder, dirs_exist_ok=True)
         return cls.of(folder, names)
+
+    @classmethod
+    @contextmanager
+    def holding(cls, folder: Path, write: Callable[[Path, int], None]) -> Iterator["Ward"]:
+        """One whose hospitals have the tables that `write` makes of a path and a seed."""
+        ward = cls.make(folder)
+        for seed, name in enumerate(NAMES):
+            write(ward[name].data / "patients.csv", seed)
+        try:
+            yield ward
+        finally:
+            ward.close()
 
     @classmethod
     def of(cls, folder: Path, names: Sequence[str] = NAMES) -> "Ward":
