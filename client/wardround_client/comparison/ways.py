@@ -19,14 +19,13 @@ from wardround.canonical import Json
 from wardround.evaluation.histograms import Counts
 from wardround.evaluation.layout import Layout, read_lanes
 from wardround.evaluation.layouts import exact_layout_of
-from wardround.models.gan import adversaries
-from wardround.models.generating import draws_of, fit_risk
-from wardround.models.networks import build, load_parameters, parameters_of
+from wardround.models.networks import build, load_parameters
 from wardround.randomness import Randomness
 from wardround.study.manifest import Mechanism, Study, StudyPlan
 from wardround_client.comparison.sites import Sites, study_of, together
 from wardround_client.comparison.training import Model, trained
 from wardround_client.held_out import held_out_outcomes
+from wardround_client.personalisation.own_models import train_alone
 from wardround_client.training.plan import PatientRecords
 
 
@@ -68,36 +67,16 @@ def score(plan: StudyPlan, sites: Sites, way: Way, randomness: Randomness) -> Sc
         held_out = {name: site.everybody for name, site in sites.items()}
         models = {name: _without(name, plan, trains, randomness) for name in names}
     elif way is Way.ALONE:
-        models = {name: _in_one_place(study, trains[name], randomness) for name in names}
+        models = {name: train_alone(study, trains[name], randomness) for name in names}
     elif way is Way.POOLED:
         everybody = together([trains[name] for name in names])
-        models = dict.fromkeys(names, _in_one_place(study, everybody, randomness))
+        models = dict.fromkeys(names, train_alone(study, everybody, randomness))
     else:
         models = dict.fromkeys(names, trained(study, trains, randomness))
     return _evaluated(study, way, models, held_out)
 
 
 _NO_NOISE: Mapping[str, object] = {"mechanism": Mechanism.NONE.value}
-
-
-def _in_one_place(study: Study, patients: PatientRecords, randomness: Randomness) -> Model:
-    """No noise, so the normaliser may follow the data: the batch that is expected of them.
-
-    Of a GAN it is the risk model alone, fitted to the patients themselves: what a model that learnt
-    from synthetic records is held against.
-    """
-    if study.task.synthesis is not None:
-        return _fitted_to_patients(study, patients, randomness)
-    expected = max(1.0, study.privacy.sampling_rate * patients.patients)
-    own = study_of(study, study.names(), training={"expected_batch": expected})
-    return trained(own, {"one place": patients}, randomness)
-
-
-def _fitted_to_patients(study: Study, patients: PatientRecords, randomness: Randomness) -> Model:
-    network = adversaries(build(study))
-    draws = draws_of(study, run=randomness(16).hex(), round_number=0)
-    fit_risk(network, study, patients.features, patients.labels, draws)
-    return np.asarray(parameters_of(network).numpy())
 
 
 def _without(

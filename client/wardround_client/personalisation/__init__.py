@@ -1,0 +1,1 @@
+"""What joining gave one hospital: the released model, one of its own, and one fine-tuned here."""
