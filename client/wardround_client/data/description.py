@@ -53,6 +53,9 @@ def _names_parts(pattern: str) -> str:
 
 
 FilePattern = Annotated[str, Field(min_length=3, max_length=1000), AfterValidator(_names_parts)]
+Format = Literal["csv", "files", "npz", "parquet"]
+# The key that says more of a main table of this format: due with it, and with no other.
+_OWN_KEY: dict[str, str] = {"files": "pattern", "npz": "arrays"}
 
 
 class Pivot(Frozen):
@@ -77,17 +80,24 @@ class Join(Frozen):
 
     `key` is a column of both; the file has each of its values once, after `pivot` if it has one. A
     row without a partner gets empty fields, which count as missing. With `pattern` the file is all
-    those of a folder or .zip whose names fit; the parts of a name are columns.
+    those of a folder or .zip whose names fit; the parts of a name are columns. `prefix` stands
+    before the names of the file's columns, all but the key's, where both files use the same ones.
     """
 
     path: DataPath
+    format: Literal["csv", "parquet"] = "csv"
     csv: CsvFormat = CsvFormat()
     key: SourceName
+    prefix: Annotated[str, Field(max_length=40)] = Field(
+        default="", exclude_if=lambda value: value == ""
+    )
     pattern: FilePattern | None = None
     pivot: Pivot | None = None
 
     @model_validator(mode="after")
     def _key_is_no_variable(self) -> Self:
+        if self.pattern is not None and self.format != "csv":
+            raise ValueError("join: `pattern` belongs to text files")
         if self.pivot is not None and self.key in self.pivot.names:
             raise ValueError(f"join: {self.key} is the key and one of `pivot.names`")
         return self
@@ -156,10 +166,21 @@ class ImageFiles(Frozen):
 
     `folder` is a folder or a .zip inside the data folder; with `array`, it is a .npz, and the
     column holds row numbers of that array.
+
+    How another scanner's pixels become the contract's: `stored_range` is what the file counts from
+    and to (0 to 4095 of 12 bits), which is taken to the contract's range end to end; or `slope` and
+    `intercept` take a pixel to the contract's unit. `photometric` is inverted where small values
+    are white. A pixel beyond `stored_range` is a fault, or with `beyond` its nearest end. A DICOM
+    file has slope, intercept and photometric in its header.
     """
 
     folder: Annotated[str, Field(max_length=1000)] = ""
     array: Annotated[str, Field(pattern=r"^[A-Za-z0-9_]{1,100}$")] | None = None
+    slope: float = 1.0
+    intercept: float = 0.0
+    stored_range: tuple[float, float] | None = None
+    photometric: Literal["normal", "inverted"] = "normal"
+    beyond: Literal["refuse", "nearest"] = "refuse"
 
     @model_validator(mode="after")
     def _inside_the_data_folder(self) -> Self:
@@ -169,6 +190,24 @@ class ImageFiles(Frozen):
             raise ValueError("images: `array` belongs to a `folder` that is a .npz")
         return self
 
+    @model_validator(mode="after")
+    def _pixels_are_taken_one_way(self) -> Self:
+        if self.slope == 0:
+            raise ValueError("images: a slope of 0 would make all pixels equal")
+        stored = self.stored_range
+        if stored is not None and not stored[0] < stored[1]:
+            raise ValueError("images: `stored_range` = [low, high] is due, low < high")
+        if stored is not None and (self.slope, self.intercept) != (1.0, 0.0):
+            raise ValueError("images: `stored_range` or `slope` and `intercept`, not both")
+        if stored is None and self.beyond != "refuse":
+            raise ValueError("images: `beyond` belongs to a `stored_range`")
+        return self
+
+    @property
+    def restates_a_header(self) -> bool:
+        """Whether it says what the header of a DICOM file says."""
+        return (self.slope, self.intercept, self.photometric) != (1.0, 0.0, "normal")
+
 
 class DatasetDescription(Frozen):
     """One hospital's description of its data set; paths are relative to the data folder.
@@ -176,15 +215,15 @@ class DatasetDescription(Frozen):
     `dataset` is the name under which the ledger counts and the held-out split is drawn: keep it
     for ever, in every study that uses these patients. `format` says what the main table is: a csv
     file; the files of a folder or .zip at `path`, whose names fit `pattern`
-    ("{patient}/{slice}.dcm" gives the columns patient, slice and file); or the 1-D `arrays` of a
-    .npz, with the column row.
+    ("{patient}/{slice}.dcm" gives the columns patient, slice and file); the 1-D `arrays` of a
+    .npz, with the column row; or a Parquet file, of which the columns are read that are used.
     """
 
     schema_: Literal["wardround.dataset/1"] = Field(alias="schema")
     hospital: HospitalName
     dataset: HospitalName
     title: Text
-    format: Literal["csv", "files", "npz"] = "csv"
+    format: Format = "csv"
     path: DataPath
     csv: CsvFormat = CsvFormat()
     pattern: FilePattern | None = None
@@ -207,11 +246,18 @@ class DatasetDescription(Frozen):
 
     @model_validator(mode="after")
     def _format_has_its_part(self) -> Self:
-        if (self.format == "files") != (self.pattern is not None):
-            raise ValueError("`pattern` belongs to format files, and is due there")
-        if (self.format == "npz") != bool(self.arrays):
-            raise ValueError("`arrays` belong to format npz, and are due there")
+        for name, key in _OWN_KEY.items():
+            if (self.format == name) != bool(getattr(self, key)):
+                raise ValueError(f"`{key}` belongs to format {name}, and is due there")
         return self
+
+    def sources(self) -> frozenset[str]:
+        """Every column of the main table, or of a file joined to it, that this description uses."""
+        found = {column.source for column in self.columns}
+        found |= {source for _, source in (self.label.sources() if self.label is not None else [])}
+        found |= {self.patient.source, self.series.key if self.series is not None else None}
+        found |= {join.key for join in self.join} | {kept.source for kept in self.rows}
+        return frozenset(source for source in found if source is not None)
 
     def faults(self, contract: Contract) -> list[str]:
         """What does not fit `contract`, in sentences; empty when all fits."""

@@ -8,7 +8,9 @@ import pandas as pd
 from wardround.errors import BadInput
 from wardround_client.data.description import DatasetDescription, Join, Pivot, RowFilter
 from wardround_client.data.listing import arrays_table, files_table
+from wardround_client.data.parquet_table import read_parquet
 from wardround_client.data.scaffold import scaffold
+from wardround_client.data.table_source import Asked
 from wardround_client.data.text import read_text, read_texts
 
 
@@ -22,7 +24,7 @@ def read_table(description: DatasetDescription, folder: Path) -> pd.DataFrame:
     """
     table = _main(description, folder)
     for join in description.join:
-        table = _joined(table, join, folder)
+        table = _joined(table, join, folder, description.sources())
     for kept in description.rows:
         if kept.source not in table.columns:
             raise BadInput(f"{description.path}: rows: the file has no column {kept.source!r}")
@@ -51,6 +53,9 @@ def _main(description: DatasetDescription, folder: Path) -> pd.DataFrame:
         return files_table(folder, description.path, description.pattern or "")
     if description.format == "npz":
         return arrays_table(folder, description.path, description.arrays)
+    asked = Asked(folder=folder, path=description.path, columns=description.sources())
+    if description.format == "parquet":
+        return read_parquet(asked)
     return read_text(folder, description.path, description.csv)
 
 
@@ -67,10 +72,10 @@ def _wanted(text: "pd.Series[str]", kept: RowFilter) -> "pd.Series[bool]":
     return keys.map(lambda value: in_part(value, of) in own).astype(bool)
 
 
-def _joined(table: pd.DataFrame, join: Join, folder: Path) -> pd.DataFrame:
+def _joined(table: pd.DataFrame, join: Join, folder: Path, columns: frozenset[str]) -> pd.DataFrame:
     if join.key not in table.columns:
         raise BadInput(f"join {join.path}: no column {join.key!r} in the rows so far")
-    other = _other(join, folder, frozenset(table[join.key]))
+    other = _other(join, folder, frozenset(table[join.key]), columns)
     if join.key not in other.columns:
         raise BadInput(f"join {join.path}: no column {join.key!r} in {join.path}")
     repeated = int(other[join.key].duplicated().sum())
@@ -78,6 +83,7 @@ def _joined(table: pd.DataFrame, join: Join, folder: Path) -> pd.DataFrame:
         raise BadInput(
             f"join {join.path}: {repeated} of {len(other)} rows repeat a key in {join.key!r}"
         )
+    other = other.rename(columns=lambda name: name if name == join.key else join.prefix + name)
     both = sorted((set(other.columns) & set(table.columns)) - {join.key})
     if both:
         raise BadInput(f"join {join.path}: {', '.join(both)} is a column of both files")
@@ -85,10 +91,14 @@ def _joined(table: pd.DataFrame, join: Join, folder: Path) -> pd.DataFrame:
     return pd.concat([table, found.set_index(table.index)], axis=1)
 
 
-def _other(join: Join, folder: Path, keys: frozenset[str]) -> pd.DataFrame:
+def _other(join: Join, folder: Path, keys: frozenset[str], columns: frozenset[str]) -> pd.DataFrame:
     """The file to be joined; of many files only what those rows and columns need is kept."""
     pivot = join.pivot
-    if join.pattern is None:
+    if join.format == "parquet":
+        own = {name.removeprefix(join.prefix) for name in columns}
+        own |= {join.key} | ({pivot.variable, pivot.value} if pivot is not None else set())
+        other = read_parquet(Asked(folder=folder, path=join.path, columns=frozenset(own)))
+    elif join.pattern is None:
         other = read_text(folder, join.path, join.csv)
     else:
         only = {join.key: keys} | ({pivot.variable: pivot.names} if pivot is not None else {})

@@ -18,6 +18,9 @@ from wardround.errors import BadInput
 from wardround_client.data.listing import FILE, files_table, parts_of
 from wardround_client.data.sources import CsvFormat, file_inside
 
+# Text is Python's own, with pyarrow installed as without it: its regular expressions are others.
+pd.set_option("mode.string_storage", "python")
+
 TABLE_LIMIT_BYTES = 2 << 30
 _PART_CHARS = 1 << 20
 
@@ -175,6 +178,10 @@ def _names(rows: Rows, name: str, csv_format: CsvFormat) -> list[str]:
     if not rows:
         raise BadInput(f"{name}: a file without a header")
     names = [cell.strip() for cell in rows.pop(0)]
+    if csv_format.unnamed is not None:
+        if "" not in names:
+            raise BadInput(f"{name}: csv.unnamed is declared, every field of the header has a name")
+        names = [csv_format.unnamed if not cell else cell for cell in names]
     if len(set(names)) != len(names):
         raise BadInput(f"{name}: the header names a column twice")
     return names
