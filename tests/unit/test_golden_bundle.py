@@ -20,7 +20,7 @@ from wardround.canonical import canonical_bytes
 
 GOLDEN = Path(__file__).parents[1] / "vectors" / "golden"
 SHA256 = {
-    "report-1": "c69af89206ae34d2651392a660a67ecd0a80ea23ed687af92cc3d0946a8dd555",
+    "report-1": "f070325a3586336b791ff4e65b05d611ee52137728f2f28cc94978261bf4d3f3",
 }
 MOST_BYTES = 300_000
 

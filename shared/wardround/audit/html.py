@@ -11,9 +11,11 @@ from markupsafe import Markup
 
 from wardround.audit.attack_rows import attack_rows
 from wardround.audit.charts import calibration_plot, icon_array, limit_plot, roc_plot
+from wardround.audit.decision_charts import decision_plot, risk_plot
 from wardround.audit.empirical_report import audit_counts
 from wardround.audit.evaluation_tables import evaluation_tables
 from wardround.audit.evidence import COORDINATOR
+from wardround.audit.metric_rows import annex_rows, binary_rows, kind_rows, percent
 from wardround.audit.report_model import (
     AttemptFacts,
     ColumnFacts,
@@ -32,8 +34,7 @@ from wardround.audit.verdicts import Verdict, Verdicts
 from wardround.audit.words import Words, words_of
 from wardround.canonical import Json
 from wardround.errors import BadInput
-from wardround.evaluation.shown import BINARY, Shown, kind_of, patients_in
-from wardround.evaluation.shown import rows as rows_of
+from wardround.evaluation.shown import BINARY, kind_of, patients_in
 from wardround.evaluation.suppression import shown_row
 
 QUESTIONS = {
@@ -139,18 +140,30 @@ def _of_attacks(report: Report, t: Words) -> dict[str, Any]:
 def _of_metrics(report: Report, t: Words) -> dict[str, Any]:
     metrics = report.evaluation.metrics
     binary = metrics is not None and kind_of(metrics) == BINARY
-    rows = _metric_rows(metrics, t) if metrics and binary else kind_rows(metrics, t)
+    rows = binary_rows(metrics, t) if metrics and binary else kind_rows(metrics, t)
     heads = rows[:3] + rows[5:6] if binary else rows[:4]
     curve = metrics.get("roc") if metrics else None
     return {
         "kind": kind_of(metrics) if metrics else None,
         "roc": roc_plot(curve, t) if curve else None,
-        "calibration": calibration_plot(metrics["calibration"], t) if metrics and binary else None,
+        **(_of_risks(metrics, t) if metrics and binary else {}),
         "metrics": rows,
         "heads": heads,
         "counted_patients": patients_in(metrics) if metrics else 0,
         "positives": _positives(report) if binary else "",
         "evaluated": _place(report.evaluation.place),
+    }
+
+
+def _of_risks(metrics: Json, t: Words) -> dict[str, Any]:
+    """What only a risk of yes or no has: whether it means what it says, and what it is good for."""
+    return {
+        "calibration": calibration_plot(metrics["calibration"], t),
+        "decision": decision_plot(metrics["decision_curve"], t)
+        if metrics["patients"] > 0
+        else None,
+        "risks": risk_plot(metrics["calibration"], t),
+        "annex": annex_rows(metrics, t),
     }
 
 
@@ -262,15 +275,6 @@ def short(digest: str | None) -> Markup:
     return Markup('<code title="{}">{}…{}</code>').format(digest, digest[:8], digest[-4:])
 
 
-def percent(value: float | None) -> str:
-    """A share as a percentage with one decimal.
-
-    >>> percent(0.9042)
-    '90.4 %'
-    """
-    return "NA" if value is None else f"{100 * value:.1f} %"
-
-
 def mark(presence: str) -> str:
     """The sign in a cell of the matrix, beside its colour."""
     return _MARKS[presence]
@@ -330,62 +334,6 @@ def _column(index: int, facts: AttemptFacts, report: Report, t: Words) -> dict[s
         "{name}, attempt {n}: {outcome}", name=name, n=facts.attempt, outcome=t.word(facts.outcome)
     )
     return {"label": label if shown else "", "title": title, "outcome": facts.outcome}
-
-
-def kind_rows(metrics: Json | None, t: Words) -> list[dict[str, str]]:
-    """The rows of an evaluation that is not of yes or no; none without one."""
-    return [_kind_row(row, t) for row in rows_of(metrics)] if metrics else []
-
-
-def _kind_row(row: Shown, t: Words) -> dict[str, str]:
-    name = f"{t.word(row.name)}, {row.of}" if row.of else t.word(row.name)
-    if row.unit not in {"", "1"}:
-        name = f"{name} ({row.unit})"
-    sampling, noise = (
-        _interval(low, high, t, as_share=False)
-        for low, high in ((row.low, row.high), (row.noise_low, row.noise_high))
-    )
-    value = "NA" if row.value is None else _three(row.value)
-    return {"key": row.name, "name": name, "value": value, "interval": sampling, "noise": noise}
-
-
-def _metric_rows(metrics: Json, t: Words) -> list[dict[str, str]]:
-    names = (
-        ("auroc", "AUROC", number),
-        ("sensitivity", "Sensitivity", percent),
-        ("specificity", "Specificity", percent),
-        ("ppv", "Positive predictive value", percent),
-        ("npv", "Negative predictive value", percent),
-        ("brier", "Brier score", number),
-        ("prevalence", "Prevalence", percent),
-        ("accuracy", "Accuracy", percent),
-    )
-    rows = []
-    for key, english, show in names:
-        estimate, name = metrics[key], t.word(english)
-        if estimate is None:
-            rows.append({"key": key, "name": name, "value": "NA", "interval": "", "noise": ""})
-            continue
-        share = show is percent
-        bounds = [(estimate[f"{of}low"], estimate[f"{of}high"]) for of in ("", "noise_")]
-        sampling, noise = (_interval(low, high, t, as_share=share) for low, high in bounds)
-        value = percent(estimate["value"]) if share else _three(estimate["value"])
-        rows.append(
-            {"key": key, "name": name, "value": value, "interval": sampling, "noise": noise}
-        )
-    return rows
-
-
-def _three(value: float) -> str:
-    return f"{value:.3f}"
-
-
-def _interval(low: float | None, high: float | None, t: Words, *, as_share: bool) -> str:
-    if low is None or high is None:
-        return ""
-    if as_share:
-        return t.plain("{low} to {high} %", low=f"{100 * low:.1f}", high=f"{100 * high:.1f}")
-    return t.plain("{low} to {high}", low=f"{low:.3f}", high=f"{high:.3f}")
 
 
 def worst_first(hazards: Iterable[Hazard]) -> list[Hazard]:

@@ -27,7 +27,7 @@ from wardround.errors import BadInput
 STANDARD: Literal["a-3a"] = "a-3a"
 ATTACHMENT = "report.json"
 
-_TEMPLATES = ("report_base.typ", "report_label.typ", "report_sections.typ")
+_TEMPLATES = ("report_base.typ", "report_label.typ", "report_models.typ", "report_sections.typ")
 _DIGITS = (0, 2, 3, 4, 6)
 _METRICS = (
     "patients",
@@ -57,10 +57,16 @@ _SVG_STYLE = (
     ".bound{fill:none;stroke:#33505f;stroke-width:1.8;stroke-dasharray:1.5 4;stroke-linecap:round}"
     ".grid{stroke:#e3e8eb;stroke-width:1}.chance{stroke:#98a3ab;stroke-dasharray:4 4}"
     ".curve{fill:none;stroke:#0b6650;stroke-width:2.2}.area{fill:#e3f2ec}"
+    ".with{fill:#0b6650}.without{fill:#98a3ab}"
     ".dot{fill:#0b6650;fill-opacity:.85}.whisker{stroke:#0b6650;stroke-width:1.3}"
     "text{font-family:'Libertinus Serif';font-size:12px;fill:#56646f;text-anchor:middle}"
     ".limit text{font-size:21px}.limit .title{font-size:24px}.limit .curve{stroke-width:4}"
-    ".side{text-anchor:end}.title{font-size:13px;fill:#14212b}"
+    ".side{text-anchor:end}.title{font-size:13px;fill:#14212b}.begin{text-anchor:start}"
+    ".m .side,.m .begin,.m .dot{fill:#14212b;fill-opacity:1}.m .whisker{stroke:#14212b}"
+    ".forest .whisker{stroke-width:2}.forest .measured text{font-weight:bold}"
+    ".private .side,.private .dot,.measured .side,.measured .dot{fill:#0b6650}"
+    ".private .whisker,.measured .whisker{stroke:#0b6650}"
+    ".next .side,.next .dot{fill:#7a3b00}.next .whisker{stroke:#7a3b00}"
 )
 
 

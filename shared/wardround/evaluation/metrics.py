@@ -21,6 +21,15 @@ from wardround.evaluation.calibration import (
     expected_calibration_error,
     score_sums_by_group,
 )
+from wardround.evaluation.decision import (
+    average_precision,
+    average_precision_interval,
+    decision_curve,
+    f1_score,
+    net_benefit,
+    net_benefit_interval,
+    odds,
+)
 from wardround.evaluation.discrimination import (
     auroc_standard_error,
     ranking,
@@ -37,12 +46,14 @@ JSON_DIGITS = 6
 class _Metric(NamedTuple):
     """From counts and the first positive bin: the value, and its 95 % sampling interval.
 
-    The value is not put back into [0, 1], which noise may leave: what noise does to it is followed
-    there, since at the end of the scale a bounded one would stand still.
+    It lies between `least` and 1. The value is not put back there, which noise may leave: what
+    noise does to it is followed outside as well, since at the end of the scale a bounded one would
+    stand still.
     """
 
     value: Callable[[EvaluationCounts, int], float | None]
     interval: Callable[[EvaluationCounts, int], tuple[float, float] | None]
+    least: Callable[[EvaluationCounts, int], float] = lambda _counts, _cut: 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +95,9 @@ class Evaluation:
     ppv: Estimate | None
     npv: Estimate | None
     accuracy: Estimate | None
+    net_benefit: Estimate | None
+    average_precision: Estimate | None
+    f1: Estimate | None
     brier: Estimate | None
     brier_error: float
     calibration_in_the_large: float | None
@@ -91,6 +105,7 @@ class Evaluation:
     calibration_line: CalibrationLine | None
     calibration: tuple[CalibrationGroup, ...]
     roc: tuple[tuple[float, float], ...]
+    decision_curve: tuple[tuple[float, float, float], ...]
 
     def to_json(self) -> Json:
         """Plain JSON with every float rounded to 6 digits after the point.
@@ -140,6 +155,9 @@ def evaluate_counts(
         ppv=estimate(_PPV),
         npv=estimate(_NPV),
         accuracy=estimate(_ACCURACY),
+        net_benefit=estimate(_NET_BENEFIT),
+        average_precision=estimate(_AVERAGE_PRECISION),
+        f1=estimate(_F1),
         brier=estimate(_BRIER),
         brier_error=2 / SCORE_ONE if exact else 1 / layout.bins,
         calibration_in_the_large=_in_the_large(counts),
@@ -147,6 +165,7 @@ def evaluate_counts(
         calibration_line=calibration_line(counts),
         calibration=groups,
         roc=roc_points(counts.histogram),
+        decision_curve=decision_curve(counts),
     )
 
 
@@ -156,7 +175,8 @@ def _estimate(
     found = metric.value(counts, cut)
     if found is None:
         return None
-    value = inside(found)
+    least = metric.least(counts, cut)
+    value = _within(found, least)
     low, high = metric.interval(counts, cut) or (None, None)
     if cell_noise_sd == 0.0:
         return Estimate(value=value, low=low, high=high)
@@ -166,8 +186,14 @@ def _estimate(
         return metric.value(moved, cut)
 
     spread = noise_spread(of_cells, counts.histogram, cell_noise_sd)
-    ends = (0.0, 1.0) if spread is None else (inside(found - spread), inside(found + spread))
+    ends = (least, 1.0)
+    if spread is not None:
+        ends = (_within(found - spread, least), _within(found + spread, least))
     return Estimate(value=value, low=low, high=high, noise_low=ends[0], noise_high=ends[1])
+
+
+def _within(value: float, least: float) -> float:
+    return min(max(value, least), 1.0)
 
 
 def _proportion(parts: Callable[[EvaluationCounts, int], tuple[int, int]]) -> _Metric:
@@ -236,6 +262,14 @@ _NPV = _proportion(_npv_parts)
 _ACCURACY = _proportion(_accuracy_parts)
 _AUROC = _Metric(_auroc, _auroc_interval)
 _BRIER = _Metric(_brier, lambda _counts, _cut: None)
+_NET_BENEFIT = _Metric(
+    net_benefit, net_benefit_interval, least=lambda counts, cut: -odds(counts, cut)
+)
+_AVERAGE_PRECISION = _Metric(
+    lambda counts, _cut: average_precision(counts.histogram),
+    lambda counts, _cut: average_precision_interval(counts.histogram),
+)
+_F1 = _Metric(f1_score, lambda _counts, _cut: None)
 
 
 def _in_the_large(counts: EvaluationCounts) -> float | None:
