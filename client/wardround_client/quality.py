@@ -4,7 +4,7 @@ Only the verdict, its reasons and rounded counts may leave, and only when the po
 """
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -23,14 +23,21 @@ from wardround.statistics.tally import tally
 from wardround.study.contract import Column, ColumnKind, Contract, Label, LabelKind
 from wardround.study.manifest import Study
 from wardround_client.approval import ApprovedStudy
+from wardround_client.data.images import Images
 from wardround_client.data.reading import Records
+from wardround_client.data.window import share_beyond
 from wardround_client.home import HospitalHome
 from wardround_client.kept_statistics import reference_for
 from wardround_client.policy import Policy
 from wardround_client.records import StudyRecords
 from wardround_client.refusal import StudyRefused
 from wardround_client.session import RunSession
-from wardround_client.statistics import means_of_patients, patient_rows
+from wardround_client.statistics import (
+    mean_over_time,
+    means_of_patients,
+    outcomes_of_patients,
+    patient_rows,
+)
 from wardround_client.words_out import charge
 
 log = logging.getLogger("wardround.hospital")
@@ -79,7 +86,8 @@ def look(study: Study, records: StudyRecords, reference: Reference | None) -> Lo
     if records.source is None:
         raise ValueError("quality: the records were loaded without their source")
     pixels = [side.features.numpy() for side in (records.train, records.held_out)]
-    own = own_numbers(records.source, study.contract, pixels)
+    clipped = _clipped(records.source, study.contract)
+    own = own_numbers(records.source, study.contract, pixels, clipped=clipped)
     apart: tuple[Difference, ...] = ()
     if reference is not None:
         apart = differences(own_sums(study, records.source, reference), reference)
@@ -99,12 +107,25 @@ def own_sums(study: Study, source: Records, reference: Reference) -> Sums:
     return tally(patient_rows(source, layout, by_record=by_record), layout).values
 
 
-def own_numbers(source: Records, contract: Contract, pixels: list[Floats32]) -> OwnNumbers:
-    """Count patients, their outcomes and what they lack. `pixels` are encoded, on [-1, 1]."""
+def _clipped(source: Records, contract: Contract) -> float | None:
+    image = contract.image
+    if image is None:
+        return None
+    with Images(source.folder, source.images, image) as images:
+        return share_beyond(images, source.values[image.name])
+
+
+def own_numbers(
+    source: Records, contract: Contract, pixels: list[Floats32], *, clipped: float | None = None
+) -> OwnNumbers:
+    """Count patients, their outcomes and what they lack.
+
+    `pixels` are encoded, on [-1, 1]; of those in the files the share `clipped` was cut off.
+    """
     keys, places = np.unique(np.array(source.patients, dtype=str), return_inverse=True)
     patients = len(keys)
     columns = (
-        _image(column, pixels)
+        replace(_image(column, pixels), clipped=clipped)
         if column.kind is ColumnKind.IMAGE
         else _column(column, source, places, patients)
         for column in contract.columns
@@ -114,6 +135,7 @@ def own_numbers(source: Records, contract: Contract, pixels: list[Floats32]) -> 
         records=len(source.patients),
         outcomes=_outcomes(np.asarray(source.labels, np.float64), contract.label, places, patients),
         columns=tuple(columns),
+        followed=_followed(source, contract.label, places, patients),
     )
 
 
@@ -174,8 +196,11 @@ def _told_before(session: RunSession) -> bool:
 
 
 def _column(column: Column, source: Records, places: Places, patients: int) -> ColumnNumbers:
+    measured = None
     if column.kind is ColumnKind.SERIES:
-        values = _over_time(source.series[column.name])
+        values = mean_over_time(source.series[column.name])
+        if patients >= FEW:
+            measured = 1.0 - float(np.isnan(source.series[column.name]).mean())
     elif column.kind is ColumnKind.CONTINUOUS:
         values = source.values[column.name].to_numpy(dtype=np.float64)
     else:
@@ -184,16 +209,16 @@ def _column(column: Column, source: Records, places: Places, patients: int) -> C
         return ColumnNumbers(name=column.name, missing=missing)
     means = means_of_patients(values, places, patients)
     known = means[~np.isnan(means)]
-    return _numbers(column, known, missing=patients - known.size, enough=known.size >= FEW)
+    found = _numbers(column, known, missing=patients - known.size, enough=known.size >= FEW)
+    return replace(found, measured=measured)
 
 
-def _over_time(series: Floats32) -> Floats:
-    """[records]: the mean of what was measured of each, NaN where nothing was."""
-    here = ~np.isnan(series)
-    counts = here.sum(axis=1)
-    sums = np.where(here, series, 0.0).sum(axis=1, dtype=np.float64)
-    means: Floats = np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
-    return means
+def _followed(source: Records, label: Label, places: Places, patients: int) -> int | None:
+    """Patients who were followed up to the horizon; None where the label has none."""
+    if label.time is None:
+        return None
+    outcomes = outcomes_of_patients(source.labels, label, places, patients)
+    return int(np.count_nonzero(outcomes == 2 * len(label.time.edges)))
 
 
 def _image(column: Column, pixels: list[Floats32]) -> ColumnNumbers:

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from wardround.canonical import Json
 from wardround.quality.compare import Difference
+from wardround.quality.numbers import ColumnNumbers
 from wardround.quality.verdict import Verdict
 from wardround_client.data.outcomes import coarse
 from wardround_client.quality import Looked
@@ -50,6 +51,8 @@ class QualityView:
             "patients": own.patients,
             "records": own.records,
             "missing": {c.name: coarse(c.missing, own.patients) for c in own.columns},
+            "measured": {c.name: c.measured for c in own.columns if c.measured is not None},
+            "clipped": {c.name: c.clipped for c in own.columns if c.clipped is not None},
             "differences": [_json(each) for each in self.looked.differences],
             "to_fix": [
                 {"column": each.column, "reason": each.reason.value, "advice": each.advice}
@@ -83,6 +86,7 @@ class QualityView:
             by_column.setdefault(each.name, []).append(each)
         own = self.looked.own
         rows = {column.name: coarse(column.missing, own.patients) for column in own.columns}
+        alone = {column.name: _alone(column) for column in own.columns}
         for name in dict.fromkeys([*by_column, *rows]):
             missing = rows.get(name, "-")
             found = by_column.get(name, [])
@@ -90,7 +94,15 @@ class QualityView:
             table.add_row(name, first[0], missing, *first[1:])
             for more in map(_cells, found[1:]):
                 table.add_row("", more[0], "", *more[1:])
+            for what, here in alone.get(name, ()):
+                table.add_row("", what, "", here, "-", "-", "-")
         return table
+
+
+def _alone(column: ColumnNumbers) -> list[tuple[str, str]]:
+    """What is known of a column without the others: of its steps and of its pixels."""
+    shares = (("steps measured", column.measured), ("pixels beyond the range", column.clipped))
+    return [(what, f"{share:.1%}") for what, share in shares if share is not None]
 
 
 def _cells(each: Difference) -> tuple[str, str, str, str, str]:

@@ -83,7 +83,7 @@ def statistics_of_hospital(study: Study, name: str) -> Lanes:
     random = np.random.default_rng(seed)
     patients, layout = 400 + 10 * len(name), statistics_layout(study)
     rows = PatientRows(
-        positive=random.random(patients) < 0.4,
+        outcomes=(random.random(patients) < 0.4).astype(np.int64),
         numbers={"age": np.clip(random.normal(60, 12, patients), 18, 95)},
         codes={"angina": random.integers(0, 2, patients)},
     )

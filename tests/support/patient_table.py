@@ -63,7 +63,7 @@ def rows_of(table: pd.DataFrame) -> PatientRows:
     (pain,) = (column for column in CONTRACT.columns if column.name == "pain")
     places = {category: code for code, category in enumerate(categories_of(pain))}
     return PatientRows(
-        positive=(table["sick"] == 1).to_numpy(),
+        outcomes=(table["sick"] == 1).to_numpy().astype(np.int64),
         numbers={name: table[name].to_numpy(dtype=float) for name in ("age", "pressure")},
         codes={
             "male": table["male"].to_numpy().astype(np.int64),

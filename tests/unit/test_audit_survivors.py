@@ -15,7 +15,7 @@ from wardround.audit.verdicts import Verdicts
 from wardround.audit.verify import verify_bytes
 from wardround.canonical import Json, canonical_bytes
 from wardround.protocol.specs import statistics_share_of
-from wardround.statistics.layout import ONE
+from wardround.statistics.cells import ONE
 
 THREE = ("bergen", "coimbra", "zurich")
 ONE_TRIP: Json = {

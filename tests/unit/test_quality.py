@@ -13,7 +13,8 @@ from wardround.quality.disclosure import bounds, told
 from wardround.quality.numbers import ColumnNumbers, OwnNumbers
 from wardround.quality.plan import QualityPlan
 from wardround.quality.verdict import STOPPING, Reason, Verdict, in_order, verdict_of
-from wardround.statistics.layout import ONE, StatisticsLayout
+from wardround.statistics.cells import ONE
+from wardround.statistics.layout import StatisticsLayout
 from wardround.statistics.released import ReleasedStatistics
 from wardround.statistics.tally import PatientRows, tally
 
@@ -26,7 +27,7 @@ def rows(patients=2000, seed=0, *, age=60.0, male=0.5, sick=0.5, lacking=0.2, fa
     pressure = np.clip(random.normal(130, 20, patients) * factor, 60, 220)
     pressure[random.random(patients) < lacking] = np.nan
     return PatientRows(
-        positive=random.random(patients) < sick,
+        outcomes=(random.random(patients) < sick).astype(np.int64),
         numbers={
             "age": np.clip(random.normal(age, 10, patients), 20, 90),
             "pressure": pressure,

@@ -9,7 +9,8 @@ from tests.support.patient_table import CONTRACT, plan_of, random_table, rows_of
 
 from wardround.errors import BadInput
 from wardround.masking.quantise import largest_limit
-from wardround.statistics.layout import ONE, StatisticsLayout
+from wardround.statistics.cells import ONE
+from wardround.statistics.layout import StatisticsLayout
 from wardround.statistics.noise import statistics_share
 from wardround.statistics.plan import Condition, PatientCohort, StatisticsPlan
 from wardround.statistics.released import ReleasedStatistics
@@ -44,9 +45,9 @@ def test_every_number_without_noise_is_that_of_pandas():
     layout = layout_of(cohort=COHORTS, bins=8)
     found = exact(table, layout)
     assert found.patients.value == 400
-    assert (found.negatives.value, found.positives.value) == tuple(
-        (table["sick"] == label).sum() for label in (0, 1)
-    )
+    assert {name: estimate.value for name, estimate in found.outcomes} == {
+        name: (table["sick"] == label).sum() for label, name in enumerate(("negative", "positive"))
+    }
     columns = {column.name: column for column in found.columns}
     for name, unit in (("age", "a"), ("pressure", "mm[Hg]")):
         series, column = table[name].dropna(), columns[name]

@@ -77,14 +77,14 @@ def test_a_patient_has_the_mean_of_numbers_and_the_most_frequent_category(tmp_pa
     # One x and one y: of equally frequent ones, the first in the contract.
     assert rows.codes["pain"].tolist() == [0, 1, -1]
     assert rows.codes["male"].tolist() == [-1, 1, 0]
-    assert rows.positive.tolist() == [False, True, True]
+    assert rows.outcomes.tolist() == [0, 1, 1]
 
 
 def test_by_record_each_record_is_a_row(tmp_path):
     rows = rows_of(tmp_path, ROWS, by_record=True)
     assert rows.patients == 6
     assert rows.codes["pain"].tolist() == [1, 0, 1, 1, 0, -1]
-    assert rows.positive.tolist() == [False, False, True, False, False, True]
+    assert rows.outcomes.tolist() == [0, 0, 1, 0, 0, 1]
 
 
 def test_only_the_columns_that_are_asked_for_are_taken(tmp_path):

@@ -25,7 +25,7 @@ from wardround.protocol.specs import (
     statistics_share_of,
     statistics_spec,
 )
-from wardround.statistics.layout import ONE
+from wardround.statistics.cells import ONE
 from wardround.statistics.noise import deviation_of_sum
 from wardround.statistics.released import ReleasedStatistics
 from wardround.statistics.scaling import LEAST_SPREAD, standardisations

@@ -126,9 +126,16 @@ def test_a_column_whose_parts_do_not_fit_its_kind_is_refused(columns, more, why)
         study_plan("series", "gru", hidden=(4,), columns=columns, **more)
 
 
-def test_statistics_are_asked_of_tables_with_a_yes_or_no_alone():
+def test_statistics_are_asked_of_a_prognosis_too():
     value = study_value("survival", "logistic-regression", label=EVENT)
     value["statistics"] = {"epsilon": 1.0}
     value["privacy"]["delta"] = 1e-4
-    with pytest.raises(BadInput, match="a binary label, no other ones yet"):
+    assert checked(StudyPlan, value, what="study").statistics.epsilon == 1.0
+
+
+def test_columns_over_time_are_not_scaled_by_statistics():
+    value = study_value("series", "gru", hidden=(4,), columns=SERIES, grid=GRID)
+    value["statistics"] = {"epsilon": 1.0, "standardise": True}
+    value["privacy"]["delta"] = 1e-4
+    with pytest.raises(BadInput, match="does not go with columns over time"):
         checked(StudyPlan, value, what="study")

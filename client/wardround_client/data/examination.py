@@ -20,10 +20,11 @@ from wardround_client.data.conversion import (
 )
 from wardround_client.data.description import DatasetDescription
 from wardround_client.data.images import Images
+from wardround_client.data.images import outside as beyond_limits
 from wardround_client.data.labels import Labels, derive_labels, patients_with_two
 from wardround_client.data.series import read_series
 from wardround_client.data.table import read_table
-from wardround_client.data.window import looks_through_another_window, three_times
+from wardround_client.data.window import looks_through_another_window
 
 _DUE = {ColumnKind.CONTINUOUS: "numbers", ColumnKind.FINGERPRINT: "SMILES"}
 _ONE_PATIENT_ONE_LABEL = {LabelKind.CLASSES, LabelKind.TIME_TO_EVENT}
@@ -204,13 +205,23 @@ def _images(
     if column is None:
         return [], []
     names, reasons = values[column.name].dropna(), Counter[str]()
-    with Images(folder, description.images, three_times(column)) as images:
+    stored, beyond = description.images.stored_range, 0
+    with Images(folder, description.images, column) as images:
         for name in names:
             try:
                 images.check(name)
+                # Whether a pixel is beyond what was declared, only the pixels themselves say.
+                beyond += stored is not None and beyond_limits(images.stored(name), stored) > 0
             except BadInput as error:
                 reasons[str(error)] += 1
         remarks = looks_through_another_window(images, names, column)
+    if beyond and description.images.beyond == "refuse":
+        reasons["has pixels beyond `stored_range`"] += beyond
+    elif beyond:
+        remarks.append(
+            f"column {column.name}: {beyond} of {len(values)} images have pixels beyond "
+            "`stored_range`, taken as its nearest end, as declared"
+        )
     what = f"column {column.name}: "
     said = [f"{what}{n} of {len(values)} files: the file {why}" for why, n in reasons.items()]
     return said, remarks

@@ -83,12 +83,31 @@ class Images:
         if self._array is not None:
             self._row(name)
             return
+        check, _ = _reader(name)
+        if check is check_dicom and self._files.restates_a_header:
+            raise BadInput("is DICOM, whose header says what `[images]` says again")
         with self._opened(name) as (file, size):
-            check, _ = _reader(name)
             check(file, size, self._shape)
 
     def read(self, name: str) -> Pixels:
-        """One image [channels, height, width], resampled, windowed and scaled to [-1, 1]."""
+        """One image [channels, height, width], resampled, windowed and scaled to [-1, 1].
+
+        Raises BadInput also for a pixel beyond `stored_range`, unless the nearest end was declared.
+        """
+        pixels, low, high = self.in_unit(name), *self.limits
+        window = np.clip(resampled(pixels, self._shape[1:]), low, high)
+        return (window - low) * np.float32(2.0 / (high - low)) - np.float32(1)
+
+    def in_unit(self, name: str) -> Pixels:
+        """One image in the contract's unit, before it is resampled and windowed."""
+        pixels = self.stored(name)
+        stored = self._files.stored_range
+        if stored is not None and self._files.beyond == "refuse" and outside(pixels, stored) > 0:
+            raise BadInput("has pixels beyond `stored_range`")
+        return in_unit(pixels, self._files, self.limits)
+
+    def stored(self, name: str) -> Pixels:
+        """One image as its file has it (DICOM in the unit of its modality)."""
         if self._array is not None:
             pixels = self._planes(self._row(name))
         else:
@@ -98,9 +117,12 @@ class Images:
                 pixels = read(file, self._shape)
         if not np.isfinite(pixels).all():
             raise BadInput("has a pixel that is not a finite number")
-        low, high = self._column.range or (0.0, 1.0)
-        window = np.clip(resampled(pixels, self._shape[1:]), low, high)
-        return (window - low) * np.float32(2.0 / (high - low)) - np.float32(1)
+        return pixels
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """The contract's range."""
+        return self._column.range or (0.0, 1.0)
 
     @contextmanager
     def _opened(self, name: str) -> Iterator[tuple[BinaryIO, int]]:
@@ -156,6 +178,33 @@ class Images:
         if len(planes) != self._shape[0]:
             raise BadInput(f"has {len(planes)} channels, {self._shape[0]} are due")
         return planes.astype(np.float32)
+
+
+def in_unit(pixels: Pixels, files: ImageFiles, limits: tuple[float, float]) -> Pixels:
+    """A file's pixels in the contract's unit, whose range is `limits`.
+
+    `stored_range` becomes the contract's range, end to end; else each pixel is slope times itself
+    plus intercept. Where small values are white, they are turned over about the range's middle.
+    """
+    low, high = limits
+    scale, offset = files.slope, files.intercept
+    if files.stored_range is not None:
+        least, most = files.stored_range
+        pixels = np.clip(pixels, least, most)
+        scale = (high - low) / (most - least)
+        offset = low - least * scale
+    if files.photometric == "inverted":
+        scale, offset = -scale, low + high - offset
+    if (scale, offset) == (1.0, 0.0):
+        return pixels
+    # In double precision: 16 bits times a slope must not lose the last one.
+    moved: Pixels = (pixels.astype(np.float64) * scale + offset).astype(np.float32)
+    return moved
+
+
+def outside(pixels: Pixels, limits: tuple[float, float]) -> float:
+    """The share of the pixels beyond `limits`."""
+    return float(np.mean((pixels < limits[0]) | (pixels > limits[1])))
 
 
 def resampled(pixels: Pixels, size: tuple[int, ...]) -> Pixels:

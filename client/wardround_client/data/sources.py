@@ -49,6 +49,8 @@ DataPath = Annotated[str, StringConstraints(min_length=1, max_length=1000), Afte
 class CsvFormat(Frozen):
     """How the text file is written; `columns` names the fields of a file without a header line.
 
+    `unnamed` is the name of the one field that the header leaves empty, as R and pandas do with the
+    names of rows.
     A `separator` that is a blank stands for any number of blanks and tabs; then nothing is quoted.
     """
 
@@ -57,6 +59,7 @@ class CsvFormat(Frozen):
     decimal: Literal[".", ","] = "."
     columns: tuple[SourceName, ...] = ()
     missing: tuple[Code, ...] = ()
+    unnamed: SourceName | None = Field(default=None, exclude_if=lambda value: value is None)
 
     @model_validator(mode="after")
     def _names_from_one_place(self) -> Self:
@@ -64,6 +67,8 @@ class CsvFormat(Frozen):
             raise ValueError("csv: `columns` are due when header = false, and only then")
         if len(set(self.columns)) != len(self.columns):
             raise ValueError("csv: a name in `columns` is listed twice")
+        if self.unnamed is not None and not self.header:
+            raise ValueError("csv: `unnamed` names a field of the header, here is none")
         if self.decimal == self.separator:
             raise ValueError("csv: `decimal` and `separator` are the same character")
         return self
@@ -144,8 +149,10 @@ class ColumnSource(Frozen):
                 "(declare `convert = {to, scale, offset}` when the file's unit is another one)"
             )
         if self.convert is not None and column.kind not in _NUMBERS:
+            where = ": slope and intercept of pixels are in `[images]`"
             found.append(
                 f"column {column.name}: `convert` belongs to continuous and series columns"
+                + (where if column.kind is ColumnKind.IMAGE else "")
             )
         return found
 

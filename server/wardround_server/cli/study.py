@@ -138,7 +138,7 @@ def show(
 def _noise_patients(plan: "StudyPlan") -> float:
     """Standard deviation of the noise in every count, when a quorum of hospitals takes part."""
     from wardround.protocol.specs import statistics_share_of
-    from wardround.statistics.layout import ONE
+    from wardround.statistics.cells import ONE
     from wardround.statistics.noise import deviation_of_sum
 
     quorum = plan.rounds.quorum

@@ -26,12 +26,24 @@ def table_of(estimates: Json | None) -> list[dict[str, str]]:
 
 def _rows(estimates: Json) -> Iterator[Row]:
     yield _row("all", "patients", estimates["patients"], _PATIENTS)
-    yield _row("label", "negative", estimates["negatives"], _PATIENTS)
-    yield _row("label", "positive", estimates["positives"], _PATIENTS)
+    yield from _of_label(estimates)
     for column in estimates["columns"]:
         yield from _of_numbers(column) if column["kind"] == "continuous" else _of_values(column)
     for cohort in estimates["cohorts"]:
         yield _row("cohort", cohort["name"], cohort, _PATIENTS)
+
+
+def _of_label(estimates: Json) -> Iterator[Row]:
+    """Yes and no; or the classes; or events and ends of follow-up, and its quantiles."""
+    for name in ("negative", "positive"):
+        if f"{name}s" in estimates:
+            yield _row("label", name, estimates[f"{name}s"], _PATIENTS)
+    for outcome in estimates.get("outcomes", ()):
+        yield _row("label", outcome["outcome"], outcome, _PATIENTS)
+    follow_up = estimates.get("follow_up")
+    for quantile in follow_up["quantiles"] if follow_up else ():
+        what = _ORDINALS.get(quantile["share"], "quantile")
+        yield _row("follow-up", what, quantile, follow_up["unit"])
 
 
 def _of_numbers(column: Json) -> Iterator[Row]:

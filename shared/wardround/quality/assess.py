@@ -18,7 +18,13 @@ HARDLY_USED = 0.02
 HARDLY_USED_BY_PIXELS = 0.1
 # Half a standard deviation, or a quarter of the patients: case mix that a reader should know of.
 FAR_MEAN = 0.5
+# Air around a patient is beyond many windows; over half of all pixels is another scale.
+MUCH_CLIPPED = 0.5
 FAR_SHARE = 0.25
+_SCANNER = (
+    "another scanner, or another way to store its pictures? `stored_range`, or `slope` and "
+    "`intercept`, and `photometric` in `[images]` take them to the contract's range"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +72,7 @@ def assess(
             *_sizes(own, contract, plan),
             *_missing(own, plan),
             *_ranges(own, contract, plan),
-            *(found for each in differences if (found := _difference(each, plan))),
+            *(found for each in differences if (found := _difference(each, contract, plan))),
         )
     )
 
@@ -85,6 +91,12 @@ def _sizes(own: OwnNumbers, contract: Contract, plan: QualityPlan) -> Iterator[F
             seen = f"fewer than {FEW} patients" if patients else "no patient at all"
             advice = f"{word}: {seen}; look at the label's rule. Own figures will be unsure, or NA"
             yield Finding(name, Reason.OUTCOME_RARE, advice)
+    if own.followed is not None and own.followed < FEW:
+        advice = (
+            f"fewer than {FEW} patients are followed up to the horizon: look at the end of "
+            "follow-up; of its last intervals little is learned here"
+        )
+        yield Finding(contract.label.name, Reason.OUTCOME_RARE, advice)
 
 
 def _missing(own: OwnNumbers, plan: QualityPlan) -> Iterator[Finding]:
@@ -106,6 +118,12 @@ def _ranges(own: OwnNumbers, contract: Contract, plan: QualityPlan) -> Iterator[
     expected = {each.column: each.median for each in plan.expect}
     kinds = {column.name: column.kind for column in contract.columns}
     for column in own.columns:
+        if column.clipped is not None and column.clipped > MUCH_CLIPPED:
+            advice = (
+                f"over {MUCH_CLIPPED:.0%} of the pixels lie beyond the contract's range and count "
+                f"as its ends: {_SCANNER}"
+            )
+            yield Finding(column.name, Reason.HARDLY_USED, advice)
         if column.median is None or column.used is None:
             continue
         yield from _expected(column, expected.get(column.name))
@@ -130,19 +148,23 @@ def _expected(column: ColumnNumbers, due: tuple[float, float] | None) -> Iterato
     yield Finding(column.name, Reason.UNIT_OR_SCALE, advice)
 
 
-def _difference(found: Difference, plan: QualityPlan) -> Finding | None:
-    """A difference counts for what of it is sure, beyond noise and the chance of few patients."""
+def _difference(found: Difference, contract: Contract, plan: QualityPlan) -> Finding | None:
+    """A difference counts for what of it is sure, beyond noise and the chance of few patients.
+
+    What was computed of a column (how sharp a picture is, how often something is measured) has no
+    unit that could be wrong; of an image only its intensity has.
+    """
+    pictures = contract.image is not None
     if found.of_means:
-        if found.sure > plan.furthest:
+        if found.sure > plan.furthest and found.has_unit:
             advice = (
-                f"the mean lies over {plan.furthest:g} standard deviations from the others': look "
-                "at unit and scale"
+                f"the mean lies over {plan.furthest:g} standard deviations from the others': "
+                + (_SCANNER if pictures else "look at unit and scale")
             )
             return Finding(found.name, Reason.UNIT_OR_SCALE, advice)
         if found.sure > FAR_MEAN:
-            advice = (
-                f"the mean lies over {FAR_MEAN:g} standard deviations from the others': other "
-                "patients, or another way to measure"
+            advice = f"the mean lies over {FAR_MEAN:g} standard deviations from the others': " + (
+                _SCANNER if pictures else "other patients, or another way to measure"
             )
             return Finding(found.name, Reason.DIFFERS, advice)
     elif found.sure > FAR_SHARE:

@@ -11,15 +11,9 @@ from math import hypot, sqrt
 
 from wardround.errors import BadInput
 from wardround.quality.disclosure import FEW
+from wardround.statistics.cells import INTENSITY, ONE, CategoryCells, NumberCells, part_of
 from wardround.statistics.intervals import LEAST_PATIENTS_OVER_NOISE, Z_95
-from wardround.statistics.layout import (
-    LABELS,
-    ONE,
-    PATIENTS,
-    CategoryCells,
-    NumberCells,
-    Sums,
-)
+from wardround.statistics.layout import PATIENTS, StatisticsLayout, Sums
 from wardround.statistics.released import ReleasedStatistics
 from wardround.statistics.scaling import LEAST_SPREAD
 
@@ -53,7 +47,8 @@ class Difference:
 
     Of means `apart` is in standard deviations of the others' patients; of shares it is a difference
     of shares. `sure` is what is left of it after the 95 % ends of noise and of own sampling. `own`
-    is None where it would tell of fewer than 5 patients.
+    is None where it would tell of fewer than 5 patients. `has_unit` is False for what is computed
+    of a picture's or a series' shape, and could not be in a wrong unit.
     """
 
     name: str
@@ -63,6 +58,7 @@ class Difference:
     others: float
     apart: float = field(repr=False)
     sure: float = field(repr=False)
+    has_unit: bool = True
 
     @property
     def of_means(self) -> bool:
@@ -95,14 +91,8 @@ def _differences(
     mine: ReleasedStatistics, theirs: ReleasedStatistics, noise: float
 ) -> Iterator[Difference]:
     counts = [(each.sums / ONE).tolist() for each in (mine, theirs)]
-    (here, there), positive = counts, LABELS.start + 1
-    contract = mine.layout.contract
-    yield from _shares(
-        contract.label.name,
-        "positive",
-        _Part(here[positive], here[PATIENTS]),
-        _Part(there[positive], there[PATIENTS], noise, noise),
-    )
+    here, there = counts
+    yield from _outcomes(here, there, mine.layout, noise)
     for column, place in mine.layout.placed():
         if column.may_be_missing:
             yield from _shares(
@@ -115,6 +105,29 @@ def _differences(
             yield from _means(mine, theirs, column, place, noise)
         else:
             yield from _categories(here[place], there[place], column, noise)
+
+
+def _outcomes(
+    here: list[float], there: list[float], layout: StatisticsLayout, noise: float
+) -> Iterator[Difference]:
+    """Outcomes as shares of the patients; of a prognosis who had the event, and who left early."""
+    label, cells = layout.contract.label, layout.outcome_cells
+    groups = {name: [cells.start + at] for at, name in enumerate(layout.outcomes)}
+    if label.time is not None:
+        steps, first = len(label.time.edges), cells.start
+        until = f"until {label.time.horizon:g} {label.time.unit}"
+        groups = {
+            f"event {until}": list(range(first, first + steps)),
+            f"left {until}": list(range(first + steps, first + 2 * steps)),
+        }
+    groups.pop("negative", None)  # it is all others than the positive ones
+    for name, lanes in groups.items():
+        yield from _shares(
+            label.name,
+            name,
+            _Part(sum(here[at] for at in lanes), here[PATIENTS]),
+            _Part(sum(there[at] for at in lanes), there[PATIENTS], sqrt(len(lanes)) * noise, noise),
+        )
 
 
 def _means(
@@ -141,6 +154,7 @@ def _means(
         others=middle + half * others.value,
         apart=apart / spread,
         sure=max(apart - reach, 0.0) / spread,
+        has_unit=column.of is None or column.name == part_of(column.of, INTENSITY),
     )
 
 

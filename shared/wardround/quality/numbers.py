@@ -11,26 +11,32 @@ class ColumnNumbers:
 
     `missing` counts patients without any value. `median` is in the contract's unit, `used` is the
     share of the contract's range that the middle nine tenths of the values take; both are None for
-    what is no number, and where fewer than 11 patients have a value.
+    what is no number, and where fewer than 11 patients have a value. `measured` is the share of a
+    series' steps that have a measurement, `clipped` the share of an image column's pixels that lie
+    beyond the contract's range and count as its ends.
     """
 
     name: str
     missing: int = field(repr=False)
     median: float | None = field(default=None, repr=False)
     used: float | None = field(default=None, repr=False)
+    measured: float | None = field(default=None, repr=False)
+    clipped: float | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OwnNumbers:
     """One hospital: `outcomes` are patients in the order of `outcomes_of`, `columns` all columns.
 
-    A patient of several records has an outcome when any of them has it.
+    A patient of several records has an outcome when any of them has it. `followed` are those who
+    were followed up to the horizon of a prognosis, None with another label.
     """
 
     patients: int = field(repr=False)
     records: int = field(repr=False)
     outcomes: tuple[int, ...] = field(repr=False)
     columns: tuple[ColumnNumbers, ...]
+    followed: int | None = field(default=None, repr=False)
 
 
 def outcomes_of(label: Label) -> tuple[tuple[str, str], ...]:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wardround.canonical import Json
-from wardround.statistics.layout import ONE
+from wardround.statistics.cells import ONE
 
 Floats = npt.NDArray[np.float64]
 

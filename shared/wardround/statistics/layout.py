@@ -3,10 +3,13 @@
 Every patient is one row. Cells are integers in units of 1/256 (`ONE` lanes are one patient, or a
 sum of 1.0), so that sums of numbers travel beside counts. In this order:
 
-    patients, negatives, positives,
-    per continuous column: [missing,] sum of v, sum of v^2 - 1/2, [one cell per bin]
-    per other column:      [missing,] one cell per category
+    patients, one cell per outcome (negatives and positives where the label is yes or no),
+    per number:   [missing,] sum of v, sum of v^2 - 1/2, [one cell per bin]
+    per category: [missing,] one cell per category
     one cell per patient cohort
+
+Which numbers and categories a column gives, and a target of the label, says
+`wardround.statistics.cells`: a continuous column is one number, an image and a series are several.
 
 v is the value on the contract's range, [low, high] -> [-1, 1]. Three choices keep one patient's
 part small, and so the noise: v is centred (half the noise in a mean of one scaled to [0, 1]); v^2
@@ -24,79 +27,20 @@ import numpy as np
 import numpy.typing as npt
 
 from wardround.errors import BadInput
-from wardround.statistics.plan import (
-    Condition,
-    PatientCohort,
-    StatisticsPlan,
-    categories_of,
+from wardround.statistics.cells import (
+    ONE,
+    ColumnCells,
+    cells_of,
+    cells_of_target,
+    outcome_cells,
+    over_time,
 )
-from wardround.study.contract import ColumnKind, Contract
+from wardround.statistics.plan import Condition, PatientCohort, StatisticsPlan
+from wardround.study.contract import Contract
 
 Sums = npt.NDArray[np.int64]
 
-ONE = 1 << 8
-HALF = ONE // 2
 PATIENTS = 0
-LABELS = slice(1, 3)
-_FIRST_COLUMN = 3
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NumberCells:
-    """The cells of a continuous column: [missing], sum, square, bins."""
-
-    name: str
-    unit: str
-    low: float
-    high: float
-    may_be_missing: bool
-    bins: int
-
-    @property
-    def cells(self) -> int:
-        """How many lanes it takes."""
-        return int(self.may_be_missing) + 2 + self.bins
-
-    @property
-    def one_patient_squared(self) -> int:
-        """Most that one patient adds to the squared norm: 1 + 1/4 (at v = +-1), and 1 for a bin.
-
-        A lane of v is rounded from at most ONE, one of v^2 - 1/2 from at most ONE / 2, both
-        integers: rounding adds nothing.
-        """
-        return ONE**2 + HALF**2 + (ONE**2 if self.bins else 0)
-
-    @property
-    def half_range(self) -> float:
-        """What v = 1 is in the column's unit."""
-        return (self.high - self.low) / 2
-
-    @property
-    def edges(self) -> npt.NDArray[np.float64]:
-        """The `bins + 1` edges in the column's unit; a value on an edge is in the bin above."""
-        return self.low + (self.high - self.low) * (np.arange(self.bins + 1) / self.bins)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CategoryCells:
-    """The cells of a binary or categorical column: [missing], one per category."""
-
-    name: str
-    categories: tuple[str, ...]
-    may_be_missing: bool
-
-    @property
-    def cells(self) -> int:
-        """How many lanes it takes."""
-        return int(self.may_be_missing) + len(self.categories)
-
-    @property
-    def one_patient_squared(self) -> int:
-        """A patient is in one cell."""
-        return ONE**2
-
-
-ColumnCells = NumberCells | CategoryCells
 
 
 @dataclass(frozen=True)
@@ -113,33 +57,28 @@ class StatisticsLayout:
         faults = plan.faults(contract)
         if faults:
             raise BadInput("; ".join(faults))
-        columns: list[ColumnCells] = []
-        for column in plan.asked(contract):
-            if column.kind is ColumnKind.CONTINUOUS and column.range is not None:
-                columns.append(
-                    NumberCells(
-                        name=column.name,
-                        unit=column.unit,
-                        low=column.range[0],
-                        high=column.range[1],
-                        may_be_missing=column.may_be_missing,
-                        bins=plan.bins,
-                    )
-                )
-            else:
-                columns.append(
-                    CategoryCells(
-                        name=column.name,
-                        categories=categories_of(column),
-                        may_be_missing=column.may_be_missing,
-                    )
-                )
+        columns = [
+            *(cells for column in plan.asked(contract) for cells in cells_of(column, plan.bins)),
+            *over_time(contract, plan.asked(contract)),
+            *(cells_of_target(target, plan.bins) for target in plan.targets(contract)),
+        ]
         return cls(tuple(columns), plan.cohort, contract)
+
+    @cached_property
+    def outcomes(self) -> tuple[str, ...]:
+        """What the label's cells count, in words; each patient is in one of them at most."""
+        return outcome_cells(self.contract.label)
+
+    @property
+    def outcome_cells(self) -> slice:
+        """Where the label is."""
+        return slice(1, 1 + len(self.outcomes))
 
     @property
     def lanes(self) -> int:
         """Length of the vector."""
-        return _FIRST_COLUMN + sum(column.cells for column in self.columns) + len(self.cohorts)
+        columns = sum(column.cells for column in self.columns)
+        return self.outcome_cells.stop + columns + len(self.cohorts)
 
     @property
     def cohort_cells(self) -> slice:
@@ -148,7 +87,7 @@ class StatisticsLayout:
 
     def placed(self) -> Iterator[tuple[ColumnCells, slice]]:
         """Every column with its place in the vector."""
-        start = _FIRST_COLUMN
+        start = self.outcome_cells.stop
         for column in self.columns:
             yield column, slice(start, start + column.cells)
             start += column.cells
@@ -156,7 +95,7 @@ class StatisticsLayout:
     @property
     def values_needed(self) -> tuple[str, ...]:
         """Names of the contract's columns that a hospital has to look at, label excluded."""
-        asked = {column.name for column in self.columns}
+        asked = {column.source for column in self.columns}
         asked |= {c.column for cohort in self.cohorts for c in cohort.conditions}
         return tuple(column.name for column in self.contract.columns if column.name in asked)
 
@@ -165,10 +104,12 @@ class StatisticsLayout:
         """The squared L2 distance, in lanes, of two vectors that differ in one patient: at most.
 
         Exact but for the cohorts: the patient itself, its label, each column at its worst, and as
-        many cohorts as no two of which exclude each other.
+        many cohorts as no two of which exclude each other. What an image or a series gives may not
+        be at its worst all at once, so of them it is an upper bound.
         """
         columns = sum(column.one_patient_squared for column in self.columns)
-        return 2 * ONE**2 + columns + ONE**2 * _most_at_once(self.cohorts)
+        label = ONE**2 if self.outcomes else 0
+        return ONE**2 + label + columns + ONE**2 * _most_at_once(self.cohorts)
 
     @property
     def sensitivity_lanes(self) -> float:

@@ -11,7 +11,8 @@ from wardround.privacy.noise_shares import (
     noise_tail,
     share_variance,
 )
-from wardround.statistics.layout import ONE, StatisticsLayout
+from wardround.statistics.cells import ONE
+from wardround.statistics.layout import StatisticsLayout
 
 _LEAST_VARIANCE = LEAST_DEVIATION_LANES**2
 

@@ -4,11 +4,21 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from wardround.study.contract import Column, ColumnKind, Contract, Frozen, Name
+from wardround.study.contract import (
+    Column,
+    ColumnKind,
+    Contract,
+    Frozen,
+    Label,
+    LabelKind,
+    Name,
+    Target,
+)
 
 MOST_COHORTS = 16
 MOST_BINS = 64
 BINARY_VALUES = ("0", "1")
+_OF_ONE_VALUE = {ColumnKind.CONTINUOUS, ColumnKind.BINARY, ColumnKind.CATEGORICAL}
 
 
 class Condition(Frozen):
@@ -16,7 +26,8 @@ class Condition(Frozen):
 
     A range holds from its first number up to, not including, its second; the upper bound of the
     column's own range is included. `values` are categories; "0" and "1" for a binary column and for
-    the label. A patient whose value is missing does not fulfil it.
+    a label that is yes or no, the classes of one that has them. A patient whose value is missing
+    does not fulfil it.
     """
 
     column: Name
@@ -37,9 +48,9 @@ class Condition(Frozen):
         """Why this condition does not fit the contract; None when it does."""
         what = f"condition on {self.column}"
         if self.column == contract.label.name:
-            return self._values_fault(BINARY_VALUES, what)
+            return self._values_fault(label_values(contract.label), what)
         column = next((c for c in contract.columns if c.name == self.column), None)
-        if column is None or column.kind is ColumnKind.IMAGE:
+        if column is None or column.kind not in _OF_ONE_VALUE:
             return f"{what}: the contract has no such column of numbers or categories"
         if column.kind is not ColumnKind.CONTINUOUS:
             return self._values_fault(categories_of(column), what)
@@ -72,10 +83,10 @@ class StatisticsPlan(Frozen):
     """The section [statistics] of a study.
 
     `epsilon` is a ceiling over all `attempts`, each of which is charged; the study's delta goes
-    with it. It touches every patient, training and held out. `columns` are all columns unless
-    named; `bins` are those of each histogram, 0 for none (then without quantiles, and with less
-    noise in the rest). With `standardise`, training and evaluation use (x - mean) / sd from the
-    released values instead of the contract's range.
+    with it. It touches every patient, training and held out. `columns` are all columns and
+    targets unless named; `bins` are those of each histogram, 0 for none (then without quantiles,
+    and with less noise in the rest). With `standardise`, training and evaluation use
+    (x - mean) / sd from the released values instead of the contract's range.
     """
 
     epsilon: Annotated[float, Field(gt=0, le=50)]
@@ -99,25 +110,36 @@ class StatisticsPlan(Frozen):
 
     def faults(self, contract: Contract) -> tuple[str, ...]:
         """What does not fit the contract, in words; empty when all does."""
-        known = {column.name for column in contract.columns if column.kind is not ColumnKind.IMAGE}
+        known = {c.name for c in contract.columns if c.kind is not ColumnKind.FINGERPRINT}
+        known |= {target.name for target in contract.label.targets}
         found = [
-            f"statistics: {name} is no column of numbers or categories in the contract"
+            f"statistics: {name} is no column or target in the contract that can be counted"
             for name in self.columns or ()
             if name not in known
         ]
         conditions = (condition for cohort in self.cohort for condition in cohort.conditions)
         found += [f"statistics: {fault}" for c in conditions if (fault := c.fault(contract))]
+        if self.standardise and contract.grid is not None:
+            found.append("statistics: `standardise` does not go with columns over time")
         if self.standardise and not self._standardised(contract):
             found.append("statistics: `standardise` needs a continuous column among `columns`")
         return tuple(found)
 
     def asked(self, contract: Contract) -> tuple[Column, ...]:
-        """The columns that are counted, in the contract's order."""
+        """The columns that are counted, in the contract's order; a fingerprint is in no count."""
         return tuple(
             column
             for column in contract.columns
-            if column.kind is not ColumnKind.IMAGE
+            if column.kind is not ColumnKind.FINGERPRINT
             and (self.columns is None or column.name in self.columns)
+        )
+
+    def targets(self, contract: Contract) -> tuple[Target, ...]:
+        """The label's targets that are counted, in the contract's order."""
+        return tuple(
+            target
+            for target in contract.label.targets
+            if self.columns is None or target.name in self.columns
         )
 
     def _standardised(self, contract: Contract) -> bool:
@@ -127,3 +149,10 @@ class StatisticsPlan(Frozen):
 def categories_of(column: Column) -> tuple[str, ...]:
     """The values a column of categories can have, in the order of its cells."""
     return BINARY_VALUES if column.kind is ColumnKind.BINARY else column.categories
+
+
+def label_values(label: Label) -> tuple[str, ...]:
+    """The values of the label that a condition may name, in the order of its cells; or none."""
+    if label.kind is LabelKind.BINARY:
+        return BINARY_VALUES
+    return label.classes

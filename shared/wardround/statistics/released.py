@@ -11,6 +11,7 @@ import numpy as np
 
 from wardround.canonical import Json, digest
 from wardround.errors import BadInput
+from wardround.statistics.cells import ONE, CategoryCells, NumberCells
 from wardround.statistics.intervals import (
     Estimate,
     NoisedMoments,
@@ -18,15 +19,8 @@ from wardround.statistics.intervals import (
     quantile,
     standard_deviation,
 )
-from wardround.statistics.layout import (
-    LABELS,
-    ONE,
-    PATIENTS,
-    CategoryCells,
-    NumberCells,
-    StatisticsLayout,
-    Sums,
-)
+from wardround.statistics.layout import PATIENTS, StatisticsLayout, Sums
+from wardround.study.contract import TimeToEvent
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 MOST_HOSPITALS = 1000
@@ -96,28 +90,53 @@ ColumnStatistics = NumberStatistics | CategoryStatistics
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FollowUp:
+    """Until when patients were followed up, in the label's unit; the horizon ends it."""
+
+    unit: str
+    quantiles: tuple[tuple[float, Estimate], ...]
+
+    def to_json(self) -> Json:
+        """As the report holds it."""
+        return {
+            "unit": self.unit,
+            "quantiles": [
+                {"share": share, **estimate.to_json()} for share, estimate in self.quantiles
+            ],
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Statistics:
-    """All estimates of one release."""
+    """All estimates of one release; `outcomes` are those of the layout, in its order."""
 
     hospitals: int
     noise: float
     patients: Estimate
-    negatives: Estimate
-    positives: Estimate
+    outcomes: tuple[tuple[str, Estimate], ...]
+    follow_up: FollowUp | None
     columns: tuple[ColumnStatistics, ...]
     cohorts: tuple[tuple[str, Estimate], ...]
 
     def to_json(self) -> Json:
         """As the report holds it. `noise_patients` is the standard deviation in every count."""
+        follow_up = None if self.follow_up is None else self.follow_up.to_json()
         return {
             "hospitals": self.hospitals,
             "noise_patients": self.noise,
             "patients": self.patients.to_json(),
-            "negatives": self.negatives.to_json(),
-            "positives": self.positives.to_json(),
+            **self._label_json(),
+            **({} if follow_up is None else {"follow_up": follow_up}),
             "columns": [column.to_json() for column in self.columns],
             "cohorts": [{"name": name, **estimate.to_json()} for name, estimate in self.cohorts],
         }
+
+    def _label_json(self) -> Json:
+        """Yes and no have a key each, as they had before there were other labels."""
+        named = dict(self.outcomes)
+        if named.keys() == {"negative", "positive"}:
+            return {f"{name}s": estimate.to_json() for name, estimate in self.outcomes}
+        return {"outcomes": [{"outcome": name, **e.to_json()} for name, e in self.outcomes]}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -168,13 +187,17 @@ class ReleasedStatistics:
         """Everything that the sums say, when each has noise of standard deviation `noise_lanes`."""
         noise = noise_lanes / ONE
         values = self.sums / ONE
-        negatives, positives = values[LABELS].tolist()
+        outcomes = values[self.layout.outcome_cells].tolist()
+        time = self.layout.contract.label.time
         return Statistics(
             hospitals=self.hospitals,
             noise=noise,
             patients=count(float(values[PATIENTS]), noise),
-            negatives=count(negatives, noise),
-            positives=count(positives, noise),
+            outcomes=tuple(
+                (name, count(value, noise))
+                for name, value in zip(self.layout.outcomes, outcomes, strict=True)
+            ),
+            follow_up=None if time is None else self._follow_up(time, noise),
             columns=tuple(
                 self._of_numbers(column, place, noise)
                 if isinstance(column, NumberCells)
@@ -186,6 +209,24 @@ class ReleasedStatistics:
                 for cohort, value in zip(
                     self.layout.cohorts, values[self.layout.cohort_cells].tolist(), strict=True
                 )
+            ),
+        )
+
+    def _follow_up(self, time: TimeToEvent, noise: float) -> FollowUp:
+        """Quantiles of the time to the event or the end of follow-up, whichever came first.
+
+        Who was followed to the horizon is in a last bin without width. An interval's bin is the sum
+        of two cells; that last one is a single cell, so that its noise is taken for larger than it
+        is.
+        """
+        cells = (self.sums[self.layout.outcome_cells] / ONE).tolist()
+        steps = len(time.edges)
+        bins = np.append(np.add(cells[:steps], cells[steps : 2 * steps]), cells[-1])
+        edges = np.array([0.0, *time.edges, time.horizon])
+        return FollowUp(
+            unit=time.unit,
+            quantiles=tuple(
+                (share, quantile(bins, edges, share, _TWO_CELLS * noise)) for share in QUANTILES
             ),
         )
 

@@ -8,8 +8,9 @@ standardising is one more line per feature. Nothing here looks at a record.
 from dataclasses import dataclass
 
 from wardround.canonical import Json
-from wardround.statistics.layout import ONE, NumberCells
+from wardround.statistics.cells import ONE, NumberCells
 from wardround.statistics.released import ReleasedStatistics
+from wardround.study.contract import ColumnKind
 
 # A spread below a twentieth of half the range is noise more often than truth: it would blow the
 # noise up in the feature. Public, and the same for everybody.
@@ -42,10 +43,15 @@ def standardisations(
     released: ReleasedStatistics, noise_lanes: float
 ) -> tuple[Standardisation, ...]:
     """The scaling of every continuous column that was counted, in the contract's order."""
+    continuous = {
+        column.name
+        for column in released.layout.contract.columns
+        if column.kind is ColumnKind.CONTINUOUS
+    }
     return tuple(
         _of(released, column, place, noise_lanes / ONE)
         for column, place in released.layout.placed()
-        if isinstance(column, NumberCells)
+        if isinstance(column, NumberCells) and column.name in continuous
     )
 
 

@@ -12,16 +12,9 @@ import numpy.typing as npt
 
 from wardround.errors import BadInput
 from wardround.privacy.noise_shares import NoiseShare
-from wardround.statistics.layout import (
-    LABELS,
-    ONE,
-    PATIENTS,
-    CategoryCells,
-    NumberCells,
-    StatisticsLayout,
-    Sums,
-)
-from wardround.statistics.plan import BINARY_VALUES, Condition, PatientCohort, categories_of
+from wardround.statistics.cells import ONE, CategoryCells, NumberCells
+from wardround.statistics.layout import PATIENTS, StatisticsLayout, Sums
+from wardround.statistics.plan import Condition, PatientCohort, categories_of, label_values
 from wardround.study.contract import Column, ColumnKind
 
 Floats = npt.NDArray[np.float64]
@@ -33,19 +26,20 @@ MISSING = -1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PatientRows:
-    """One row per patient: `positive` [patients], and per column a vector of that length.
+    """One row per patient: `outcomes` [patients], and per cells' name a vector of that length.
 
-    `numbers` holds continuous columns, NaN where missing; `codes` the place of a category in the
-    contract's order, -1 where missing.
+    `outcomes` is the place of each patient's outcome in the layout's, -1 for none (0 and 1 where
+    the label is yes or no). `numbers` holds numbers, NaN where missing; `codes` the place of a
+    category in the contract's order, -1 where missing.
     """
 
-    positive: Members = field(repr=False)
+    outcomes: Codes = field(repr=False)
     numbers: Mapping[str, Floats] = field(repr=False)
     codes: Mapping[str, Codes] = field(repr=False)
 
     def __post_init__(self) -> None:
         """All vectors have one length. Raises BadInput."""
-        due = self.positive.shape
+        due = self.outcomes.shape
         columns = {**self.numbers, **self.codes}
         wrong = sorted(name for name, values in columns.items() if values.shape != due)
         if len(due) != 1 or wrong:
@@ -54,7 +48,7 @@ class PatientRows:
     @property
     def patients(self) -> int:
         """How many rows; a number that belongs to the hospital."""
-        return int(self.positive.size)
+        return int(self.outcomes.size)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -93,9 +87,8 @@ def tally(rows: PatientRows, layout: StatisticsLayout) -> RawStatistics:
     contract wants one, or a category that it does not have; the error counts them.
     """
     values = np.zeros(layout.lanes, dtype=np.int64)
-    positives = int(np.count_nonzero(rows.positive))
     values[PATIENTS] = rows.patients * ONE
-    values[LABELS] = (rows.patients - positives) * ONE, positives * ONE
+    values[layout.outcome_cells] = _counts(rows.outcomes, len(layout.outcomes), "the label")
     for column, place in layout.placed():
         if isinstance(column, NumberCells):
             values[place] = _of_numbers(rows.numbers[column.name], column)
@@ -112,7 +105,11 @@ def members_of(cohort: PatientCohort, rows: PatientRows, layout: StatisticsLayou
     inside = np.ones(rows.patients, dtype=np.bool_)
     for condition in cohort.conditions:
         column = columns.get(condition.column)
-        inside &= _label_fits(condition, rows) if column is None else _fits(condition, column, rows)
+        inside &= (
+            _coded(label_values(layout.contract.label), condition, rows.outcomes)
+            if column is None
+            else _fits(condition, column, rows)
+        )
     return inside
 
 
@@ -135,13 +132,19 @@ def _of_numbers(numbers: Floats, column: NumberCells) -> Sums:
 
 
 def _of_codes(codes: Codes, column: CategoryCells) -> Sums:
-    known = codes[codes != MISSING]
-    strange = int(np.count_nonzero((known < 0) | (known >= len(column.categories))))
-    if strange:
-        raise BadInput(f"statistics: column {column.name}: {strange} values are no category")
-    missing = _missing_cell(codes.size - known.size, column)
-    counts = (ONE * np.bincount(known, minlength=len(column.categories))).tolist()
+    counts = _counts(codes, len(column.categories), f"column {column.name}")
+    missing = _missing_cell(int(np.count_nonzero(codes == MISSING)), column)
     return np.array([*missing, *counts], dtype=np.int64)
+
+
+def _counts(codes: Codes, places: int, what: str) -> list[int]:
+    """Lanes of how many have each place; those that have none are left out."""
+    known = codes[codes != MISSING]
+    strange = int(np.count_nonzero((known < 0) | (known >= places)))
+    if strange:
+        raise BadInput(f"statistics: {what}: {strange} values are no category")
+    lanes: list[int] = (ONE * np.bincount(known, minlength=places)).tolist()
+    return lanes
 
 
 def _missing_cell(missing: int, column: NumberCells | CategoryCells) -> list[int]:
@@ -152,18 +155,15 @@ def _missing_cell(missing: int, column: NumberCells | CategoryCells) -> list[int
     return []
 
 
-def _label_fits(condition: Condition, rows: PatientRows) -> Members:
-    accepted = np.array([value in condition.values for value in BINARY_VALUES])
-    fits: Members = accepted[rows.positive.astype(np.int64)]
+def _coded(values: tuple[str, ...], condition: Condition, codes: Codes) -> Members:
+    """Whose code stands for one of the values; the last place is what -1 (missing) reaches."""
+    fits: Members = np.array([*(value in condition.values for value in values), False])[codes]
     return fits
 
 
 def _fits(condition: Condition, column: Column, rows: PatientRows) -> Members:
     if column.kind is not ColumnKind.CONTINUOUS:
-        accepted = [value in condition.values for value in categories_of(column)]
-        # The last place is the one that code -1 (missing) reaches.
-        fits: Members = np.array([*accepted, False])[rows.codes[column.name]]
-        return fits
+        return _coded(categories_of(column), condition, rows.codes[column.name])
     low, high = condition.range or (0.0, 0.0)
     numbers = rows.numbers[column.name]
     above = numbers >= low

@@ -15,7 +15,7 @@ from wardround.masking.round_spec import Profile, Purpose
 from wardround.privacy.mechanism import SampledGaussian
 from wardround.quality.plan import QualityPlan
 from wardround.statistics.plan import StatisticsPlan
-from wardround.study.contract import Contract, Frozen, LabelKind, Text
+from wardround.study.contract import Contract, Frozen, Text
 from wardround.study.evaluation import MAX_NOISED_BINS, Evaluation
 from wardround.study.privacy import Mechanism, Positive, Privacy, Probability
 from wardround.study.robust import Robust
@@ -132,6 +132,11 @@ class StudyPlan(Frozen):
         if unfit := list(self.evaluation.faults(self.contract)):
             raise ValueError("study: " + "; ".join(unfit))
         if self.robust is not None:
+            if self.training.control != "none":
+                raise ValueError(
+                    "study: training.control does not go with [robust]: what a rule makes of the "
+                    "groups is no mean, so no hospital could read the mean gradient off the model"
+                )
             quorum, minimum = self.rounds.quorum, self.masking.minimum_hospitals
             self.robust.check_sizes(quorum=quorum, minimum=minimum, rounds=self.rounds.count)
         return self
@@ -150,9 +155,6 @@ class StudyPlan(Frozen):
                 raise ValueError("study: rounds.count 0 belongs to a study with [statistics]")
             return self
         faults = list(plan.faults(self.contract))
-        table = self.contract.grid is None and not any(c.grams for c in self.contract.columns)
-        if self.contract.label.kind is not LabelKind.BINARY or not table:
-            faults.append("statistics: they count tables with a binary label, no other ones yet")
         if self.privacy.delta is None:
             faults.append("statistics: `privacy.delta` is due")
         if plan.standardise and not self.rounds.count:
@@ -213,6 +215,7 @@ class StudyPlan(Frozen):
             "[robust]": self.robust is not None,
             "statistics.standardise": standardised,
             "rounds.count 0": not self.rounds.count,
+            "training.control": self.training.control != "none",
         }
         if found := [name for name, there in strange.items() if there]:
             raise ValueError(f"study: family gan does not go with {', '.join(found)}")
