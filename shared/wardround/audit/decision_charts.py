@@ -1,6 +1,7 @@
 """Two figures of section E: net benefit by threshold, and predicted risk by what came true."""
 
 from collections.abc import Iterable, Sequence
+from itertools import takewhile
 
 from markupsafe import Markup
 
@@ -20,17 +21,18 @@ Side = tuple[float, str]
 def decision_plot(curve: Sequence[Sequence[float]], t: Words) -> Markup:
     """Net benefit of the model (solid), of treating everybody (dotted) and nobody (dashed, 0).
 
-    `curve` holds (threshold, of the model, of everybody); what falls far below 0 is cut off.
+    `curve` holds (threshold, of the model, of everybody); a line ends where it falls far below 0.
     (Vickers and Elkin 2006)
     """
     top = max(_LEAST_TOP, *(max(model, everybody) for _, model, everybody in curve))
     low = -top * _BELOW_ZERO / (1 - _BELOW_ZERO)
 
     def height(value: float) -> float:
-        return _y((max(value, low) - low) / (top - low))
+        return _y((value - low) / (top - low))
 
     def line(column: int, kind: str) -> str:
-        points = (f"{_x(point[0]):.1f},{height(point[column]):.1f}" for point in curve)
+        seen = takewhile(lambda point: point[column] >= low, curve)
+        points = (f"{_x(point[0]):.1f},{height(point[column]):.1f}" for point in seen)
         return f'<polyline class="{kind}" points="{" ".join(points)}"/>'
 
     body = f"{_level(height(0.0), 'chance')}{line(2, 'bound')}{line(1, 'curve')}"
@@ -60,7 +62,7 @@ def risk_plot(groups: Iterable[Json], t: Words) -> Markup | None:
     ]
     text = f"{100 * most:.0f} %"
     sides = [(_y(1.0), text), (_y(0.5), "0"), (_y(0.0), text)]
-    words = (t("predicted risk"), t("share of those without, of those with the outcome"))
+    words = (t("predicted risk"), t("share of either outcome"))
     return _plot(
         "".join(bars) + _level(_y(0.5), "whisker"), sides, t("Predicted risk by outcome"), words
     )
