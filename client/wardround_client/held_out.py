@@ -43,12 +43,12 @@ def evaluated_outcomes(
     if not asked:
         return outcomes
     where = {column.name: place for column, place in places(study.contract)}
-    scores = np.empty((len(asked), held_out.patients))
+    said = np.empty((len(asked), *outcomes.outputs.shape))
     for at, column in enumerate(asked):
         order = random_order(held_out.patients, randomness)
         others = shuffled(held_out, where[column], order)
-        scores[at] = held_out_outcomes(network, others, study).outputs[:, 0]
-    return replace(outcomes, shuffled=scores)
+        said[at] = held_out_outcomes(network, others, study).outputs
+    return replace(outcomes, shuffled=said)
 
 
 def held_out_scores(

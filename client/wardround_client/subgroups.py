@@ -16,8 +16,9 @@ Groups = npt.NDArray[np.int64]
 def groups_of(records: Records, patients: Sequence[str], study: StudyPlan) -> Groups | None:
     """[patients, groupings]: the number of each patient's group; None when the study asks for none.
 
-    The one after the last named group is "not known": the value is missing, or a patient's records
-    are in different groups. Only the patient's own records decide.
+    The one after the last named group is "not known": a value is missing, or a patient's records
+    are in different groups. Of a crossing it is whoever is not known in one of its columns. Only
+    the patient's own records decide.
     """
     groupings = study.evaluation.subgroups
     if not groupings:
@@ -26,11 +27,25 @@ def groups_of(records: Records, patients: Sequence[str], study: StudyPlan) -> Gr
     places = {key: place for place, key in enumerate(patients)}
     of_record = np.array([places.get(key, -1) for key in records.patients], dtype=np.int64)
     asked = of_record >= 0
-    found = [
-        _of_patients(_of_records(records, columns[each.column], each), of_record, asked, patients)
-        for each in groupings
-    ]
+
+    def of_one(part: Grouping) -> tuple[Groups, int]:
+        found = _of_records(records, columns[part.column], part)
+        return _of_patients(found, of_record, asked, patients), found[1]
+
+    found = [_crossed([of_one(part) for part in each.parts]) for each in groupings]
     return np.stack(found, axis=1)
+
+
+def _crossed(parts: Sequence[tuple[Groups, int]]) -> Groups:
+    """The number of each pair of groups, the last column's changing fastest."""
+    pair, count, known = np.zeros_like(parts[0][0]), 1, np.ones(len(parts[0][0]), dtype=np.bool_)
+    for groups, not_known in parts:
+        pair, count, known = (
+            pair * not_known + groups,
+            count * not_known,
+            known & (groups < not_known),
+        )
+    return np.where(known, pair, count)
 
 
 def _of_records(records: Records, column: Column, grouping: Grouping) -> tuple[Groups, int]:

@@ -40,6 +40,10 @@ def patients(seed, count, *, worse=None, shares=(0.3, 0.4, 0.3)):
     return Outcomes(truth, scores[:, None], groups=groups)
 
 
+def kinds_of(outcomes):
+    return layout_of().apart.of_patients(outcomes)
+
+
 def of(outcomes, kept):
     return Outcomes(outcomes.truth[kept], outcomes.outputs[kept], groups=outcomes.groups[kept])
 
@@ -158,7 +162,7 @@ def test_no_small_cell_comes_out_by_subtraction(cells, smallest):
 def test_no_small_group_leaves_a_hospital(seed, count, smallest):
     outcomes = patients(seed, count)
     groups, cells = outcomes.groups[:, 1], len(AGE.names) + 2
-    apart = counted_apart(groups, outcomes.truth, cells, smallest)
+    apart = counted_apart(groups, kinds_of(outcomes), cells, smallest)
     sizes = [
         [int(((apart == cell) & (outcomes.truth == value)).sum()) for value in (0, 1)]
         for cell in range(cells)

@@ -1,11 +1,23 @@
 """Which group a patient is in, and what a study may ask: the hospital's side, the plan's side."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from tests.support.study_plans import BINARY, CLASSES, TABLE, image, study_plan, study_value
+from tests.support.study_plans import (
+    BINARY,
+    CLASSES,
+    EVENT,
+    MANY,
+    NONE,
+    NUMBERS,
+    TABLE,
+    image,
+    study_plan,
+    study_value,
+)
 
 from wardround.canonical import canonical_bytes
 from wardround.errors import BadInput
@@ -19,12 +31,15 @@ from wardround_client.subgroups import groups_of
 
 AGE = {"column": "age", "edges": [45, 65]}
 MALE, WARD = {"column": "male"}, {"column": "ward"}
+CROSSED = {"crossed": [MALE, AGE]}
+UNKNOWN = {key: value for key, value in NONE.items() if key != "positive"}
 
 
 def plan(**evaluation):
-    return study_plan(
-        "risk", "mlp", hidden=(5,), evaluation={"registered": "2026-11-22", **evaluation}
-    )
+    noised = {"mechanism": "local", "epsilon": 2.0, "delta": 1e-4} if "counts" in evaluation else {}
+    privacy = {"mechanism": "none", "clip_norm_l2": 1.0, "sampling_rate": 0.5} | noised
+    asked = {"registered": "2026-11-22", **evaluation}
+    return study_plan("risk", "mlp", hidden=(5,), evaluation=asked, privacy=privacy)
 
 
 def records(patients, **columns):
@@ -61,6 +76,44 @@ def test_who_is_missing_or_differs_between_records_is_not_known_and_others_do_no
     assert groups_of(rows, ["a"], plan()) is None
 
 
+def test_a_crossing_has_a_group_for_each_pair_and_one_for_who_is_not_known_in_either():
+    rows = records(
+        "abcdefg",
+        age=[30.0, 50.0, 80.0, 30.0, 80.0, np.nan, 50.0],
+        male=[0.0, 0.0, 0.0, 1.0, 1.0, 1.0, np.nan],
+    )
+    study = plan(subgroups=[CROSSED, WARD])
+    found = groups_of(replace(rows, values=rows.values.assign(ward="b")), list("abcdefg"), study)
+    assert found[:, 0].tolist() == [0, 1, 2, 3, 5, 6, 6]
+    assert set(found[:, 1].tolist()) == {1}
+    (crossed, ward) = layout_of(study).groupings
+    assert (crossed.column, crossed.unit) == ("male by age", "a")
+    assert crossed.names[:4] == ("0, < 45", "0, ≥ 45, < 65", "0, ≥ 65", "1, < 45")
+    assert ward.names == ("a", "b")
+    asked = study.to_json()["evaluation"]["subgroups"]
+    assert asked[0] == {"crossed": [{"column": "male", "edges": []}, AGE]}
+
+
+def test_with_noise_a_crossing_may_stand_beside_its_margins():
+    study = plan(subgroups=[CROSSED, MALE, AGE], **NOISED)
+    assert [len(g.names) for g in layout_of(study).groupings] == [6, 2, 3]
+    assert layout_of(study).squared_sensitivity == 4
+
+
+@pytest.mark.parametrize("label", [CLASSES, MANY, NUMBERS, EVENT], ids=lambda each: each["name"])
+def test_every_label_is_told_apart(label):
+    family = "survival" if label is EVENT else "risk" if label is CLASSES else "response"
+    evaluation = {"registered": "2026-11-22", "subgroups": [CROSSED], "bins": 20, "time_bins": 2}
+    study = study_plan(
+        family, "mlp", hidden=(4,), label=label, evaluation={**evaluation, "importance": ["age"]}
+    )
+    found = layout_of(study)
+    assert isinstance(found, DetailedLayout)
+    assert found.lanes == found.whole.lanes * (1 + 6 + 2 + 1)
+    whole = layout_of(study_plan(family, "mlp", hidden=(4,), label=label, evaluation=evaluation))
+    assert found.whole == whole or found.whole == whole.whole
+
+
 def test_the_study_says_the_cells_and_the_hospital_counts_into_them():
     study = plan(subgroups=[AGE, MALE], importance=["male"])
     found = layout_of(study)
@@ -84,6 +137,8 @@ def test_a_study_without_groups_keeps_its_bytes():
     assert (asked["smallest_group"], asked["importance"]) == (10, True)
 
 
+NOISED = {"counts": "noised", "epsilon": 1.0, "bins": 8}
+MANY_BANDS = {"column": "age", "edges": list(range(1, 20))}
 FAULTS = [
     ({"subgroups": [{"column": "height"}]}, "subgroups by height: a column of the contract"),
     ({"subgroups": [{"column": "age"}]}, "`edges` belong to continuous columns, and are due there"),
@@ -93,6 +148,14 @@ FAULTS = [
     ({"subgroups": [MALE, MALE]}, "named twice"),
     ({"subgroups": [AGE], "smallest_group": 4}, "greater than or equal to 5"),
     ({"smallest_group": 10}, "`smallest_group` belongs to `subgroups`"),
+    ({"subgroups": [{"crossed": [MALE]}]}, "crossed"),
+    ({"subgroups": [{"crossed": [MALE, MALE]}], **NOISED}, "two different columns are due"),
+    ({"subgroups": [{"crossed": [MALE, {"column": "age"}]}]}, "`edges` belong to continuous"),
+    ({"subgroups": [{"crossed": [MALE, {"column": "height"}]}]}, "subgroups by height: a column"),
+    ({"subgroups": [CROSSED, MALE]}, "a column is in one grouping or crossing alone"),
+    ({"subgroups": [CROSSED, {"crossed": [WARD, AGE]}]}, "would come out by subtraction"),
+    ({"subgroups": [CROSSED, {"crossed": [AGE, MALE]}], **NOISED}, "named twice"),
+    ({"subgroups": [{"crossed": [MALE, MANY_BANDS]}]}, "male by age: 40 groups, 36 at most"),
     ({"importance": ["height"]}, "importance names a column that is not the contract's"),
     ({"importance": ["age", "age"]}, "named twice"),
     ({"importance": []}, "at least 1 item"),
@@ -109,7 +172,7 @@ def test_a_plan_that_does_not_fit_its_contract_is_refused(evaluation, why):
 @pytest.mark.parametrize(
     ("family", "columns", "label", "asked", "why"),
     [
-        ("risk", TABLE, CLASSES, {"subgroups": [MALE]}, "need a label of yes or no"),
+        ("autoencoder", TABLE, UNKNOWN, {"subgroups": [MALE]}, "that the evaluation knows"),
         (
             "risk",
             TABLE[:1],
@@ -121,7 +184,7 @@ def test_a_plan_that_does_not_fit_its_contract_is_refused(evaluation, why):
     ],
 )
 def test_what_cannot_be_told_apart_is_refused(family, columns, label, asked, why):
-    model = "reference-cnn" if family == "image" else "mlp"
+    model = {"image": "reference-cnn", "autoencoder": "dense-autoencoder"}.get(family, "mlp")
     hidden = () if family == "image" else (4,)
     evaluation = {"registered": "2026-11-22", **asked}
     with pytest.raises(BadInput, match=why):

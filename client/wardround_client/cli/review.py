@@ -215,7 +215,7 @@ def _evaluation_in_words(study: "Study") -> str:
     plan = study.evaluation
     said = f"{plan.counts} counts of held-out patients, pooled"
     if plan.subgroups:
-        columns = ", ".join(grouping.column for grouping in plan.subgroups)
+        columns = ", ".join(grouping.name for grouping in plan.subgroups)
         said += f"; apart by {columns}, in groups of {plan.smallest_group} or more of each outcome"
     if shuffled := plan.shuffled(study.contract):
         said += f"; with each of {', '.join(shuffled)} shuffled among a hospital's patients"

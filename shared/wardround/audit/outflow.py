@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 
 from wardround.audit.attempts import Attempt, Release
+from wardround.audit.comparisons import NOT_COVERED
 from wardround.audit.evidence import Evidence
 from wardround.audit.report_model import Figure, Outflow, logged, not_available, recomputed
 from wardround.masking.round_spec import Profile, Purpose
@@ -40,12 +41,17 @@ _SYNTHETIC_WITHOUT_NOISE = (
 
 
 def not_protected(
-    study: Study, *, without_noise: bool, attacked: bool = False, described: bool = False
+    study: Study,
+    *,
+    without_noise: bool,
+    attacked: bool = False,
+    described: bool = False,
+    compared: bool = False,
 ) -> tuple[str, ...]:
     """What epsilon and masks do not cover. Never empty: something always shows.
 
     `attacked` is whether a log tells how attacks on this run's model went, `described` whether one
-    tells what a hospital's data are like.
+    tells what a hospital's data are like, `compared` whether a rehearsal's tells of other models.
     """
     lines = [
         "That a hospital takes part, in which rounds, and when it dropped out: the logs show it.",
@@ -63,7 +69,8 @@ def not_protected(
             "epsilon covers them.",
         )
         lines[1:1] = _counted_apart(study)
-    lines = [*_of_own_patients(attacked=attacked, described=described), *lines]
+    told = _of_own_patients(attacked=attacked, described=described, compared=compared)
+    lines = [*told, *lines]
     if study.privacy.mechanism is not Mechanism.LOCAL:
         lines.insert(0, _against_many(study))
     if study.robust is not None:
@@ -87,7 +94,7 @@ def _counted_apart(study: Study) -> Iterator[str]:
     """What exact counts say of groups, which hospitals do not count where they are small."""
     plan = study.evaluation
     if plan.subgroups:
-        names = ", ".join(grouping.column for grouping in plan.subgroups)
+        names = ", ".join(grouping.name for grouping in plan.subgroups)
         yield (
             f"The same counts for groups by {names}, of {plan.smallest_group} patients or more of "
             "either outcome at each hospital. Of a group that one hospital alone has, they are its "
@@ -95,8 +102,10 @@ def _counted_apart(study: Study) -> Iterator[str]:
         )
 
 
-def _of_own_patients(*, attacked: bool, described: bool) -> Iterator[str]:
-    """What hospitals chose to tell of their own patients."""
+def _of_own_patients(*, attacked: bool, described: bool, compared: bool) -> Iterator[str]:
+    """What was told beside the sums: by hospitals that chose to, and in a rehearsal."""
+    if compared:
+        yield NOT_COVERED
     if attacked:
         yield (
             "Verdicts of attack tests, at hospitals that ask for them: exact, one hospital's "

@@ -82,7 +82,7 @@ class ChannelsLayout:
 
     def check(self, lanes: Counts) -> None:
         """Channels have to be sound; of classes all have the same patients, as the matrix says."""
-        channels, matrix = self._read(lanes)
+        channels, matrix = self.read(lanes)
         if self.kind == "labels":
             return
         own = np.array([channel.histogram.sum(axis=1) for channel in channels])
@@ -96,7 +96,7 @@ class ChannelsLayout:
         Its sampling interval assumes that channels err together, so it is rather too wide.
         """
         check_noise(self, cell_noise_sd)
-        channels, matrix = self._read(lanes)
+        channels, matrix = self.read(lanes)
         evaluated = [
             evaluate_counts(channel, threshold=self.threshold, cell_noise_sd=cell_noise_sd)
             for channel in channels
@@ -138,7 +138,8 @@ class ChannelsLayout:
         cells = outcomes.truth.astype(np.int64) * count + taken_for
         return np.bincount(cells, minlength=count * count).astype(np.int64)
 
-    def _read(self, lanes: Counts) -> tuple[list[EvaluationCounts], Counts]:
+    def read(self, lanes: Counts) -> tuple[list[EvaluationCounts], Counts]:
+        """Each channel's counts, and of classes the confusion matrix."""
         each = self.cut.lanes
         channels = [
             EvaluationCounts.from_lanes(lanes[at * each : (at + 1) * each], self.cut)

@@ -36,7 +36,7 @@ class Outcomes:
     `outputs` is [patients, channels] in [0, 1]. `truth` is [patients] of 0 and 1 or of class
     numbers, [patients, 2] of time and event, or [patients, targets] of numbers in [0, 1] (NaN where
     one is missing). Where the study asks for more: `groups` is [patients, groupings] of group
-    numbers, `shuffled` [columns, patients] of outputs with one column shuffled.
+    numbers, `shuffled` [columns, patients, channels] of outputs with one column shuffled.
     """
 
     truth: Scores = field(repr=False)

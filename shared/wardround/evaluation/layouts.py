@@ -8,7 +8,8 @@ from wardround.evaluation.layout import MOST_LANES, Layout
 from wardround.evaluation.regression import RegressionLayout, Scale
 from wardround.evaluation.subgroups import Groups
 from wardround.evaluation.survival import SurvivalLayout
-from wardround.study.contract import LabelKind
+from wardround.study.contract import Contract, LabelKind
+from wardround.study.evaluation import Crossing, Grouping, crossed_groups
 from wardround.study.manifest import StudyPlan
 
 OWN_BINS = 1000
@@ -39,6 +40,11 @@ def layout_of(study: StudyPlan) -> Layout:
 
     Raises BadInput for a plan whose counts do not fit into a log, or into the noise.
     """
+    whole = _whole(study)
+    return _detailed(whole, study) if study.evaluation.detailed else whole
+
+
+def _whole(study: StudyPlan) -> Layout:
     plan, label = study.evaluation, study.contract.label
     mode = CountsMode(plan.counts)
     if label.time is not None:
@@ -60,8 +66,7 @@ def layout_of(study: StudyPlan) -> Layout:
     if label.kind is LabelKind.NONE:
         return AnomalyLayout(cut, plan.threshold)
     if label.kind is LabelKind.BINARY:
-        whole = BinaryLayout(cut, plan.threshold)
-        return _detailed(whole, study) if plan.detailed else whole
+        return BinaryLayout(cut, plan.threshold)
     return ChannelsLayout(
         kind="classes" if label.kind is LabelKind.CLASSES else "labels",
         names=label.channels,
@@ -70,15 +75,19 @@ def layout_of(study: StudyPlan) -> Layout:
     )
 
 
-def _detailed(whole: BinaryLayout, study: StudyPlan) -> DetailedLayout:
-    plan, columns = study.evaluation, {each.name: each for each in study.contract.columns}
-    groupings = []
-    for grouping in plan.subgroups:
-        column = columns[grouping.column]
-        groupings.append(Groups(column.name, column.unit, grouping.groups(column)))
+def _detailed(whole: Layout, study: StudyPlan) -> DetailedLayout:
+    plan = study.evaluation
     return DetailedLayout(
         whole=whole,
-        groupings=tuple(groupings),
+        groupings=tuple(_groups(grouping, study.contract) for grouping in plan.subgroups),
         smallest=plan.smallest_group,
         shuffled=plan.shuffled(study.contract),
     )
+
+
+def _groups(grouping: Grouping | Crossing, contract: Contract) -> Groups:
+    columns = {column.name: column for column in contract.columns}
+    names = crossed_groups([part.groups(columns[part.column]) for part in grouping.parts])
+    units = [columns[part.column].unit for part in grouping.parts]
+    named = [unit for unit in units if unit != "1"]
+    return Groups(grouping.name, " by ".join(named) or "1", names)

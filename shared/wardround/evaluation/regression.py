@@ -12,6 +12,7 @@ import numpy as np
 
 from wardround.canonical import Json
 from wardround.errors import BadInput
+from wardround.evaluation.correlation import correlation_of, fisher, mean_correlation
 from wardround.evaluation.histograms import MAX_NOISED_BINS, SCORE_ONE, Counts, CountsMode, Scores
 from wardround.evaluation.layout import (
     Outcomes,
@@ -108,7 +109,7 @@ class RegressionLayout:
                 raise BadInput("evaluation counts: a sum is larger than its patients")
 
     def metrics(self, lanes: Counts, *, cell_noise_sd: float) -> Json:
-        """R2, RMSE, MAE and the calibration line of each target, in the target's unit."""
+        """R2, RMSE, MAE, correlation and the calibration line of each target, in its unit."""
         check_noise(self, cell_noise_sd)
         found = [
             self._metrics_of_one(own, scale, cell_noise_sd)
@@ -118,6 +119,7 @@ class RegressionLayout:
             "kind": "regression",
             "mode": self.mode.value,
             "bins": self.bins,
+            "mean_correlation": rounded(mean_correlation([each["correlation"] for each in found])),
             "targets": rounded(found),
         }
 
@@ -133,7 +135,8 @@ class RegressionLayout:
         sums = np.array([fixed(term).sum() for term in (*terms, np.abs(truth - predicted))])
         return np.concatenate([[len(truth)], to_limbs(sums)]).astype(np.int64)
 
-    def _sums(self, own: Counts) -> TargetSums:
+    def sums(self, own: Counts) -> TargetSums:
+        """The sums of one target, from its lanes [lanes of a target]."""
         if self.mode is CountsMode.EXACT:
             exact = (from_limbs(own[1:], (_SUMS,)) / SCORE_ONE).tolist()
             return TargetSums(int(own[0]), *exact)
@@ -144,7 +147,7 @@ class RegressionLayout:
         return TargetSums(int(table.sum()), *(float((table * w).sum()) for w in weights))
 
     def _metrics_of_one(self, own: Counts, scale: Scale, cell_noise_sd: float) -> Json:
-        sums = self._sums(own)
+        sums = self.sums(own)
         line = calibration_line(sums)
         said: Json = {"name": scale.name, "unit": scale.unit, "patients": sums.patients}
         for name, metric, unit in (
@@ -153,12 +156,20 @@ class RegressionLayout:
             ("mae", mean_absolute, scale.width),
         ):
             said[name] = self._estimate(metric, own, unit, cell_noise_sd)
+        said["correlation"] = self._with_fisher(own, cell_noise_sd)
         said["mean_error"] = _per_patient(sums.p - sums.y, sums.patients, scale.width)
         said["calibration_slope"] = None if line is None else line[1]
         said["calibration_intercept"] = (
             None if line is None else scale.low + line[0] * scale.width - line[1] * scale.low
         )
         return said
+
+    def _with_fisher(self, own: Counts, cell_noise_sd: float) -> Json | None:
+        said = self._estimate(correlation, own, 1.0, cell_noise_sd)
+        ends = None if said is None else fisher(said["value"], self.sums(own).patients)
+        if said is None or ends is None:
+            return said
+        return said | {"low": ends[0], "high": ends[1]}
 
     def _estimate(
         self,
@@ -167,12 +178,12 @@ class RegressionLayout:
         unit: float,
         cell_noise_sd: float,
     ) -> Json | None:
-        value = metric(self._sums(own))
+        value = metric(self.sums(own))
         if value is None:
             return None
         found = Estimate(value=value * unit)
         if cell_noise_sd:
-            spread = noise_spread(lambda cells: metric(self._sums(cells)), own, cell_noise_sd)
+            spread = noise_spread(lambda cells: metric(self.sums(cells)), own, cell_noise_sd)
             if spread is not None:
                 ends = (value - spread) * unit, (value + spread) * unit
                 found = replace(found, noise_low=ends[0], noise_high=ends[1])
@@ -196,6 +207,16 @@ def root_mean_square(sums: TargetSums) -> float | None:
 def mean_absolute(sums: TargetSums) -> float | None:
     """Mean absolute error, as a share of the range."""
     return max(sums.absolute, 0.0) / sums.patients if sums.patients > 0 else None
+
+
+def correlation(sums: TargetSums) -> float | None:
+    """Pearson's, of truth and prediction; None when all truths or all predictions are equal."""
+    least = _smallest(sums.patients)
+    truths = _deviation(sums.yy, sums.y, sums.y, sums.patients)
+    predictions = _deviation(sums.pp, sums.p, sums.p, sums.patients)
+    if truths <= least or predictions <= least:
+        return None
+    return correlation_of(truths, predictions, _deviation(sums.yp, sums.y, sums.p, sums.patients))
 
 
 def calibration_line(sums: TargetSums) -> tuple[float, float] | None:

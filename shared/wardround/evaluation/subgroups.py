@@ -2,7 +2,9 @@
 
 A grouping parts the patients, so each is in one group of it. In mode exact a hospital does not
 count a group apart where it has too few patients in it: they go into one more cell, `OTHER`, so
-that no small count leaves the building, masked or not (`suppression.standings` says which).
+that no small count leaves the building, masked or not (`suppression.told_at_the_source` says
+which). What is told of a group with a label of yes or no stands here, of other labels in
+`group_metrics`.
 """
 
 import math
@@ -14,12 +16,13 @@ from statistics import NormalDist
 import numpy as np
 
 from wardround.canonical import Json
+from wardround.evaluation.apart import Flags
 from wardround.evaluation.discrimination import auroc_standard_error, ranking, unbounded_auroc
-from wardround.evaluation.histograms import Counts, CountsMode, EvaluationCounts, Scores
+from wardround.evaluation.histograms import Counts, CountsMode, EvaluationCounts
 from wardround.evaluation.intervals import Z_95
 from wardround.evaluation.metrics import Estimate, Evaluation, evaluate_counts, rounded
 from wardround.evaluation.propagation import noise_spread
-from wardround.evaluation.suppression import Standing, standings
+from wardround.evaluation.suppression import Standing, standings, told_at_the_source
 
 NOT_KNOWN = "not known"
 OTHER = "not counted apart"
@@ -27,7 +30,7 @@ OTHER = "not counted apart"
 
 @dataclass(frozen=True, slots=True)
 class Groups:
-    """One grouping: the column, its unit, and its groups; who is in none is `NOT_KNOWN`."""
+    """One grouping: the column or columns, their unit, the groups; in none is `NOT_KNOWN`."""
 
     column: str
     unit: str
@@ -39,17 +42,14 @@ class Groups:
         return (*self.names, NOT_KNOWN, *other)
 
 
-def counted_apart(groups: Counts, truth: Scores, cells: int, smallest: int) -> Counts:
+def counted_apart(groups: Counts, kinds: Flags, cells: int, smallest: int) -> Counts:
     """The cell of each patient in mode exact: its group, or the last one where that is too small.
 
-    `groups` and `truth` are [patients]; of `cells` the last is `OTHER`.
+    `groups` is [patients], `kinds` [patients, kinds of outcome]; of `cells` the last is `OTHER`.
     """
-    sizes = [
-        (int((truth[groups == cell] == 0).sum()), int((truth[groups == cell] == 1).sum()))
-        for cell in range(cells - 1)
-    ]
-    told = standings(sizes, smallest, exact=True)
-    apart = np.array([word is Standing.SHOWN for word in told])
+    sizes = [tuple(kinds[groups == cell].sum(axis=0).tolist()) for cell in range(cells - 1)]
+    # Who is of no kind is in no count: a group of such patients alone has nothing to tell.
+    apart = np.array([*told_at_the_source(sizes, smallest), False])
     return np.where(apart[groups], groups, cells - 1)
 
 

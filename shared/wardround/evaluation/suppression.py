@@ -46,11 +46,11 @@ def shown_row(counts: Sequence[int]) -> list[str]:
 
 
 def standings(
-    cells: Sequence[tuple[int, int]], smallest: int, *, exact: bool
+    cells: Sequence[tuple[int, ...]], smallest: int, *, exact: bool
 ) -> tuple[Standing, ...]:
-    """Which groups may be shown apart, from their (negatives, positives); the total is known.
+    """Which groups may be shown apart, from their patients of each outcome; the total is known.
 
-    A group of fewer than `smallest` of either outcome is not; an empty one has nobody to protect.
+    A group of fewer than `smallest` of any outcome is not; an empty one has nobody to protect.
     Exact counts: what is hidden must not come out by subtraction from the total, so the smallest
     shown ones are withheld until the hidden ones together are large enough, or nothing is shown.
     Noised counts: no subtraction gets past the noise, and a small one only says too little.
@@ -68,8 +68,36 @@ def standings(
     return tuple(said)
 
 
-def _alone(cell: tuple[int, int], smallest: int, *, exact: bool) -> Standing:
-    if exact and cell == (0, 0):
+def told_at_the_source(cells: Sequence[tuple[int, ...]], smallest: int) -> tuple[bool, ...]:
+    """Which groups of one hospital are counted apart, from their patients of each outcome.
+
+    Everybody else is counted together, and an empty group is as good as told. A group of fewer than
+    `smallest` of any outcome is not told, and at least one large one with it. Which one does not
+    depend on how large it is: they go from the last on, who is not known first. They go on until
+    the hidden ones, S small and L large, have S * (smallest - 1) + L * smallest patients of each
+    outcome, or nothing is left to tell. Then whoever has the counts and knows this rule learns of
+    no hidden group how many patients it has (decision 0024; a test tries all tables).
+
+    >>> told_at_the_source([(40, 12), (20, 2), (30, 9), (0, 0)], 5)
+    (True, False, False, True)
+    """
+    small = [any(cell) and min(cell) < smallest for cell in cells]
+    told = [not few for few in small]
+    least = sum(small) * (smallest - 1)
+    if not any(small):
+        return tuple(told)
+    hidden = np.sum([cell for cell, few in zip(cells, small, strict=True) if few], axis=0)
+    for at in reversed(range(len(cells))):
+        if not told[at] or not any(cells[at]):
+            continue
+        told[at], hidden, least = False, hidden + np.array(cells[at]), least + smallest
+        if hidden.min() >= least:
+            break
+    return tuple(told)
+
+
+def _alone(cell: tuple[int, ...], smallest: int, *, exact: bool) -> Standing:
+    if exact and not any(cell):
         return Standing.NOBODY
     return Standing.SHOWN if min(cell) >= smallest else Standing.TOO_FEW
 

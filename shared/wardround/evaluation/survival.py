@@ -108,7 +108,7 @@ class SurvivalLayout:
 
     def check(self, lanes: Counts) -> None:
         """No event lies beyond the horizon, and no sum is larger than its patients."""
-        table, sides = self._read(lanes)
+        table, sides = self.read(lanes)
         most = np.concatenate(
             [
                 np.broadcast_to(table[EVENT, :-1].sum(axis=1), (len(self.edges), self.times)),
@@ -122,7 +122,7 @@ class SurvivalLayout:
     def metrics(self, lanes: Counts, *, cell_noise_sd: float) -> Json:
         """C-index, survival curve; at each public edge observed and predicted risk and Brier."""
         check_noise(self, cell_noise_sd)
-        table, sides = self._read(lanes)
+        table, sides = self.read(lanes)
         margins = table.sum(axis=2)
         curve = kaplan_meier(margins[EVENT], margins[CENSORED])
         said = {
@@ -153,7 +153,8 @@ class SurvivalLayout:
             sides[at, self.times + 1] = fixed(risks[:, at]).sum()
         return sides
 
-    def _read(self, lanes: Counts) -> tuple[Counts, Counts]:
+    def read(self, lanes: Counts) -> tuple[Counts, Counts]:
+        """The table [censored or event, time, risk], and in mode exact the sums beside it."""
         cells = 2 * (self.times + 1) * self.bins
         table = lanes[:cells].reshape(2, self.times + 1, self.bins)
         if self.mode is CountsMode.NOISED:

@@ -1,8 +1,8 @@
 """The plan of an evaluation, registered before the first round."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import date
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, StrictBool, model_validator
@@ -14,6 +14,7 @@ MAX_NOISED_BINS = 64  # beyond it the noise leaves nothing of an AUROC (decision
 MOST_GROUPINGS = 8
 MOST_SHUFFLED = 64
 MOST_BANDS = 20
+MOST_CROSSED = 36
 SMALLEST_GROUP = 5  # as `wardround.evaluation.suppression` shows other counts
 _GROUPED = {ColumnKind.BINARY, ColumnKind.CATEGORICAL, ColumnKind.CONTINUOUS}
 
@@ -27,6 +28,16 @@ class Grouping(Frozen):
 
     column: Name
     edges: tuple[float, ...] = Field(default=(), max_length=MOST_BANDS - 1)
+
+    @property
+    def name(self) -> str:
+        """What the grouping is called."""
+        return self.column
+
+    @property
+    def parts(self) -> tuple["Grouping", ...]:
+        """The columns that tell patients apart: itself alone."""
+        return (self,)
 
     def groups(self, column: Column) -> tuple[str, ...]:
         """Names of the groups in order; who is in none of them is not known.
@@ -60,15 +71,62 @@ class Grouping(Frozen):
             yield f"{what}: {len(column.categories)} categories, {MOST_BANDS} at most are told"
 
 
+class Crossing(Frozen):
+    """Held-out patients told apart by two columns at once: a group for each pair of their groups.
+
+    Who is not known in one of the columns is not known here.
+    """
+
+    crossed: tuple[Grouping, Grouping]
+
+    @property
+    def name(self) -> str:
+        """What the crossing is called.
+
+        >>> Crossing(crossed=(Grouping(column="sex"), Grouping(column="ward"))).name
+        'sex by ward'
+        """
+        return " by ".join(part.column for part in self.crossed)
+
+    @property
+    def parts(self) -> tuple[Grouping, ...]:
+        """The two groupings that are crossed."""
+        return self.crossed
+
+    def faults(self, contract: Contract) -> Iterator[str]:
+        """What does not fit the contract, one sentence each."""
+        found = [fault for part in self.crossed for fault in part.faults(contract)]
+        yield from found
+        if self.crossed[0].column == self.crossed[1].column:
+            yield f"evaluation: subgroups by {self.name}: two different columns are due"
+        elif not found:
+            columns = {column.name: column for column in contract.columns}
+            cells = len(crossed_groups([part.groups(columns[part.column]) for part in self.parts]))
+            if cells > MOST_CROSSED:
+                yield (
+                    f"evaluation: subgroups by {self.name}: {cells} groups, {MOST_CROSSED} at most "
+                    "are told"
+                )
+
+
+def crossed_groups(names: Sequence[Sequence[str]]) -> tuple[str, ...]:
+    """Names of all pairs of groups, the last column's changing fastest.
+
+    >>> crossed_groups([("0", "1"), ("< 65", "≥ 65")])
+    ('0, < 65', '0, ≥ 65', '1, < 65', '1, ≥ 65')
+    """
+    return tuple(", ".join(pair) for pair in product(*names))
+
+
 class Evaluation(Frozen):
     """The plan, registered before the first round: nobody picks a threshold afterwards.
 
     `counts = "exact"` opens exact pooled counts of held-out patients, which epsilon does not
     cover; `"noised"` adds noise for `epsilon` and charges it. `bins` are those of a score, a risk
     or a predicted value; `time_bins` those within one interval of a time-to-event label.
-    `subgroups` are evaluated apart where at least `smallest_group` patients of either outcome are;
+    `subgroups` are evaluated apart where at least `smallest_group` patients of each outcome are;
     `importance` names the columns (true: all) that are shuffled among a hospital's patients, to see
-    what the model rests on. Both need a label of yes or no, and both share the same epsilon.
+    what the model rests on. Both share the same epsilon.
     """
 
     registered: date
@@ -80,7 +138,7 @@ class Evaluation(Frozen):
     )
     counts: Literal["exact", "noised"] = "exact"
     epsilon: Annotated[float, Field(gt=0, le=50)] | None = None
-    subgroups: tuple[Grouping, ...] = Field(
+    subgroups: tuple[Grouping | Crossing, ...] = Field(
         default=(), max_length=MOST_GROUPINGS, exclude_if=lambda value: value == ()
     )
     smallest_group: Annotated[int, Field(ge=SMALLEST_GROUP, le=10_000)] = Field(
@@ -102,12 +160,27 @@ class Evaluation(Frozen):
 
     @model_validator(mode="after")
     def _names_once(self) -> Self:
-        names = [grouping.column for grouping in self.subgroups]
+        names = [tuple(sorted(p.column for p in each.parts)) for each in self.subgroups]
         shuffled = () if isinstance(self.importance, bool) else self.importance
         if len(set(names)) != len(names) or len(set(shuffled)) != len(shuffled):
             raise ValueError("evaluation: a column is named twice in `subgroups` or `importance`")
         if self.smallest_group != SMALLEST_GROUP and not names:
             raise ValueError("evaluation: `smallest_group` belongs to `subgroups`")
+        return self
+
+    @model_validator(mode="after")
+    def _margins_open_nothing(self) -> Self:
+        """Exact counts of a crossing less those of its margins would be those of hidden groups.
+
+        Columns that differ leave every grouping as protected as it is alone (decision 0024).
+        """
+        columns = [part.column for each in self.subgroups for part in each.parts]
+        if self.counts == "exact" and len(set(columns)) != len(columns):
+            raise ValueError(
+                "evaluation: with exact counts a column is in one grouping or crossing alone, or a "
+                "hidden group would come out by subtraction; ask for the crossing alone, or for "
+                "counts = noised"
+            )
         return self
 
     @property
@@ -125,8 +198,8 @@ class Evaluation(Frozen):
         """What does not fit the contract, one sentence each."""
         if not self.detailed:
             return
-        if contract.label.kind is not LabelKind.BINARY:
-            yield "evaluation: subgroups and importance need a label of yes or no"
+        if contract.label.kind is LabelKind.NONE and not contract.label.positive:
+            yield "evaluation: subgroups and importance need a label that the evaluation knows"
         for grouping in self.subgroups:
             yield from grouping.faults(contract)
         shuffled = self.shuffled(contract)
