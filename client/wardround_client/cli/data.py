@@ -1,6 +1,7 @@
-"""`wardround data`: describe, check and compare a data set. It prints no patient's value."""
+"""`wardround data`: describe, check, compare, de-identify. It prints no patient's value."""
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,6 +20,8 @@ app = typer.Typer(
 Dataset = Annotated[Path, typer.Argument(help="The data set's description (TOML).")]
 StudyFile = Annotated[Path, typer.Option(help="A study's folder, study.toml, or the signed study.")]
 Folder = Annotated[Path, typer.Option(help="The folder that holds its files.")]
+Source = Annotated[Path, typer.Option(help="The folder of DICOM files.")]
+Out = Annotated[Path, typer.Option(help="A new folder.")]
 
 
 @app.command()
@@ -74,6 +77,75 @@ def quality(
     if view.verdict is Verdict.NOT_READY:
         to_fix = "; ".join(map(str, looked.assessment.findings))
         raise BadInput(f"{description.dataset}: {view.verdict}: {to_fix}")
+
+
+@app.command()
+def contact_sheet(source: Source, out: Out, *, as_json: AsJson = False) -> None:
+    """Draw the DICOM images that do not say whether text is in their pixels, to be looked at.
+
+    The pages stay here: only the owner of the new folder can read them.
+    """
+    from wardround_client.data.deidentify_sheet import write_contact_sheet
+
+    sheet, faults = write_contact_sheet(source, out)
+    if as_json:
+        typer.echo(json.dumps({"pictures": len(sheet.numbers), "left_out": dict(faults)}))
+        return
+    typer.echo(f"{len(sheet.numbers)} pictures to look at in {out.name}")
+    for why, count in sorted(faults.items()):
+        typer.echo(f"not drawn: {count} files: a file {why}")
+
+
+@app.command()
+def deidentify(
+    source: Source,
+    out: Out,
+    directory: Annotated[Path, typer.Option("--dir", help="The hospital's directory: its key.")],
+    *,
+    shift_dates: Annotated[
+        bool, typer.Option("--shift-dates", help="Keep dates, moved by a patient's own days.")
+    ] = False,
+    sheet: Annotated[
+        Path | None, typer.Option(help="The contact sheet that was looked at.")
+    ] = None,
+    attest: Annotated[
+        tuple[str, int], typer.Option(help="Who looked at it, and at how many pictures.")
+    ] = ("", 0),
+    leave_out: Annotated[
+        list[int] | None, typer.Option(help="The number of a picture with text in it.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write DICOM images without their patients into a new folder (PS3.15 Annex E).
+
+    Prints counts; the same are in OUT.json, sealed by the key in the hospital's directory.
+    """
+    from rich.console import Console
+
+    from wardround_client.data.deidentify_folder import Attestation, deidentify_folder
+    from wardround_client.data.deidentify_keys import pseudonyms_of
+    from wardround_client.data.deidentify_sheet import read_sheet
+
+    attestation = None
+    if sheet is not None:
+        attestation = Attestation(
+            by=attest[0],
+            at=datetime.now(UTC).isoformat(timespec="seconds"),
+            looked_at=attest[1],
+            sheet=read_sheet(sheet),
+            left_out=frozenset(leave_out or ()),
+        )
+    report = deidentify_folder(
+        source,
+        out,
+        pseudonyms=pseudonyms_of(directory),
+        shift_dates=shift_dates,
+        attestation=attestation,
+    )
+    if as_json:
+        typer.echo(json.dumps(report.to_json()))
+    else:
+        Console().print(report)
 
 
 def _examine(dataset: Path, study: Path, data: Path, *, as_json: bool) -> "DataCheck":

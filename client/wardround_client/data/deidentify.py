@@ -1,0 +1,232 @@
+"""One DICOM image without its patient: the Basic Application Level Confidentiality Profile.
+
+Stricter than the profile: a new object is made, and of the old one comes in only what image
+learning needs, each attribute by a rule of its own. So there is no private attribute, overlay,
+curve, comment, free text or nested sequence in what comes out, whatever the standard adds next.
+(DICOM PS3.15 Annex E, Table E.1-1)
+"""
+
+import datetime as dt
+import warnings
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from wardround.errors import BadInput
+from wardround_client.data.deidentify_keys import Pseudonyms
+from wardround_client.data.deidentify_table import EDITION
+from wardround_client.data.deidentify_words import NUMBERS, WORDS, kept_value
+from wardround_client.data.dicom import DICOM_FAULTS, check_dicom, parse_dicom
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+    from pydicom.dataset import FileDataset
+
+# Those image objects whose pixels are as a machine took them. Secondary captures and ultrasound
+# have text in the pixels as a rule; reports, documents, presentations and plans are text.
+MODALITIES = {
+    "1.2.840.10008.5.1.4.1.1.1": "CR",
+    "1.2.840.10008.5.1.4.1.1.1.1": "DX",
+    "1.2.840.10008.5.1.4.1.1.1.1.1": "DX",
+    "1.2.840.10008.5.1.4.1.1.1.2": "MG",
+    "1.2.840.10008.5.1.4.1.1.1.2.1": "MG",
+    "1.2.840.10008.5.1.4.1.1.2": "CT",
+    "1.2.840.10008.5.1.4.1.1.4": "MR",
+}
+DATES = ("StudyDate", "SeriesDate", "AcquisitionDate", "ContentDate")
+UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "SOPInstanceUID")
+# Type 2 in the image objects: present, with nothing in it.
+_EMPTY = (
+    "AccessionNumber",
+    "InstanceNumber",
+    "Manufacturer",
+    "PatientBirthDate",
+    "PatientSex",
+    "ReferringPhysicianName",
+    "SeriesNumber",
+    "StudyDate",
+    "StudyID",
+    "StudyTime",
+)
+_ASKED = ("SOPClassUID", "PatientID", "BurnedInAnnotation", "ModalityLUTSequence")
+WANTED = (*_ASKED, *UIDS, *DATES, *WORDS, *NUMBERS, "NumberOfFrames", "PixelData")
+_BASIC = ("113100", "Basic Application Confidentiality Profile")
+_SHIFTED = ("113107", "Retain Longitudinal Temporal Information Modified Dates Option")
+_FIRST_YEAR = 1895
+IMPLEMENTATION_UID = "2.25.237406531982457019836275043181657129"
+
+
+def parsed_image(file: BinaryIO, size: int) -> "Dataset":
+    """What is needed of a file, its pixels too, when it is an image that can be made anonymous.
+
+    Raises BadInput, which names no value, when it is none. An image that says of itself that
+    something is written into its pixels is refused here.
+    """
+    check_dicom(file, size, (1,))
+    file.seek(0)
+    parsed = parse_dicom(file, WANTED, pixels=True)
+    try:
+        modality = MODALITIES.get(str(parsed.get("SOPClassUID", "")))
+        burned = str(parsed.get("BurnedInAnnotation", "")).strip()
+        absent = [name for name in ("PatientID", *UIDS) if not _text(parsed, name)]
+    except DICOM_FAULTS:
+        raise BadInput("is a DICOM file that cannot be read") from None
+    if modality is None:
+        raise BadInput("is of another kind than CT, CR, DX, MG and MR images")
+    if burned == "YES":
+        raise BadInput("says that something is written into its pixels")
+    absent = [name for name in absent if name != "FrameOfReferenceUID"]
+    if absent:
+        raise BadInput(f"has no {absent[0]}")
+    if "ModalityLUTSequence" in parsed:
+        raise BadInput("has a table of grey values (Modality LUT), which is a nested sequence")
+    return parsed
+
+
+def is_declared_clean(parsed: "Dataset") -> bool:
+    """Whether the image says that nothing is written into its pixels."""
+    return str(parsed.get("BurnedInAnnotation", "")).strip() == "NO"
+
+
+def pixel_bytes(parsed: "Dataset") -> bytes:
+    """The stored values, uncompressed, little-endian; those of an uncompressed file as they are.
+
+    Raises BadInput when they are not as many as the header says, or have something in the bits
+    beside them, as overlays once were.
+    """
+    stored = _stored(parsed)
+    try:
+        bits, high = int(parsed.BitsStored), int(parsed.HighBit)
+        signed, due = int(parsed.PixelRepresentation) == 1, (parsed.Rows, parsed.Columns)
+        allocated = int(parsed.BitsAllocated)
+    except DICOM_FAULTS:
+        raise BadInput("is a DICOM file without an image") from None
+    if stored.shape != due or stored.itemsize * 8 != allocated:
+        raise BadInput("has another number of pixels than its header says")
+    if high != bits - 1 or _beside(stored, bits, signed=signed):
+        raise BadInput("has something in the bits beside its pixels (an overlay?)")
+    content = stored.astype(stored.dtype.newbyteorder("<")).tobytes()
+    return content + b"\0" * (len(content) % 2)
+
+
+def deidentified(
+    parsed: "Dataset", pixels: bytes, pseudonyms: Pseudonyms, *, shift_dates: bool
+) -> "FileDataset":
+    """A new file that holds `pixels` and of `parsed` only what may stay.
+
+    With `shift_dates` the dates stay, moved by a number of days that is the patient's own; times
+    of day never stay. Raises BadInput for a number of the picture that is out of its bounds.
+    """
+    made = _empty_file(parsed, pseudonyms)
+    _keep_the_picture(made, parsed)
+    for keyword in UIDS:
+        if _text(parsed, keyword):
+            setattr(made, keyword, pseudonyms.uid(_text(parsed, keyword)))
+    patient = _text(parsed, "PatientID")
+    made.PatientID = made.PatientName = pseudonyms.patient(patient)
+    for keyword in DATES if shift_dates else ():
+        day = _day(_text(parsed, keyword))
+        if day:
+            setattr(made, keyword, pseudonyms.earlier(patient, day).strftime("%Y%m%d"))
+    _say_what_was_done(made, shift_dates=shift_dates)
+    made.add_new("PixelData", "OW" if made.BitsAllocated > 8 else "OB", pixels)
+    return made
+
+
+def _empty_file(parsed: "Dataset", pseudonyms: Pseudonyms) -> "FileDataset":
+    from pydicom.dataset import FileDataset, FileMetaDataset  # noqa: PLC0415  # an extra
+    from pydicom.uid import ExplicitVRLittleEndian  # noqa: PLC0415  # an extra
+
+    kind = str(parsed.SOPClassUID)
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = kind
+    meta.MediaStorageSOPInstanceUID = pseudonyms.uid(_text(parsed, "SOPInstanceUID"))
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    meta.ImplementationClassUID = IMPLEMENTATION_UID
+    meta.ImplementationVersionName = "WARDROUND"
+    made = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
+    made.SOPClassUID = kind
+    made.Modality = MODALITIES[kind]
+    return made
+
+
+def _keep_the_picture(made: "FileDataset", parsed: "Dataset") -> None:
+    for keyword in (*WORDS, *NUMBERS):
+        value = kept_value(keyword, _value(parsed, keyword))
+        if value is not None:
+            setattr(made, keyword, value)
+    for keyword in _EMPTY:
+        if keyword not in made:
+            setattr(made, keyword, None)
+    # Some scanners write the bits of a signed number as if it had no sign.
+    if "PixelPaddingValue" in made:
+        bits = int(made.PixelPaddingValue) & 0xFFFF
+        negative = made.PixelRepresentation == 1 and bits > 0x7FFF
+        made.PixelPaddingValue = bits - 0x10000 if negative else bits
+
+
+def _say_what_was_done(made: "FileDataset", *, shift_dates: bool) -> None:
+    from pydicom import Dataset  # noqa: PLC0415  # an extra
+
+    made.BurnedInAnnotation = "NO"
+    made.PatientIdentityRemoved = "YES"
+    made.DeidentificationMethod = f"wardround: PS3.15 {EDITION} Basic Profile, allow-list"
+    made.LongitudinalTemporalInformationModified = "MODIFIED" if shift_dates else "REMOVED"
+    codes = []
+    for value, meaning in (_BASIC, _SHIFTED) if shift_dates else (_BASIC,):
+        code = Dataset()
+        code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = value, "DCM", meaning
+        codes.append(code)
+    made.DeidentificationMethodCodeSequence = codes
+
+
+def _beside(stored: npt.NDArray[Any], bits: int, *, signed: bool) -> bool:
+    """Whether a value has more than its sign in the bits above those that are used."""
+    room = stored.itemsize * 8 - bits
+    if room <= 0:
+        return room < 0
+    plain = stored.view(f"u{stored.itemsize}")
+    above = plain >> bits
+    if not signed:
+        return bool(above.any())
+    filled = (plain >> (bits - 1)) == (1 << (room + 1)) - 1
+    return bool(((above != 0) & ~filled).any())
+
+
+def _stored(parsed: "Dataset") -> npt.NDArray[Any]:
+    """[rows, columns] of stored values; of an uncompressed file its own bytes, unchanged."""
+    try:
+        syntax = parsed.file_meta.TransferSyntaxUID
+        if syntax.is_compressed or not syntax.is_little_endian:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # they quote the file's values
+                return np.asarray(parsed.pixel_array)
+        rows, columns = int(parsed.Rows), int(parsed.Columns)
+        pixel = np.dtype(f"<u{int(parsed.BitsAllocated) // 8}")
+        size = rows * columns * pixel.itemsize
+        if len(parsed.PixelData) not in (size, size + size % 2):
+            raise BadInput("has another number of pixels than its header says")
+        return np.frombuffer(parsed.PixelData[:size], pixel).reshape(rows, columns)
+    except DICOM_FAULTS:
+        raise BadInput("has pixels that cannot be decoded here") from None
+
+
+def _day(text: str) -> dt.date | None:
+    """The day that a DA says; None for anything else, and for days before there were scanners."""
+    try:
+        day = dt.datetime.strptime(text, "%Y%m%d").replace(tzinfo=dt.UTC).date()
+    except ValueError:
+        return None
+    return day if day.year >= _FIRST_YEAR else None
+
+
+def _value(parsed: "Dataset", keyword: str) -> Any:
+    try:
+        return parsed.get(keyword, None)
+    except DICOM_FAULTS:
+        raise BadInput(f"has a {keyword} that cannot be read") from None
+
+
+def _text(parsed: "Dataset", keyword: str) -> str:
+    return str(_value(parsed, keyword) or "").strip()
