@@ -355,7 +355,7 @@ def test_labels_of_a_patient_that_differ_are_refused_and_a_missing_one_is_its_ow
 SHOWN = {
     "classes": (THREE, of_classes, "Mean AUROC, each class against the rest", 6),
     "labels": (TWO, of_labels, "Mean AUROC over the labels", 3),
-    "regression": (NUMBERS, of_numbers, "R squared", 8),
+    "regression": (NUMBERS, of_numbers, "Mean correlation over the targets", 11),
 }
 
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from wardround.canonical import Json
 from wardround.errors import BadInput
 from wardround.evaluation.intervals import Z_95
-from wardround.evaluation.shown import patients_in
+from wardround.evaluation.single import METRICS, single
 from wardround.study.manifest import StudyPlan
 from wardround_client.comparison.next_hospital import NextHospital, next_hospital
 from wardround_client.comparison.ways import Scored, Way
@@ -15,14 +15,14 @@ from wardround_client.comparison.ways import Scored, Way
 SCHEMA = "wardround.comparison/1"
 MARK = (
     "Made in a rehearsal: one machine had the data of all hospitals. Nobody has them in a real "
-    "federation, so no coordinator can make this page, and it is no part of the signed report. No "
-    "epsilon covers it."
+    "federation, so no coordinator of one can make this. Who signs these numbers proves that he "
+    "stated them, and nothing else. No epsilon covers them."
 )
 SYNTHETIC = (
     "Alone and pooled learn from patients; all other ways learn from synthetic records alone. All "
     "are scored on patients."
 )
-_HEADLINES = ("auroc", "c_index", "macro_auroc")
+_SHARES = {"auroc", "c_index", "macro_auroc"}  # a correlation has no odds
 _WITH_NOISE = {Way.PRIVATE, Way.LEFT_OUT}
 
 
@@ -101,36 +101,27 @@ def compared(plan: StudyPlan, scored: Sequence[Scored], report: Json | None = No
         metric=name,
         delta=plan.privacy.delta,
         lines=tuple(lines),
-        next_hospital=next_hospital(found),
+        next_hospital=next_hospital(found) if name in _SHARES else None,
         note=None if plan.task.synthesis is None else SYNTHETIC,
     )
 
 
 def headline_of(metrics: Json) -> str:
     """The name of the number that this kind of evaluation is judged by. Raises BadInput."""
-    for name in _HEADLINES:
-        if name in metrics:
-            return name
-    raise BadInput("comparison: this kind of label has no single number to compare by")
+    name = next((name for name in METRICS if name in metrics), None)
+    if name is None:
+        raise BadInput("comparison: this kind of label has no single number to compare by")
+    return name
 
 
 def figure(metrics: Json) -> Figure:
     """The headline of an evaluation's metrics."""
-    name = headline_of(metrics)
-    found = metrics[name] or {}
-    value, low, high = found.get("value"), found.get("low"), found.get("high")
+    name, found = headline_of(metrics), single(metrics)
     error = metrics.get(f"{name}_se")
-    if error is None and low is not None and high is not None:
-        error = (high - low) / (2 * Z_95)
+    if error is None and found.low is not None and found.high is not None:
+        error = (found.high - found.low) / (2 * Z_95)
     accuracy = (metrics.get("accuracy") or {}).get("value")
-    return Figure(
-        patients=patients_in(metrics),
-        value=value,
-        low=low,
-        high=high,
-        error=error,
-        accuracy=accuracy,
-    )
+    return Figure(**found._asdict(), error=error, accuracy=accuracy)
 
 
 def _line(plan: StudyPlan, scored: Scored) -> Line:

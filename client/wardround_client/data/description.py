@@ -23,6 +23,7 @@ from wardround_client.data.sources import (
     is_inside,
     known_values,
 )
+from wardround_client.data.sql_source import SqlSource
 
 __all__ = [
     "BINARY_CODES",
@@ -53,9 +54,9 @@ def _names_parts(pattern: str) -> str:
 
 
 FilePattern = Annotated[str, Field(min_length=3, max_length=1000), AfterValidator(_names_parts)]
-Format = Literal["csv", "files", "npz", "parquet"]
-# The key that says more of a main table of this format: due with it, and with no other.
-_OWN_KEY: dict[str, str] = {"files": "pattern", "npz": "arrays"}
+Format = Literal["csv", "files", "npz", "parquet", "sql"]
+# The keys that say more of a main table of some formats: due with these, and with no other.
+_OWN_KEYS = {"pattern": ("files",), "arrays": ("npz",), "sql": ("sql",)}
 
 
 class Pivot(Frozen):
@@ -216,7 +217,8 @@ class DatasetDescription(Frozen):
     for ever, in every study that uses these patients. `format` says what the main table is: a csv
     file; the files of a folder or .zip at `path`, whose names fit `pattern`
     ("{patient}/{slice}.dcm" gives the columns patient, slice and file); the 1-D `arrays` of a
-    .npz, with the column row; or a Parquet file, of which the columns are read that are used.
+    .npz, with the column row; a Parquet file, of which the columns are read that are used; or what
+    the query in the file `path` gives, of the database in `sql`.
     """
 
     schema_: Literal["wardround.dataset/1"] = Field(alias="schema")
@@ -228,6 +230,7 @@ class DatasetDescription(Frozen):
     csv: CsvFormat = CsvFormat()
     pattern: FilePattern | None = None
     arrays: tuple[SourceName, ...] = Field(default=(), max_length=100)
+    sql: SqlSource | None = None
     join: tuple[Join, ...] = Field(default=(), max_length=20)
     rows: tuple[RowFilter, ...] = Field(default=(), max_length=20)
     patient: PatientKey = Field(default_factory=PatientKey)
@@ -246,9 +249,11 @@ class DatasetDescription(Frozen):
 
     @model_validator(mode="after")
     def _format_has_its_part(self) -> Self:
-        for name, key in _OWN_KEY.items():
-            if (self.format == name) != bool(getattr(self, key)):
-                raise ValueError(f"`{key}` belongs to format {name}, and is due there")
+        for key, formats in _OWN_KEYS.items():
+            if (self.format in formats) != bool(getattr(self, key)):
+                raise ValueError(
+                    f"`{key}` belongs to format {' or '.join(formats)}, and is due there"
+                )
         return self
 
     def sources(self) -> frozenset[str]:

@@ -10,6 +10,7 @@ from wardround_client.data.description import DatasetDescription, Join, Pivot, R
 from wardround_client.data.listing import arrays_table, files_table
 from wardround_client.data.parquet_table import read_parquet
 from wardround_client.data.scaffold import scaffold
+from wardround_client.data.sql_table import read_sql
 from wardround_client.data.table_source import Asked
 from wardround_client.data.text import read_text, read_texts
 
@@ -56,6 +57,8 @@ def _main(description: DatasetDescription, folder: Path) -> pd.DataFrame:
     asked = Asked(folder=folder, path=description.path, columns=description.sources())
     if description.format == "parquet":
         return read_parquet(asked)
+    if description.sql is not None:
+        return read_sql(description.sql, asked)
     return read_text(folder, description.path, description.csv)
 
 

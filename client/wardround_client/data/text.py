@@ -181,7 +181,7 @@ def _names(rows: Rows, name: str, csv_format: CsvFormat) -> list[str]:
     if csv_format.unnamed is not None:
         if "" not in names:
             raise BadInput(f"{name}: csv.unnamed is declared, every field of the header has a name")
-        names = [csv_format.unnamed if not cell else cell for cell in names]
+        names = [cell or csv_format.unnamed for cell in names]
     if len(set(names)) != len(names):
         raise BadInput(f"{name}: the header names a column twice")
     return names

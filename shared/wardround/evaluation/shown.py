@@ -82,12 +82,16 @@ def _labels(metrics: Json) -> Iterator[Shown]:
 
 
 def _regression(metrics: Json) -> Iterator[Shown]:
+    if "mean_correlation" in metrics:  # reports had none before
+        yield _row("Mean correlation over the targets", "", metrics["mean_correlation"])
     for target in metrics["targets"]:
         name, unit = target["name"], target["unit"]
         yield _row("R squared", name, target["r2"])
         yield _row("Root mean squared error", name, target["rmse"], unit)
         yield _row("Mean absolute error", name, target["mae"], unit)
         yield Shown("Calibration slope", name, target["calibration_slope"])
+        if "correlation" in target:
+            yield _row("Correlation", name, target["correlation"])
 
 
 def _survival(metrics: Json) -> Iterator[Shown]:
