@@ -45,6 +45,7 @@ def step_sizes(study: Study) -> StepSizes:
         momentum=training.momentum,
         weight_decay=training.weight_decay,
         optimiser=training.optimiser,
+        proximal=training.proximal,
         augmentation=study.task.augmentation,
     )
 

@@ -37,6 +37,7 @@ from wardround_client.attempt_record import AttemptRecord
 from wardround_client.consent import refuse_without_consent
 from wardround_client.held_out import evaluated_outcomes
 from wardround_client.home import HospitalHome
+from wardround_client.kept_control import Standing
 from wardround_client.ledger import ReservationId
 from wardround_client.ledger.releases import encode_mechanism
 from wardround_client.plans import (
@@ -109,7 +110,8 @@ class RoundWorker:
             )
         record.begin(spec, session.evidence.attempt)
         session.secrets.take_up(attempt)
-        reservation = self._reserve(session, spec, seen)
+        standing = session.control.begin(spec, model, session.evidence.attempt, session.study)
+        reservation = self._reserve(session, spec, seen, standing)
         values, engine, compute_s = self._compute(session, spec, model)
         upload = attempt.upload(values, threads=threads_here())
         _note_release(session, reservation, upload, engine)
@@ -161,7 +163,11 @@ class RoundWorker:
             )
 
     def _reserve(
-        self, session: RunSession, spec: RoundSpec, seen: tuple[str, Json] | None
+        self,
+        session: RunSession,
+        spec: RoundSpec,
+        seen: tuple[str, Json] | None,
+        standing: Standing | None,
     ) -> ReservationId:
         """Charge the release, durably, before a record is touched."""
         study, purpose = session.study, spec.purpose
@@ -182,6 +188,7 @@ class RoundWorker:
             "transcript": transcript,
             "purpose": purpose.value,
             "mechanism": _entry_of(mechanism),
+            **({} if standing is None else {"control": standing}),
         }
         session.evidence.append(seen, ("release-reserved", body))
         return reservation
@@ -195,7 +202,7 @@ class RoundWorker:
         if spec.purpose is Purpose.EVALUATE:
             lanes, engine = self._evaluate(session, spec, network)
             return Computed(lanes, engine, time.perf_counter() - started_s)
-        values, engine = self._train(session, spec, network)
+        values, engine = self._train(session, spec, network, model)
         return Computed(values, engine, time.perf_counter() - started_s)
 
     def _statistics(self, session: RunSession, spec: RoundSpec) -> tuple[Lanes, Engine]:
@@ -210,7 +217,7 @@ class RoundWorker:
         return noised.lanes, engine
 
     def _train(
-        self, session: RunSession, spec: RoundSpec, network: nn.Module
+        self, session: RunSession, spec: RoundSpec, network: nn.Module, model: Model
     ) -> tuple[Lanes | Model, Engine]:
         study = session.study
         own = learning(network, session.records.train, study, self.randomness)
@@ -230,13 +237,20 @@ class RoundWorker:
             )
         else:
             update, report = train(
-                own.module, own.patients, own.loss, plan, sizes, randomness=self.randomness
+                own.module,
+                own.patients,
+                own.loss,
+                plan,
+                sizes,
+                correction=session.control.correction,
+                randomness=self.randomness,
             )
         if loss is not None and isinstance(update, ClearUpdate):
             count = own.patients.patients
             update = weigh(update, patients=count, loss=loss, study=study, spec=spec)
         if report.noise_probe is not None:
             session.noise_probes.append(report.noise_probe)
+        session.control.answered(spec, model, update, study)
         return to_mask(update), report.engine
 
     def _evaluate(

@@ -20,6 +20,7 @@ from wardround.statistics.released import ReleasedStatistics
 from wardround.statistics.scaling import standardisations
 from wardround.study.manifest import Study
 from wardround_client.approval import ApprovedStudy
+from wardround_client.kept_control import SessionControl
 from wardround_client.ledger import Ledger
 from wardround_client.records import StudyRecords, standardised
 from wardround_client.refusal import StudyRefused
@@ -85,6 +86,7 @@ class RunSession:
     secrets: SessionSecrets = field(default_factory=SessionSecrets, repr=False)
     released: ReleasedStatistics | None = field(default=None, repr=False)
     noise_probes: list[NoiseProbe] = field(default_factory=list, repr=False)
+    control: SessionControl = field(default_factory=SessionControl, repr=False)
     _network: nn.Module | None = field(default=None, repr=False)
 
     @property
@@ -129,4 +131,5 @@ class RunSession:
     def close(self) -> None:
         """Forget the secrets of this session, and what was trained in it."""
         self.secrets.forget()
+        self.control.forget()
         self._network = None

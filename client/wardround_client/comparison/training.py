@@ -23,6 +23,7 @@ from wardround.randomness import Randomness
 from wardround.study.manifest import Study
 from wardround_client.plans import step_sizes, training_plan
 from wardround_client.training.distributed import one_step
+from wardround_client.training.drift import Control
 from wardround_client.training.learning import learning
 from wardround_client.training.local import train
 from wardround_client.training.plan import PatientRecords, StepSizes, TrainingPlan
@@ -41,6 +42,18 @@ class Federation:
     scale: float
     limit: int
     network: nn.Module = field(repr=False)
+
+
+@dataclass(slots=True)
+class Player:
+    """One hospital: its patients, and under SCAFFOLD what it remembers of the round before."""
+
+    patients: PatientRecords = field(repr=False)
+    control: Control | None = field(default=None, repr=False)
+
+    def correction(self, study: Study, model: Model) -> Model | None:
+        """What is added to the gradient of each of a round's steps; None in the first round."""
+        return None if self.control is None else self.control.correction(model, study.training)
 
 
 def trained(study: Study, hospitals: Mapping[str, PatientRecords], randomness: Randomness) -> Model:
@@ -62,13 +75,13 @@ def trained(study: Study, hospitals: Mapping[str, PatientRecords], randomness: R
         largest_limit(count, study.masking.bits),
         network,
     )
-    patients = [hospitals[name] for name in sorted(hospitals)]
+    players = [Player(hospitals[name]) for name in sorted(hospitals)]
     state, run = OptimiserState(), randomness(16).hex()
     for number in range(study.rounds.count):
         total = np.zeros(trained_parameters(study, model.size), dtype=np.int32)
-        for own in patients:
+        for own in players:
             load_parameters(network, torch.from_numpy(model.copy()))
-            total += _answer(federation, own, randomness)
+            total += _answer(federation, own, model, randomness)
         mean = (dequantise(total, scale=federation.scale) / count).astype(np.float32)
         update = whole_update(study, mean, parameters=model.size)
         model = step(model, update, study.training.server, state)
@@ -76,10 +89,10 @@ def trained(study: Study, hospitals: Mapping[str, PatientRecords], randomness: R
     return model
 
 
-def _answer(federation: Federation, own: PatientRecords, randomness: Randomness) -> Lanes:
+def _answer(federation: Federation, own: Player, model: Model, randomness: Randomness) -> Lanes:
     """One hospital's lanes in one round: what it would mask."""
-    learns = learning(federation.network, own, federation.study, randomness)
-    plan, sizes = federation.plan, federation.sizes
+    study, plan, sizes = federation.study, federation.plan, federation.sizes
+    learns = learning(federation.network, own.patients, study, randomness)
     if plan.mechanism == "distributed":
         noised, _ = one_step(
             learns.module,
@@ -92,7 +105,18 @@ def _answer(federation: Federation, own: PatientRecords, randomness: Randomness)
             randomness=randomness,
         )
         return lanes_of(noised, scale=federation.scale, limit=federation.limit)
+    correction = own.correction(study, model)
     update, _ = train(
-        learns.module, learns.patients, learns.loss, plan, sizes, randomness=randomness
+        learns.module,
+        learns.patients,
+        learns.loss,
+        plan,
+        sizes,
+        correction=correction,
+        randomness=randomness,
     )
-    return lanes_of(update, scale=federation.scale, limit=federation.limit)
+    lanes = lanes_of(update, scale=federation.scale, limit=federation.limit)
+    if study.training.control == "scaffold":
+        left = dequantise(lanes, scale=federation.scale).astype(np.float32)
+        own.control = Control.after(model, left, correction, study.training)
+    return lanes

@@ -38,8 +38,8 @@ class DryRun:
     """What is the same in every step: the plan, how far a step goes, who is in.
 
     The clip norm is held still and no batch is cut: both are accounted for beside the noise, and
-    a count of names cannot tell them from it. Momentum, weight decay and Adam only process what is
-    private already. Raises BadInput for a plan that claims nothing.
+    a count of names cannot tell them from it. Momentum, weight decay, Adam and a proximal term only
+    process what is private already. Raises BadInput for a plan that claims nothing.
     """
 
     plan: TrainingPlan
@@ -84,7 +84,14 @@ def name_canaries(
             patients_most=None,
             batch_most=None,
         ),
-        sizes=replace(sizes, momentum=0.0, weight_decay=0.0, optimiser="sgd", augmentation=None),
+        sizes=replace(
+            sizes,
+            momentum=0.0,
+            weight_decay=0.0,
+            optimiser="sgd",
+            proximal=0.0,
+            augmentation=None,
+        ),
         members=coins(seed, rule.canaries),
         randomness=randomness,
     )

@@ -76,6 +76,8 @@ def _refuse_more_than_a_step(plan: TrainingPlan, sizes: StepSizes) -> None:
         raise BadInput("one step: momentum and weight decay are 0 with mechanism distributed")
     if sizes.optimiser != "sgd":
         raise BadInput(f"one step: optimiser {sizes.optimiser} came, sgd was due: it is linear")
+    if sizes.proximal != 0.0:
+        raise BadInput("one step: proximal is 0 with mechanism distributed: nothing is pulled back")
 
 
 def to_lanes(

@@ -1,5 +1,6 @@
 """A hospital's training in one round: local steps of per-patient DP-SGD, then the difference."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -11,6 +12,7 @@ from wardround.randomness import Randomness
 from wardround.study.training import ADAM_BETA_1, ADAM_BETA_2, ADAM_EPSILON
 from wardround_client.gradients.engine import RECORDS_AT_ONCE, PerRecordLoss, per_patient
 from wardround_client.training.adaptive import AdaptiveClip
+from wardround_client.training.drift import Drift, Vector
 from wardround_client.training.plan import PatientRecords, StepSizes, TrainingPlan
 from wardround_client.training.report import SALT_BYTES, EngineReport, StepDone, report_steps
 from wardround_client.training.sampling import Batch
@@ -34,6 +36,7 @@ def train(
     sizes: StepSizes,
     *,
     randomness: Randomness,
+    correction: Vector | None = None,
     records_at_once: int = RECORDS_AT_ONCE,
 ) -> tuple[NoisedUpdate | ClearUpdate, EngineReport]:
     """Take `plan.local_steps` steps from the model's parameters; return what changed.
@@ -48,8 +51,8 @@ def train(
         raise BadInput("training: mechanism distributed takes one step, not local ones")
     plan.refuse_too_many(patients.patients)
     start = parameters_of(model).clone()
-    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimiser = _optimiser(trainable, sizes)
+    drift = Drift.of(model, sizes, correction)
+    optimiser = _optimiser(drift.trainable, sizes)
     steps: list[StepDone] = []
     adaptive, clip_norm_l2 = _adaptive_clip(plan, sizes), plan.clip_norm_l2
     model.train()
@@ -67,7 +70,7 @@ def train(
             total, done = _noise(clipped, batch, plan, sizes, randomness)
             steps.append(done)
             clip_norm_l2 = _next_clip_norm(adaptive, clipped, batch, randomness)
-            _set_gradients(trainable, total / sizes.expected_batch)
+            _set_gradients(drift.trainable, drift.corrected(total / sizes.expected_batch))
             optimiser.step()
     raw = RawUpdate((parameters_of(model) - start).numpy())
     report = report_steps(steps, plan, salt=randomness(SALT_BYTES))
@@ -82,7 +85,7 @@ def _declared(
     return without_noise(raw)
 
 
-def _optimiser(trainable: list[nn.Parameter], sizes: StepSizes) -> torch.optim.Optimizer:
+def _optimiser(trainable: Sequence[nn.Parameter], sizes: StepSizes) -> torch.optim.Optimizer:
     """Begun anew in every attempt: it remembers this attempt's steps, and nothing before.
 
     Under mechanism local all that it sees are noised sums, over which any computation is
@@ -162,7 +165,7 @@ def _next_clip_norm(
     )
 
 
-def _set_gradients(trainable: list[nn.Parameter], values: Tensor) -> None:
+def _set_gradients(trainable: Sequence[nn.Parameter], values: Tensor) -> None:
     start = 0
     for parameter in trainable:
         end = start + parameter.numel()

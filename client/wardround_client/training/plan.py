@@ -140,7 +140,7 @@ class StepSizes:
 
     `expected_batch` is the study's fixed public normaliser. It is never the size of a batch or of
     the data, for then the step itself would tell neighbours apart. `augmentation` is what happens
-    to training images before their gradient.
+    to training images before their gradient. `proximal` is mu of FedProx.
     """
 
     learning_rate: float
@@ -149,12 +149,15 @@ class StepSizes:
     weight_decay: float = 0.0
     augmentation: Augmentation | None = None
     optimiser: Literal["sgd", "adam"] = "sgd"
+    proximal: float = 0.0
 
     def __post_init__(self) -> None:
         if not (self.learning_rate > 0 and self.expected_batch > 0):
             raise BadInput("step sizes: learning rate and expected batch are above 0")
         if not 0 <= self.momentum < 1 or self.weight_decay < 0:
             raise BadInput("step sizes: momentum is in [0, 1), weight decay 0 or more")
+        if not 0 <= self.proximal < math.inf:
+            raise BadInput("step sizes: proximal is 0 or more")
         if self.optimiser not in _OPTIMISERS or (self.optimiser == "adam" and self.momentum):
             raise BadInput(
                 f"step sizes: optimiser {self.optimiser!r} came, one of {', '.join(_OPTIMISERS)} "

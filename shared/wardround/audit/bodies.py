@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from wardround.audit.body_comparison import ComparisonStated
 from wardround.audit.body_data import DataDescribed
 from wardround.audit.body_fields import (
     Bits,
@@ -280,13 +281,14 @@ class Gaussian(Frozen):
 
 
 class ReleaseReserved(Body):
-    """Written to the ledger before a record is read."""
+    """Written to the ledger before a record is read; `control` in studies that have one."""
 
     TYPE = "release-reserved"
     release: str | int
     transcript: Digest
     purpose: Literal["statistics", "train", "evaluate"]
     mechanism: Gaussian | Word
+    control: Literal["begun", "kept"] | None = None
 
 
 class ReleaseSent(Body):
@@ -368,6 +370,7 @@ COORDINATOR_TYPES: dict[str, type[Body]] = {
         RoundCombined,
         StatisticsClosed,
         EvaluationClosed,
+        ComparisonStated,
         RunClosed,
         CheckpointWitnessed,
     )

@@ -33,6 +33,11 @@ class Training(Frozen):
     rounded, 1 to `weight_most`. Where all count the same, none of the three is in the bytes.
     `optimiser` is what takes a hospital's local steps: gradient descent with `momentum`, or Adam
     (Kingma and Ba 2015), whose state begins anew in each attempt.
+    `proximal` is mu of FedProx: each local step is pulled back to the round's model by mu times
+    the distance from it (Li et al. 2020). `control = "scaffold"` corrects each local step by what
+    this hospital's gradients of the round before differed from everybody's (Karimireddy et al.
+    2020, Algorithm 1, option II; decision 0021). Neither costs any privacy: both are computed from
+    noised sums and public models. Not in the bytes where they are not used.
     """
 
     local_steps: Annotated[int, Field(ge=1, le=10_000)]
@@ -54,6 +59,12 @@ class Training(Frozen):
     optimiser: Literal["sgd", "adam"] = Field(
         default="sgd", exclude_if=lambda value: value == "sgd"
     )
+    proximal: Annotated[float, Field(ge=0, le=1e6)] = Field(
+        default=0.0, exclude_if=lambda value: value == 0.0
+    )
+    control: Literal["none", "scaffold"] = Field(
+        default="none", exclude_if=lambda value: value == "none"
+    )
 
     @model_validator(mode="after")
     def _weights_when_weighted(self) -> Self:
@@ -69,6 +80,42 @@ class Training(Frozen):
     def _momentum_is_of_sgd(self) -> Self:
         if self.optimiser == "adam" and self.momentum:
             raise ValueError("training: `momentum` belongs to optimiser = sgd; Adam has its own")
+        return self
+
+    @model_validator(mode="after")
+    def _proximal_pulls(self) -> Self:
+        if not self.proximal:
+            return self
+        if self.local_steps == 1:
+            raise ValueError(
+                "training: `proximal` with local_steps = 1: the first step is taken from the "
+                "round's model, so there is nothing to pull it back from"
+            )
+        pull = self.proximal * self.learning_rate
+        if self.optimiser == "sgd" and pull > 1.0:
+            raise ValueError(
+                f"training: `proximal` x `learning_rate` is {pull:g}, at most 1 was due: a longer "
+                "pull carries a step beyond the round's model"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _control_knows_the_steps(self) -> Self:
+        """The mean gradient of a round has to follow from two successive models alone."""
+        if self.control == "none":
+            return self
+        strange = {
+            'optimiser = "adam"': self.optimiser != "sgd",
+            "momentum": self.momentum > 0.0,
+            "weight_decay": self.weight_decay > 0.0,
+            "proximal": self.proximal > 0.0,
+            f'server.name = "{self.server.name}"': self.server.name != "fedavg",
+        }
+        if found := [name for name, there in strange.items() if there]:
+            raise ValueError(
+                f"training: control = scaffold does not go with {', '.join(found)}: hospitals "
+                "read the mean gradient off two successive models, which takes plain steps"
+            )
         return self
 
     def faults(self, mechanism: Mechanism) -> list[str]:
@@ -95,5 +142,10 @@ class Training(Frozen):
             found.append(
                 f"training.optimiser {self.optimiser} with mechanism distributed: a share of the "
                 "noise covers a step that is linear in the gradients; training.server may have Adam"
+            )
+        if self.proximal or self.control != "none":
+            found.append(
+                "training.proximal and training.control with mechanism distributed: they are about "
+                "several local steps, and it takes one"
             )
         return found
