@@ -11,7 +11,7 @@ in the TOML with that name. To add the kind `fhir`:
    since such a message may quote a record. It bounds what it takes before it allocates: by the
    file's size, and by a `Bound` for what unpacks to more.
 2. `description.py` has the model as a field, `fhir: FhirSource | None = None`, and the word `fhir`
-   in `Format` (and in `_OWN_TABLE`, when the table is due with the format).
+   in `Format` (and in `_OWN_KEYS`, when the table is due with the format).
 3. `table.py` calls the function in `_main`, by that word.
 
 All that comes after (joins, own rows, first rows of a patient, units, missing codes, labels,
