@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field, model_validator
 from wardround.study.contract import Contract, Frozen, LabelKind, Text
 from wardround.study.files import checked, read_toml
 from wardround.study.manifest import HospitalName
+from wardround_client.data.dicom_folder_source import DicomFolder
 from wardround_client.data.label_rule import LabelRule
 from wardround_client.data.listing import FILE, parts_of
 from wardround_client.data.sources import (
@@ -54,9 +55,9 @@ def _names_parts(pattern: str) -> str:
 
 
 FilePattern = Annotated[str, Field(min_length=3, max_length=1000), AfterValidator(_names_parts)]
-Format = Literal["csv", "files", "npz", "parquet", "sql"]
+Format = Literal["csv", "files", "npz", "parquet", "sql", "dicom"]
 # The keys that say more of a main table of some formats: due with these, and with no other.
-_OWN_KEYS = {"pattern": ("files",), "arrays": ("npz",), "sql": ("sql",)}
+_OWN_KEYS = {"pattern": ("files",), "arrays": ("npz",), "sql": ("sql",), "dicom": ("dicom",)}
 
 
 class Pivot(Frozen):
@@ -218,7 +219,8 @@ class DatasetDescription(Frozen):
     file; the files of a folder or .zip at `path`, whose names fit `pattern`
     ("{patient}/{slice}.dcm" gives the columns patient, slice and file); the 1-D `arrays` of a
     .npz, with the column row; a Parquet file, of which the columns are read that are used; or what
-    the query in the file `path` gives, of the database in `sql`.
+    the query in the file `path` gives, of the database in `sql`; or the slices that `dicom` chooses
+    of the DICOM files in the folder or .zip `path`.
     """
 
     schema_: Literal["wardround.dataset/1"] = Field(alias="schema")
@@ -231,6 +233,7 @@ class DatasetDescription(Frozen):
     pattern: FilePattern | None = None
     arrays: tuple[SourceName, ...] = Field(default=(), max_length=100)
     sql: SqlSource | None = None
+    dicom: DicomFolder | None = None
     join: tuple[Join, ...] = Field(default=(), max_length=20)
     rows: tuple[RowFilter, ...] = Field(default=(), max_length=20)
     patient: PatientKey = Field(default_factory=PatientKey)
@@ -259,6 +262,7 @@ class DatasetDescription(Frozen):
     def sources(self) -> frozenset[str]:
         """Every column of the main table, or of a file joined to it, that this description uses."""
         found = {column.source for column in self.columns}
+        found |= {sample for column in self.columns for sample in column.samples}
         found |= {source for _, source in (self.label.sources() if self.label is not None else [])}
         found |= {self.patient.source, self.series.key if self.series is not None else None}
         found |= {join.key for join in self.join} | {kept.source for kept in self.rows}
@@ -293,12 +297,33 @@ class DatasetDescription(Frozen):
         return self.label.faults(label) if needed else ["label: the study uses none"]
 
     def _series_faults(self, contract: Contract) -> list[str]:
-        grid = contract.grid
-        if (self.series is not None) != (grid is not None):
-            return ["series: `[series]` is due when the contract has series columns, and only then"]
-        if self.series is None or grid is None or self.series.unit == grid.unit:
+        grid, sources = contract.grid, [self.source_of(name) for name in self._series_of(contract)]
+        long = any(source.source is not None for source in sources)
+        if (self.series is not None) != (grid is not None and (long or not self._sampled)):
+            return [
+                "series: `[series]` is due when the contract has series columns without `samples`, "
+                "and only then"
+            ]
+        if grid is None:
             return []
-        return [f"series: time in {self.series.unit} came, the contract's grid is in {grid.unit}"]
+        found = [
+            f"column {source.column}: {len(source.samples)} `samples` came, the contract's grid "
+            f"has {grid.steps} steps"
+            for source in sources
+            if source.samples and len(source.samples) != grid.steps
+        ]
+        if self.series is not None and self.series.unit != grid.unit:
+            came = f"series: time in {self.series.unit} came"
+            found.append(f"{came}, the contract's grid is in {grid.unit}")
+        return found
+
+    def _series_of(self, contract: Contract) -> list[str]:
+        described = {source.column for source in self.columns}
+        return [column.name for column in contract.series if column.name in described]
+
+    @property
+    def _sampled(self) -> bool:
+        return any(source.samples for source in self.columns)
 
 
 def read_description(path: Path) -> DatasetDescription:

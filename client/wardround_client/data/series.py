@@ -1,4 +1,8 @@
-"""Measurements over time, from a table with one measurement a line to a grid of public steps."""
+"""Measurements over time, laid on a grid of public steps.
+
+They come from a table with one measurement a line, or lie in the main table's rows, a column a
+step.
+"""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +14,12 @@ import pandas as pd
 from wardround.errors import BadInput
 from wardround.study.contract import Column, Contract, Grid
 from wardround_client.data.conversion import Findings, convert, outside, parse_numbers
-from wardround_client.data.description import ColumnSource, DatasetDescription, LongTable
+from wardround_client.data.description import (
+    ColumnSource,
+    CsvFormat,
+    DatasetDescription,
+    LongTable,
+)
 from wardround_client.data.text import read_text, read_texts
 
 SERIES_LIMIT_BYTES = 2 << 30
@@ -41,14 +50,57 @@ def read_series(
 
     Of several in one step the latest counts, of equally late ones the last line. Measurements
     before time 0 or after the grid are left out and counted in a remark, so are variables that the
-    description does not name. Raises BadInput when file and description do not fit.
+    description does not name. What a row's own columns sample stands on the grid as it is. Raises
+    BadInput when file and description do not fit.
     """
-    long, grid = description.series, contract.grid
-    if long is None or grid is None:
+    grid = contract.grid
+    if grid is None:
         return SeriesRead({}, {})
     size = len(table) * grid.steps * len(contract.series) * 4
     if size > SERIES_LIMIT_BYTES:
         raise BadInput(f"series: a grid of {size} bytes, over {SERIES_LIMIT_BYTES}")
+    by_line = [c for c in contract.series if not description.source_of(c.name).samples]
+    in_rows = [c for c in contract.series if description.source_of(c.name).samples]
+    one = _of_lines(description, by_line, grid, folder, table)
+    other = _of_rows(description, in_rows, grid, table)
+    return SeriesRead(
+        one.values | other.values,
+        one.findings | other.findings,
+        one.faults + other.faults,
+        one.remarks,
+    )
+
+
+def _of_rows(
+    description: DatasetDescription, columns: list[Column], grid: Grid, table: pd.DataFrame
+) -> SeriesRead:
+    """Series whose samples are columns of the main table, one a step."""
+    values, findings, faults = {}, {}, []
+    rows, steps = np.divmod(np.arange(len(table) * grid.steps), grid.steps)
+    for column in columns:
+        source = description.source_of(column.name)
+        if absent := sorted(set(source.samples) - set(table.columns)):
+            raise BadInput(f"column {column.name}: the file has no column {absent[0]!r}")
+        text = pd.Series(table[list(source.samples)].to_numpy(dtype=object).reshape(-1), dtype=str)
+        laid, found = _laid(
+            text, (rows, steps), (len(table), grid), column, source, description.csv
+        )
+        values[column.name], findings[column.name] = laid, found
+        faults += _faults(found, len(text), column, source)
+    return SeriesRead(values, findings, tuple(faults))
+
+
+def _of_lines(
+    description: DatasetDescription,
+    columns: list[Column],
+    grid: Grid,
+    folder: Path,
+    table: pd.DataFrame,
+) -> SeriesRead:
+    """Series from a table with one measurement a line; without one a column is not recorded."""
+    long = description.series
+    if long is None:
+        return _of_nobody(columns, grid, len(table))
     lines, places = _own_lines(description, long, folder, table)
     hours = _times(lines[long.time], long)
     faults = _time_faults(hours, long)
@@ -60,16 +112,24 @@ def read_series(
     values, findings = {}, {}
     of_variable = lines[inside].groupby(long.variable, sort=False).indices
     there = np.flatnonzero(inside)
-    for column in contract.series:
+    for column in columns:
         source = description.source_of(column.name)
         own = there[of_variable.get(source.source, _NOWHERE)]
         order = own[np.argsort(hours[own], kind="stable")]
         cells = places[order], steps[order].astype(np.int64)
         text = lines[long.value].iloc[order].reset_index(drop=True)
-        values[column.name], found = _laid(text, cells, (len(table), grid), column, source, long)
+        values[column.name], found = _laid(
+            text, cells, (len(table), grid), column, source, long.csv
+        )
         findings[column.name] = found
         faults += _faults(found, len(order), column, source)
     return SeriesRead(values, findings, tuple(faults), tuple(remarks))
+
+
+def _of_nobody(columns: list[Column], grid: Grid, records: int) -> SeriesRead:
+    nothing = np.full((records, grid.steps), np.nan, dtype=np.float32)
+    findings = {c.name: Findings(column=c.name, rows=records, missing=records) for c in columns}
+    return SeriesRead({column.name: nothing.copy() for column in columns}, findings)
 
 
 def carried_forward(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -140,11 +200,11 @@ def _laid(
     shape: tuple[int, Grid],
     column: Column,
     source: ColumnSource,
-    long: LongTable,
+    csv: CsvFormat,
 ) -> tuple[npt.NDArray[np.float32], Findings]:
     records, grid = shape
     laid = np.full((records, grid.steps), np.nan, dtype=np.float32)
-    converted = convert(text, source, column, long.csv)
+    converted = convert(text, source, column, csv)
     numbers = np.asarray(converted.values, dtype=np.float64)
     there = ~np.isnan(numbers)
     # A repeated cell keeps the last of its values, and they come in the order of their times.

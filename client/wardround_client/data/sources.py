@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, StringConstraints, field_validator, model_validator
 
 from wardround.errors import BadInput
-from wardround.study.contract import Column, ColumnKind, Frozen, Name
+from wardround.study.contract import MOST_STEPS, Column, ColumnKind, Frozen, Name
 
 SourceName = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 Code = Annotated[str, StringConstraints(max_length=200)]
@@ -96,7 +96,8 @@ class ColumnSource(Frozen):
     `values` maps the file's codes to the contract's categories, or to "0" and "1" of a binary
     column, or a code among numbers to the number it stands for ("> 89" to "90"). `absent = true`
     says that this hospital does not record the column at all. A value outside the contract's range
-    is a fault, or with `out_of_range` taken as missing, or as the range's nearest end.
+    is a fault, or with `out_of_range` taken as missing, or as the range's nearest end. `samples` of
+    a series are columns of the main table instead of one: one for each step of the grid, in order.
     """
 
     column: Name
@@ -107,11 +108,19 @@ class ColumnSource(Frozen):
     missing: tuple[Code, ...] = ()
     values: dict[Code, str] = Field(default_factory=dict)
     out_of_range: Literal["refuse", "missing", "nearest"] = "refuse"
+    samples: tuple[SourceName, ...] = Field(
+        default=(), max_length=MOST_STEPS, exclude_if=lambda value: value == ()
+    )
 
     @model_validator(mode="after")
     def _source_or_absent(self) -> Self:
-        if self.absent == (self.source is not None):
-            raise ValueError(f"column {self.column}: `source` or `absent = true` is due, not both")
+        if sum((self.source is not None, self.absent, bool(self.samples))) != 1:
+            raise ValueError(
+                f"column {self.column}: `source` or `absent = true` is due, not both (of a series "
+                "`samples` may be there instead)"
+            )
+        if len(set(self.samples)) != len(self.samples):
+            raise ValueError(f"column {self.column}: `samples` names a column twice")
         return self
 
     def faults(self, column: Column) -> list[str]:
@@ -122,7 +131,7 @@ class ColumnSource(Frozen):
             return (
                 [] if optional else [f"{what}: absent here, but the contract does not allow that"]
             )
-        found = self._unit_faults(column)
+        found = self._form_faults(column)
         if self.values and column.kind in _NUMBERS:
             if not all(re.fullmatch(NUMBER, value) for value in self.values.values()):
                 found.append(f"{what}: `values` of a column of numbers lead to numbers")
@@ -140,9 +149,11 @@ class ColumnSource(Frozen):
             found.append(f"{what}: out_of_range = nearest belongs to continuous and series columns")
         return found
 
-    def _unit_faults(self, column: Column) -> list[str]:
+    def _form_faults(self, column: Column) -> list[str]:
         unit = self.unit if self.convert is None else self.convert.to
         found = []
+        if self.samples and column.kind is not ColumnKind.SERIES:
+            found.append(f"column {column.name}: `samples` belong to series columns")
         if unit != column.unit:
             found.append(
                 f"column {column.name}: unit {unit} came, the contract has {column.unit} "
