@@ -1,8 +1,8 @@
 """Images at the hospital: found, checked by their headers, resampled by area, windowed.
 
-A file's suffix says how it is read: .npy, .png, .jpg or .jpeg, .dcm. Files lie in a folder or in a
-.zip; or all images are one array in a .npz. Nothing is learned from the pixels: window and size are
-the contract's.
+A file's suffix says how it is read: .npy, .png, .jpg or .jpeg; .dcm, .ima or none is DICOM. Files
+lie in a folder or in a .zip; or all images are one array in a .npz. Nothing is learned from the
+pixels: window and size are the contract's.
 """
 
 import zipfile
@@ -40,6 +40,8 @@ _READERS: dict[str, tuple[Check, Read]] = {
     ".jpg": (check_picture, read_picture),
     ".jpeg": (check_picture, read_picture),
     ".dcm": (check_dicom, read_dicom),
+    ".ima": (check_dicom, read_dicom),
+    "": (check_dicom, read_dicom),  # what an archive exports often has no suffix
 }
 
 
@@ -240,7 +242,7 @@ def _stack(file: BinaryIO, size: int) -> npt.NDArray[np.generic]:
 def _reader(name: str) -> tuple[Check, Read]:
     reader = _READERS.get(PurePosixPath(name).suffix.lower())
     if reader is None:
-        raise BadInput(f"has another suffix than {', '.join(_READERS)}")
+        raise BadInput(f"has another suffix than {', '.join(filter(None, _READERS))}")
     return reader
 
 

@@ -45,7 +45,7 @@ def files_table(folder: Path, path: str, pattern: str) -> pd.DataFrame:
         )
     )
     rows = []
-    for name in sorted(_names(folder, path)):
+    for name in sorted(file_names(folder, path)):
         found = fits.fullmatch(name)
         if found is not None:
             rows.append({**found.groupdict(), FILE: name})
@@ -72,7 +72,8 @@ def arrays_table(folder: Path, path: str, arrays: tuple[str, ...]) -> pd.DataFra
     return table
 
 
-def _names(folder: Path, path: str) -> Iterator[str]:
+def file_names(folder: Path, path: str) -> Iterator[str]:
+    """The names of all files of a folder or .zip, relative to it; BadInput when there is none."""
     if path.endswith(".zip"):
         try:
             with zipfile.ZipFile(file_inside(folder, path)) as archive:

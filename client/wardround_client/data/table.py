@@ -7,6 +7,7 @@ import pandas as pd
 
 from wardround.errors import BadInput
 from wardround_client.data.description import DatasetDescription, Join, Pivot, RowFilter
+from wardround_client.data.dicom_folder import read_dicom_folder
 from wardround_client.data.listing import arrays_table, files_table
 from wardround_client.data.parquet_table import read_parquet
 from wardround_client.data.scaffold import scaffold
@@ -57,6 +58,8 @@ def _main(description: DatasetDescription, folder: Path) -> pd.DataFrame:
     asked = Asked(folder=folder, path=description.path, columns=description.sources())
     if description.format == "parquet":
         return read_parquet(asked)
+    if description.dicom is not None:
+        return read_dicom_folder(description.dicom, asked)
     if description.sql is not None:
         return read_sql(description.sql, asked)
     return read_text(folder, description.path, description.csv)
