@@ -1,4 +1,4 @@
-"""A PostgreSQL of the test's own: made in a folder of its own, on a socket, ended by its process."""
+"""A PostgreSQL of the test's own, in a folder of its own, on a socket; ended by its process."""
 
 import contextlib
 import os

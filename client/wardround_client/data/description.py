@@ -11,6 +11,7 @@ from wardround.study.manifest import HospitalName
 from wardround_client.data.dicom_folder_source import DicomFolder
 from wardround_client.data.label_rule import LabelRule
 from wardround_client.data.listing import FILE, parts_of
+from wardround_client.data.omop_source import OmopSource
 from wardround_client.data.sources import (
     BINARY_CODES,
     NUMBER,
@@ -55,9 +56,17 @@ def _names_parts(pattern: str) -> str:
 
 
 FilePattern = Annotated[str, Field(min_length=3, max_length=1000), AfterValidator(_names_parts)]
-Format = Literal["csv", "files", "npz", "parquet", "sql", "dicom"]
+Format = Literal["csv", "files", "npz", "parquet", "sql", "omop", "dicom"]
+# What messages call a table that no file is.
+_NO_PATH = "omop"
 # The keys that say more of a main table of some formats: due with these, and with no other.
-_OWN_KEYS = {"pattern": ("files",), "arrays": ("npz",), "sql": ("sql",), "dicom": ("dicom",)}
+_OWN_KEYS = {
+    "pattern": ("files",),
+    "arrays": ("npz",),
+    "sql": ("sql", "omop"),
+    "omop": ("omop",),
+    "dicom": ("dicom",),
+}
 
 
 class Pivot(Frozen):
@@ -218,9 +227,10 @@ class DatasetDescription(Frozen):
     for ever, in every study that uses these patients. `format` says what the main table is: a csv
     file; the files of a folder or .zip at `path`, whose names fit `pattern`
     ("{patient}/{slice}.dcm" gives the columns patient, slice and file); the 1-D `arrays` of a
-    .npz, with the column row; a Parquet file, of which the columns are read that are used; or what
-    the query in the file `path` gives, of the database in `sql`; or the slices that `dicom` chooses
-    of the DICOM files in the folder or .zip `path`.
+    .npz, with the column row; a Parquet file, of which the columns are read that are used; what the
+    query in the file `path` gives, of the database in `sql`; what the form in `omop` gives of it,
+    where there is no `path`; or the slices that `dicom` chooses of the DICOM files in the folder or
+    .zip `path`.
     """
 
     schema_: Literal["wardround.dataset/1"] = Field(alias="schema")
@@ -228,11 +238,12 @@ class DatasetDescription(Frozen):
     dataset: HospitalName
     title: Text
     format: Format = "csv"
-    path: DataPath
+    path: DataPath = _NO_PATH
     csv: CsvFormat = CsvFormat()
     pattern: FilePattern | None = None
     arrays: tuple[SourceName, ...] = Field(default=(), max_length=100)
     sql: SqlSource | None = None
+    omop: OmopSource | None = None
     dicom: DicomFolder | None = None
     join: tuple[Join, ...] = Field(default=(), max_length=20)
     rows: tuple[RowFilter, ...] = Field(default=(), max_length=20)
@@ -252,6 +263,8 @@ class DatasetDescription(Frozen):
 
     @model_validator(mode="after")
     def _format_has_its_part(self) -> Self:
+        if (self.format == "omop") == ("path" in self.model_fields_set):
+            raise ValueError("`path` is due, but not with format omop")
         for key, formats in _OWN_KEYS.items():
             if (self.format in formats) != bool(getattr(self, key)):
                 raise ValueError(

@@ -9,8 +9,10 @@ from wardround.errors import BadInput
 from wardround_client.data.description import DatasetDescription, Join, Pivot, RowFilter
 from wardround_client.data.dicom_folder import read_dicom_folder
 from wardround_client.data.listing import arrays_table, files_table
+from wardround_client.data.omop_table import read_omop
 from wardround_client.data.parquet_table import read_parquet
 from wardround_client.data.scaffold import scaffold
+from wardround_client.data.sql_source import SqlSource
 from wardround_client.data.sql_table import read_sql
 from wardround_client.data.table_source import Asked
 from wardround_client.data.text import read_text, read_texts
@@ -51,18 +53,26 @@ def in_part(value: str, parts: int) -> int:
 
 
 def _main(description: DatasetDescription, folder: Path) -> pd.DataFrame:
+    asked = Asked(folder=folder, path=description.path, columns=description.sources())
+    if description.sql is not None:
+        return _from_database(description, description.sql, asked)
     if description.format == "files":
         return files_table(folder, description.path, description.pattern or "")
     if description.format == "npz":
         return arrays_table(folder, description.path, description.arrays)
-    asked = Asked(folder=folder, path=description.path, columns=description.sources())
     if description.format == "parquet":
         return read_parquet(asked)
     if description.dicom is not None:
         return read_dicom_folder(description.dicom, asked)
-    if description.sql is not None:
-        return read_sql(description.sql, asked)
     return read_text(folder, description.path, description.csv)
+
+
+def _from_database(
+    description: DatasetDescription, source: SqlSource, asked: Asked
+) -> pd.DataFrame:
+    if description.omop is not None:
+        return read_omop(description.omop, source, asked)
+    return read_sql(source, asked)
 
 
 def _wanted(text: "pd.Series[str]", kept: RowFilter) -> "pd.Series[bool]":
