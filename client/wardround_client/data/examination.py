@@ -35,10 +35,12 @@ class Examined:
     """All that was seen in a file: its columns, what must be fixed, what is worth knowing.
 
     `values` has the columns of the table, `series` those that are measured over time; `labels` are
-    as `wardround_client.data.labels.Labels` says.
+    as `wardround_client.data.labels.Labels` says. `table` is what was read, as text: a database may
+    say something else when it is asked again.
     """
 
     patients: tuple[str, ...] = field(repr=False)
+    table: pd.DataFrame = field(repr=False)
     values: pd.DataFrame = field(repr=False)
     series: dict[str, npt.NDArray[np.float32]] = field(repr=False)
     labels: npt.NDArray[np.float64] = field(repr=False)
@@ -84,6 +86,7 @@ def examine(description: DatasetDescription, contract: Contract, folder: Path) -
         remarks.append(f"rows that repeat another row, field by field: {duplicates}")
     return Examined(
         patients=patients,
+        table=table,
         values=values,
         series=series.values,
         labels=labels.values,

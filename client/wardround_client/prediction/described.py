@@ -21,7 +21,6 @@ from wardround_client.data.fingerprint import symbols
 from wardround_client.data.images import Images
 from wardround_client.data.reading import Records
 from wardround_client.data.series import read_series
-from wardround_client.data.table import read_table
 
 Fault = tuple[int, str]
 """The number of a row, and what is wrong with it: a column and what is due, never a value."""
@@ -123,7 +122,7 @@ def _only(records: Records, keys: Container[str]) -> Records:
 def _faults(
     description: DatasetDescription, contract: Contract, folder: Path, seen: Examined
 ) -> list[Fault]:
-    table = read_table(description, folder).reset_index(drop=True)
+    table = seen.table
     found: list[Fault] = []
     for column in tabular_columns(contract):
         source = description.source_of(column.name)
@@ -196,11 +195,13 @@ def _image_faults(
     if column is None:
         return
     with Images(folder, description.images, column) as images:
+        # What lies beyond the range that was declared, only the pixels say.
+        look = images.check if description.images.stored_range is None else images.in_unit
         for row, name in enumerate(seen.values[column.name]):
             if not isinstance(name, str):
                 continue
             try:
-                images.check(name)
+                look(name)
             except BadInput as error:
                 yield row, f"{column.name}: the file {error}"
 
