@@ -104,8 +104,7 @@ class StatisticsLayout:
         """The squared L2 distance, in lanes, of two vectors that differ in one patient: at most.
 
         Exact but for the cohorts: the patient itself, its label, each column at its worst, and as
-        many cohorts as no two of which exclude each other. What an image or a series gives may not
-        be at its worst all at once, so of them it is an upper bound.
+        many cohorts as no two of which exclude each other.
         """
         columns = sum(column.one_patient_squared for column in self.columns)
         label = ONE**2 if self.outcomes else 0
