@@ -109,6 +109,8 @@ def test_the_hospital_that_was_killed_says_that_it_begins_anew(killed: Played) -
 
 def test_processes_that_lose_nobody_end_with_the_model_of_the_algorithm(ward: Federation) -> None:
     """A run without noise is a function of its data; in one process it is Algorithm 1's."""
+    for name in NAMES:
+        ward.set_policy(name, mechanisms=["none", "local"])
     study = ward.sign("whole", "rounds.count=5", *PLAIN, *SCAFFOLD)
     ward.approve(study)
     ward.submit(study)
