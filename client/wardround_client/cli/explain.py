@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from wardround.cli.output import AsJson
-from wardround_client.cli.predict import DescriptionFile, Directory, Folder, StudyName
+from wardround_client.cli.predict import DescriptionFile, Directory, Folder, OwnModel, StudyName
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -19,7 +19,7 @@ ChannelName = Annotated[
 
 
 @app.command()
-def explain(
+def explain(  # noqa: PLR0913  # one argument for each option
     directory: Directory,
     study: StudyName,
     description: DescriptionFile,
@@ -28,6 +28,7 @@ def explain(
     out: Out,
     *,
     channel: ChannelName = None,
+    personalised: OwnModel = False,
     as_json: AsJson = False,
 ) -> None:
     """Show what moved a patient's score.
@@ -40,7 +41,7 @@ def explain(
     from wardround_client.prediction.own_files import refuse_existing
 
     refuse_existing(out)
-    support, described = opened(directory, study, description, None)
+    support, described = opened(directory, study, description, None, personalised=personalised)
     found = of_one(support, described, data, patient=patient, channel=channel)
     write_explanation(found, out)
     typer.echo(json.dumps(found.to_json()) if as_json else "\n".join(found.lines()))

@@ -25,13 +25,16 @@ ReportFile = Annotated[
     Path | None,
     typer.Option("--report", help="The run's report.json: adds what all hospitals saw."),
 ]
+OwnModel = Annotated[
+    bool, typer.Option("--personalised", help="With the model of `wardround personalise`.")
+]
 FhirFile = Annotated[
     Path | None, typer.Option("--fhir", help="New file: a FHIR RiskAssessment a line (NDJSON).")
 ]
 
 
 @app.command()
-def predict(
+def predict(  # noqa: PLR0913  # one argument for each option
     directory: Directory,
     study: StudyName,
     description: DescriptionFile,
@@ -40,6 +43,7 @@ def predict(
     *,
     report: ReportFile = None,
     fhir: FhirFile = None,
+    personalised: OwnModel = False,
     as_json: AsJson = False,
 ) -> None:
     """Say each patient's calibrated risk with its doubt, or give a reason not to.
@@ -50,7 +54,7 @@ def predict(
     from wardround_client.prediction.predict import predict as answer
 
     refuse_existing(fhir)
-    support, described = opened(directory, study, description, report)
+    support, described = opened(directory, study, description, report, personalised=personalised)
     found = answer(support, described, data, patient=patient)
     if fhir is not None:
         from datetime import UTC, datetime
@@ -66,22 +70,32 @@ def predict(
 
 
 def opened(
-    directory: Path, study: str, description: Path, report: Path | None
+    directory: Path, study: str, description: Path, report: Path | None, *, personalised: bool
 ) -> "tuple[Support, DatasetDescription]":
     """The hospital's decision support for a study, and the file that it is asked about."""
     from wardround_client.data.description import read_description
 
     described = read_description(description)
-    return support_for(directory, study, report), described
+    return support_for(directory, study, report, personalised=personalised), described
 
 
-def support_for(directory: Path, study: str, report: Path | None) -> "Support":
-    """The hospital's decision support for a study."""
+def support_for(
+    directory: Path, study: str, report: Path | None, *, personalised: bool = False
+) -> "Support":
+    """The hospital's decision support for a study, by the released model or its own one."""
+    from wardround.errors import BadInput
     from wardround_client.approval import approved_study, find_study
     from wardround_client.home import HospitalHome
     from wardround_client.prediction.standing import standing
     from wardround_client.prediction.support import Support
 
     home = HospitalHome(directory)
+    if personalised and report is not None:
+        raise BadInput("--report: it is about the released model, not about a personalised one")
     approved = approved_study(home, find_study(home, study))
-    return Support.of(standing(home, approved.study, report=report), approved)
+    found = standing(home, approved.study, report=report)
+    if personalised:
+        from wardround_client.personalisation.kept import personalised as own
+
+        found = own(home, found)
+    return Support.of(found, approved)

@@ -15,6 +15,7 @@ class Reason(StrEnum):
     UNLIKE = "out of distribution"
     NOT_EVALUATED = "not evaluated here"
     ONE_CLASS = "one class only here"
+    FEW = "too few held-out patients for a personalised model"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

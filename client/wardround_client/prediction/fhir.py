@@ -22,7 +22,7 @@ from wardround_client.prediction.answers import (
     Withheld,
 )
 from wardround_client.prediction.predict import Predictions
-from wardround_client.prediction.standing import Standing
+from wardround_client.prediction.standing import NOT_AUDITED, Standing
 
 INTERVAL: Final = "urn:wardround:interval"
 VALUE: Final = "urn:wardround:value"
@@ -79,13 +79,15 @@ def _resource(
         "performer": {"display": standing.hospital},
         "basis": _basis(standing),
     }
+    said = [] if standing.personalised_from is None else [f"The model is {NOT_AUDITED}."]
     if answer.abstained is not None:
         because = f": {'; '.join(answer.why)}" if answer.why else ""
-        return resource | {"note": [{"text": f"No answer, {answer.abstained.value}{because}."}]}
+        said.append(f"No answer, {answer.abstained.value}{because}.")
+        return resource | {"note": [{"text": text} for text in said]}
     resource["prediction"] = [
         _prediction(standing, one, points.get(one.channel)) for one in answer.channels
     ]
-    notes = [*answer.notes, *_set_note(answer)]
+    notes = [*said, *answer.notes, *_set_note(answer)]
     return resource | ({"note": [{"text": text} for text in notes]} if notes else {})
 
 
@@ -94,6 +96,7 @@ def _identifiers(standing: Standing) -> list[Json]:
         "study": standing.study.digest,
         "run": standing.released.run,
         "model": standing.model,
+        "released-model": standing.personalised_from,
         "report": standing.report,
     }
     return [
@@ -105,10 +108,11 @@ def _identifiers(standing: Standing) -> list[Json]:
 
 def _basis(standing: Standing) -> list[Json]:
     shown = {"model": standing.model, "report": standing.report}
+    own = "" if standing.personalised_from is None else f", {NOT_AUDITED}"
     return [
         {
             "identifier": {"system": f"urn:wardround:{what}", "value": value},
-            "display": f"{what} of study {standing.study.name}, run {standing.released.run}",
+            "display": f"{what} of study {standing.study.name}, run {standing.released.run}{own}",
         }
         for what, value in shown.items()
         if value is not None

@@ -26,6 +26,7 @@ from wardround_client.prediction.described import DescribedPatients, read_descri
 from wardround_client.prediction.support import Support
 
 UNLIKE_BELOW = 0.01  # the p-value under which a patient is like none here
+LEAST_FOR_PERSONALISED = 20  # held-out patients: nobody else has looked at such a model
 _UNLIKE = "of the patients here fewer than 1 in 100 are as far from the others"
 
 
@@ -93,6 +94,8 @@ def answers(
     keys = encoded.patients
     if not support.standing.evaluated or not support.held_out.patients:
         return [Answer(patient=key, abstained=Reason.NOT_EVALUATED) for key in keys]
+    if _too_few(support):
+        return [Answer(patient=key, abstained=Reason.FEW) for key in keys]
     shared = shares_keys(description, support.approved.description)
     rows = {key: row for row, key in enumerate(support.held_out_keys)} if shared else {}
     trained = support.trained_keys if shared else frozenset()
@@ -102,6 +105,12 @@ def answers(
         _answer(support, key, said[place], unlike[place], own[place], trained=key in trained)
         for place, key in enumerate(keys)
     ]
+
+
+def _too_few(support: Support) -> bool:
+    """Of the released model all hospitals together have looked at many more."""
+    few = support.held_out.patients < LEAST_FOR_PERSONALISED
+    return few and support.standing.personalised_from is not None
 
 
 def shares_keys(one: DatasetDescription, other: DatasetDescription) -> bool:

@@ -16,6 +16,7 @@ from wardround_client.attacks.released import ReleasedModel, own_copy, read_rele
 from wardround_client.home import HospitalHome
 
 REPORT_LIMIT_BYTES = 64 << 20
+NOT_AUDITED = "personalised at this hospital, not the audited model"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +24,8 @@ class Standing:
     """The released model with its digest as the logs have it, and the report's, if one is known.
 
     `metrics` are the pooled ones of the report: None without the report, or where it has none.
+    `personalised_from` is the released model's digest where the model is one that this hospital
+    fine-tuned from it; then no report stands behind it.
     """
 
     hospital: str
@@ -32,9 +35,13 @@ class Standing:
     report: str | None
     metrics: Json | None = field(default=None, repr=False)
     evaluated: bool = True
+    personalised_from: str | None = None
 
     def to_json(self) -> Json:
         """Which study, run, model and report a number belongs to."""
+        personalised: Json = {}
+        if self.personalised_from is not None:
+            personalised = {"note": NOT_AUDITED, "personalised_from": self.personalised_from}
         return {
             "hospital": self.hospital,
             "study": self.study.name,
@@ -43,11 +50,14 @@ class Standing:
             "model": self.model,
             "model_sha256": self.released.sha256,
             "report": self.report,
+            **personalised,
         }
 
     def line(self) -> str:
         """The same in one line."""
         report = "no report was given" if self.report is None else f"report {self.report[:16]}"
+        if self.personalised_from is not None:
+            report = f"{NOT_AUDITED} ({self.personalised_from[:16]})"
         return (
             f"{self.study.name} {self.study.digest[:16]}  run {self.released.run[:16]}  "
             f"model {self.model[:16]}  {report}"

@@ -43,6 +43,7 @@ COMMANDS = {
     "synthesise": Command("wardround.cli.synthesise", "Synthetic records from a released model."),
     "predict": Command("wardround_client.cli.predict", "A patient's calibrated risk, or why none."),
     "explain": Command("wardround_client.cli.explain", "Why the model says what it says."),
+    "personalise": Command("wardround_client.cli.personalise", "What did joining give us?"),
     "importance": Command("wardround_client.cli.importance", "What the model rests on."),
     "audit": Command("wardround.cli.audit", "Evidence logs, reports, and their verification."),
 }
