@@ -9,6 +9,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from wardround.canonical import Json, canonical_bytes
 from wardround.durable import write_durably
 from wardround.errors import BadInput
 from wardround.identity import Identity
@@ -18,6 +19,7 @@ from wardround.study.manifest import Study
 from wardround_server.authority import Authority
 from wardround_server.enrolment import Enrolment
 
+COMPARISON = "comparison.json"
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -76,8 +78,10 @@ class CoordinatorHome:
         """Invitations and enrolled hospitals."""
         return Enrolment.open(self.directory, Authority.load(self.directory / "authority"))
 
-    def submit(self, signed: bytes) -> Study:
+    def submit(self, signed: bytes, *, comparison: Json | None = None) -> Study:
         """Queue a signed study; one that failed goes on from its last checkpoint.
+
+        `comparison` is what the coordinator of a rehearsal will state in its log.
 
         Raises BadInput when it is not signed by this coordinator, waits, runs or is done.
         """
@@ -89,6 +93,8 @@ class CoordinatorHome:
             return study
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         write_durably(folder / "run-id", secrets.token_hex(16).encode())
+        if comparison is not None:
+            write_durably(folder / COMPARISON, canonical_bytes(comparison))
         write_durably(folder / "study.json", signed)
         return study
 

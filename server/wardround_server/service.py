@@ -22,6 +22,7 @@ from wardround.audit.html import render_html
 from wardround.canonical import Json, canonical_bytes, parse_canonical
 from wardround.durable import write_durably
 from wardround.errors import BadInput, WardroundError
+from wardround.evidence.entry import MAX_ENTRY_BYTES
 from wardround.evidence.log import EvidenceLog
 from wardround.models.networks import build, load_parameters
 from wardround.protocol.envelope import BODY_LIMIT_BYTES, Vector
@@ -33,7 +34,7 @@ from wardround.study.manifest import Mechanism, Study
 from wardround.wire import WireLimits
 from wardround_server.fleet_server import FleetOptions, RunningFleet, start_fleet
 from wardround_server.grid import HospitalGrid
-from wardround_server.home import CoordinatorHome
+from wardround_server.home import COMPARISON, CoordinatorHome
 from wardround_server.rounds.closing import RunCloser
 from wardround_server.rounds.post import Post
 from wardround_server.rounds.record import RunRecord
@@ -171,6 +172,7 @@ class StudyLoop:
             run = Run(study, record, grid, manifest, keys, checkpoint, uploads, grace_s)
             model, session = run.train_and_evaluate()
             digest = digest_of_model(study, model, run.scale)
+            self._state_comparison(record)
             completed = record.closed(study.rounds.count, digest)
             record.show(state="closing")
             post = Post(grid, lanes=longest_sum(study))
@@ -195,6 +197,13 @@ class StudyLoop:
             "rounds": study.rounds.count,
             **stamped,
         }
+
+    def _state_comparison(self, record: RunRecord) -> None:
+        """Of a rehearsal that compared: what it left for the log when it submitted the study."""
+        path = self.folder.path / COMPARISON
+        if path.exists():
+            content = path.read_bytes()
+            record.compared(parse_canonical(content, what=path.name, limit_bytes=MAX_ENTRY_BYTES))
 
     def _write_report(self, report: Json) -> None:
         path = self.folder.path

@@ -1,4 +1,4 @@
-"""`rehearse --compare` and `--leave-out` as processes: what they add, which is no evidence."""
+"""`rehearse --compare` and `--leave-out` as processes: what they add, stated or no evidence."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,8 @@ from safetensors.numpy import load_file
 from tests.support.masked_hospitals import seeded
 from tests.support.small_federation import read_json, wardround, write_study
 
-from wardround.audit.container import read_file, unpack
+from wardround.audit.container import pack, read_file, unpack
+from wardround.audit.verify import verify_bytes
 from wardround_client.comparison.result import MARK
 from wardround_client.comparison.sites import gather, study_of
 from wardround_client.comparison.training import trained
@@ -36,7 +37,7 @@ def rehearse(folder: Path, *words: str):
     )
 
 
-def test_the_comparison_stands_beside_the_report_and_its_training_is_the_real_ones(
+def test_the_comparison_stands_in_the_report_and_its_training_is_the_real_ones(
     tmp_path: Path,
 ) -> None:
     write_study(tmp_path, NAMES)
@@ -48,8 +49,10 @@ def test_the_comparison_stands_beside_the_report_and_its_training_is_the_real_on
     said = read_json(out / "comparison.json")
     ways = {line["way"]: line["whole"]["value"] for line in said["lines"]}
     assert done.json["comparison"]["ways"] == ways
+    report = read_json(out / "report.json")
     # Without noise and chance one process and a federation of processes make one model.
-    assert ways[Way.FEDERATED] == pytest.approx(ways["this rehearsal"], abs=1e-6)
+    measured = report["evaluation"]["metrics"]["auroc"]["value"]
+    assert ways[Way.FEDERATED] == pytest.approx(measured, abs=1e-6)
     assert Way.PRIVATE not in ways
     real = load_file(out / "model.safetensors")
     vector = np.concatenate([real["weight"].reshape(-1), real["bias"]])
@@ -57,12 +60,33 @@ def test_the_comparison_stands_beside_the_report_and_its_training_is_the_real_on
     trains = {name: site.train for name, site in found.sites().items()}
     again = trained(study_of(found.plan, NAMES), trains, seeded("again"))
     np.testing.assert_allclose(vector, again, atol=1e-6)
-    # It is no evidence: neither report nor bundle knows of it.
-    members = unpack(read_file(out / "bundle.zip"))
-    everything = b"".join([*members.values(), (out / "report.json").read_bytes()])
-    assert MARK.encode() not in everything
-    assert not any("comparison" in name for name in members)
+    # The coordinator signed it as its statement; every hospital countersigned that log.
+    stated = report["comparison"]
+    assert stated["origin"] == "LOGGED"
+    assert {each["way"]: each["whole"]["value"] for each in stated["ways"]} == ways
+    page = (out / "report.html").read_text()
+    assert page.index("Stated, not verified") < page.index("the next hospital")
     assert MARK in (out / "comparison.html").read_text()
+    assert done.json["verified"]
+    # One digit of it changed, and the bundle is none any more.
+    members = unpack(read_file(out / "bundle.zip"))
+    log = members["logs/coordinator.jsonl"]
+    at = log.index(b'"made_of"')
+    digit = at + log[at:].index(b'"value":0.') + len(b'"value":0.')
+    other = b"1" if log[digit : digit + 1] != b"1" else b"2"
+    changed = log[:digit] + other + log[digit + 1 :]
+    forged = verify_bytes(pack({**members, "logs/coordinator.jsonl": changed}))
+    assert not forged.intact.ok
+
+
+def test_what_cannot_be_compared_is_said_before_anybody_starts(tmp_path: Path) -> None:
+    write_study(tmp_path, NAMES)
+    only_statistics = ("--set", "rounds.count=0", "--set", "statistics.epsilon=1.0")
+    done = rehearse(tmp_path, "--compare", *only_statistics)
+    assert done.code == 4, done.out
+    message = json.loads(done.out.splitlines()[-1])["message"]
+    assert "the study trains nothing that could be compared" in message
+    assert not any((tmp_path / "out").glob("*"))
 
 
 def test_a_hospital_that_is_left_out_takes_no_part_and_the_model_is_scored_there(

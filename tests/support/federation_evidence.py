@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
+from tests.support.comparisons import comparison, held_out
 from tests.support.datasheets import datasheet
 from tests.support.engine_audits import engine_audit, noise_measurement
 from tests.support.evidence_party import Party
@@ -76,6 +77,7 @@ class Federation:
     releases: dict[str, list[SampledGaussian]] = field(default_factory=dict)
     audited: bool = False
     described: bool = False
+    compared: bool = False
     witnessed: bool = False
     software: str = "0.1.0"
     code: dict[str, str] = field(default_factory=dict)
@@ -133,6 +135,7 @@ def federation(
     keys: str = "",
     audited: bool = False,
     described: bool = False,
+    compared: bool = False,
     witnessed: bool = False,
     software: str = "0.1.0",
     code: dict[str, str] | None = None,
@@ -144,7 +147,8 @@ def federation(
     stage on, for this round only. `suspected` = {hospital: (round, what did not fit)}. Of the
     rounds in `void` the first attempt has one signature too few. `audited`: the hospitals audited
     their engines before, and measured their noise. `described`: they say what their data are
-    like. `witnessed`: the coordinator logs the heads of the hospitals' logs, as the real one does.
+    like. `compared`: it is a rehearsal, and its coordinator states how other models do.
+    `witnessed`: the coordinator logs the heads of the hospitals' logs, as the real one does.
     `code` are the digests that everybody logs.
     """
     study = study or study_of(names, rounds=rounds, changes=changes, keys=keys)
@@ -155,6 +159,7 @@ def federation(
         absent=Absent(dict(lost or {}), dict(vanished or {}), dict(suspected or {}), set(void)),
         audited=audited,
         described=described,
+        compared=compared,
         witnessed=witnessed,
         software=software,
         code=code or {},
@@ -333,6 +338,11 @@ def _close(fed: Federation, cohort: tuple[str, ...], model: str) -> None:
         "hospitals_completed": list(cohort),
         "model": model,
     }
+    if fed.compared:
+        entry = fed.coordinator.entries[-1]
+        patients = held_out(fed.study, entry.body["counts"])
+        told = comparison(fed.study, run=RUN, patients=patients)
+        fed.coordinator.append(*told, at=fed.tick())
     fed.coordinator.append("run-closed", closed, at=fed.tick())
     end_and_countersign(fed, cohort)
 

@@ -32,7 +32,8 @@ def honest(lost: bool = False) -> Federation:
     """Everybody to the end; or one lost, one vanished, one suspected, and a void attempt."""
     few = {"evaluation": {"bins": 10}}
     if not lost:
-        return federation(rounds=2, changes=few, audited=True, described=True, witnessed=True)
+        told = {"audited": True, "described": True, "compared": True, "witnessed": True}
+        return federation(rounds=2, changes=few, **told)
     return federation(
         rounds=2,
         lost={VICTIM: (1, "deadline")},

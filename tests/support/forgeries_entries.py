@@ -39,6 +39,7 @@ WORDS: Json = {
     "GROUPS": [list(NAMES), ["oslo"]],
     "TWICE": ["an outcome is rare", "an outcome is rare"],
     "STOPPING": ["unit or scale", "an outcome is rare"],
+    "SCORED": {"patients": 3, "value": 0.8, "low": 0.7, "high": 0.9},
     "APART": ["an outcome is rare", "differs from the others"],
 }
 LOST_TYPES = ("hospital-missed", "attempt-void", "hospital-vanished", "share-rejected")
@@ -58,12 +59,12 @@ def rows(table: str) -> Iterator[list[str]]:
 
 
 def put(path: str, value: object) -> Change:
-    """Set one field of a body, by its dotted path."""
+    """Set one field of a body, by its dotted path; a number is a place in a list."""
 
     def change(body: Json) -> None:
         *above, last = path.split(".")
         for key in above:
-            body = body[key]
+            body = body[int(key) if isinstance(body, list) else key]
         body[last] = value
 
     return change

@@ -55,7 +55,7 @@ def report(kind: str = "") -> str:
     statistics: Json = {"statistics": {"epsilon": 1.0}, "rounds": {"count": 0, "quorum": 3}}
     changes: dict[str, Json] = {"none": BARE, "statistics": statistics}
     study = study_of(rounds=1, changes=changes.get(kind, {}))
-    fed = federation(study=study, described=kind == "described")
+    fed = federation(study=study, described=kind == "described", compared=kind == "compared")
     return json.dumps(derive_report(evidence_of(fed.parts())))
 
 
@@ -124,12 +124,13 @@ def test_the_published_schema_is_that_of_the_reports():
     assert done.stdout == SCHEMA.read_text()
 
 
-@pytest.mark.parametrize("kind", ["", "none", "statistics", "described"])
+@pytest.mark.parametrize("kind", ["", "none", "statistics", "described", "compared"])
 def test_real_reports_have_every_name_of_the_schema_and_no_other(kind: str):
     """What came later is written only where it says something: older reports keep their bytes."""
-    value, later = json.loads(report(kind)), {"datasheets"} if kind == "described" else set()
-    assert set(value) == set(report_schema()["required"]) | later
-    assert set(report_schema()["properties"]) == set(report_schema()["required"]) | {"datasheets"}
+    value, later = json.loads(report(kind)), {"described": "datasheets", "compared": "comparison"}
+    always = set(report_schema()["required"])
+    assert set(value) == always | ({later[kind]} if kind in later else set())
+    assert set(report_schema()["properties"]) == always | set(later.values())
     assert Report.model_validate(value).to_json() == value
     for broken in ({**value, "more": 1}, {k: v for k, v in value.items() if k != "dpia"}):
         with pytest.raises(ValueError, match="1 validation error"):

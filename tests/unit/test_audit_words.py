@@ -13,6 +13,7 @@ from tests.support.federation_evidence import federation, study_of
 
 from wardround.audit import hazards
 from wardround.audit.bundle import evidence_of
+from wardround.audit.comparison_page import EXPLAINED, NEXT, NO_NEXT
 from wardround.audit.derive import derive_report, report_of
 from wardround.audit.html import render_html
 from wardround.audit.pdf import render_pdf
@@ -20,6 +21,7 @@ from wardround.audit.report_model import Report
 from wardround.audit.words import _QUOTED, _SENTENCES, PLACEHOLDER, words_of
 from wardround.canonical import Json, canonical_bytes
 from wardround.errors import BadInput
+from wardround.evaluation.single import NAMES
 
 STATISTICS: Json = {"epsilon": 1.0, "standardise": True}
 GROUPS: Json = {"subgroups": [{"column": "age", "edges": [45, 65]}], "importance": True}
@@ -39,6 +41,7 @@ KINDS: dict[str, Json] = {
     "lost": {},
     "audited": {},
     "described": {},
+    "compared": {},
     "dropped": {},
     "weighted": {
         "privacy": {"mechanism": "none", "epsilon": None, "delta": None},
@@ -91,7 +94,7 @@ def report(kind: str) -> bytes:
     lost = {"leiden": (1, "deadline")} if kind == "lost" else None
     study = study_of(rounds=2, changes=KINDS[kind])
     dropped = DROPPED if kind == "dropped" else {}
-    told = {"audited": kind == "audited", "described": kind == "described"}
+    told = {name: kind == name for name in ("audited", "described", "compared")}
     fed = federation(study=study, lost=lost, **told, **dropped)
     return canonical_bytes(derive_report(evidence_of(fed.parts(without=frozenset(lost or ())))))
 
@@ -141,10 +144,10 @@ def read(html: str) -> str:
 def template_keys() -> set[str]:
     folder = files("wardround.audit").joinpath("templates")
     names = ("report.html.j2", "report_sections.html.j2", "report_base.typ", "report_label.typ")
-    sources = [folder.joinpath(name).read_text() for name in (*names, "report_sections.typ")]
-    sources += [
-        files("wardround.audit").joinpath(name).read_text() for name in ("html.py", "charts.py")
-    ]
+    names += ("report_sections.typ", "report_models.html.j2", "report_models.typ")
+    sources = [folder.joinpath(name).read_text() for name in names]
+    modules = ("html.py", "charts.py", "comparison_page.py")
+    sources += [files("wardround.audit").joinpath(name).read_text() for name in modules]
     return {" ".join(found.split()) for source in sources for found in USED.findall(source)}
 
 
@@ -159,6 +162,11 @@ def test_every_key_has_german_words_with_the_same_placeholders():
 def test_every_word_of_the_templates_is_in_the_catalogue():
     assert template_keys() - set(words_of("de").fixed) == set()
     assert len(template_keys()) > 150
+
+
+def test_every_way_to_train_is_in_the_catalogue():
+    said = {*EXPLAINED, *EXPLAINED.values(), *NAMES.values(), NEXT, NO_NEXT}
+    assert said - set(words_of("de").fixed) == set()
 
 
 def test_every_title_of_a_hazard_is_in_the_catalogue():

@@ -2,7 +2,8 @@
 
 from html import escape
 
-from wardround_client.comparison.picture import NAMES, forest
+from wardround.evaluation.single import NAMES
+from wardround_client.comparison.picture import forest
 from wardround_client.comparison.result import MARK, Comparison, Figure, Line
 from wardround_client.comparison.ways import Way
 

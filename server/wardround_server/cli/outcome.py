@@ -9,11 +9,14 @@ from wardround.audit.container import pack, read_file, unpack
 from wardround.audit.verify import verify_bundle
 from wardround.canonical import Json
 from wardround.errors import VerificationFailed
-from wardround_server.rehearsal.beside import beside
 from wardround_server.rehearsal.interrupt import Interruption
 from wardround_server.rehearsal.run import rehearse
 from wardround_server.rehearsal.script import Rehearsal
 
+_STANDING = {
+    "comparison": "of this rehearsal; the report has it as its coordinator's statement",
+    "left_out": "of this rehearsal, no evidence",
+}
 _TAMPERED_MEMBER = "logs/coordinator.jsonl"
 
 
@@ -24,7 +27,6 @@ def play(rehearsal: Rehearsal, *, as_json: bool) -> int:
     code = int(outcome.pop("exit_code"))
     if not outcome["verified"]:
         raise VerificationFailed("the bundle of this run does not verify: `wardround audit verify`")
-    outcome |= beside(rehearsal)
     _tell(outcome, console)
     print(json.dumps(outcome, sort_keys=True))  # the last line is for machines
     return code
@@ -82,5 +84,5 @@ def _tell(outcome: Json, console: Console) -> None:
     console.print(f"bundle   {outcome['bundle']}  (verified)", highlight=False, soft_wrap=True)
     for what in ("comparison", "left_out"):
         if what in outcome:
-            where = f"{outcome[what]['file']}  (of this rehearsal, no evidence)"
+            where = f"{outcome[what]['file']}  ({_STANDING[what]})"
             console.print(f"{what:<8} {where}", highlight=False, soft_wrap=True)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -21,9 +22,10 @@ from wardround.errors import BadInput, Refused, RefusedByBudget, WardroundError
 from wardround.evaluation.shown import BINARY, headline, kind_of, patients_in
 from wardround.study.manifest import Mechanism, Study
 from wardround_server.home import CoordinatorHome
+from wardround_server.rehearsal.beside import compare_first, told
 from wardround_server.rehearsal.interrupt import Interruption
 from wardround_server.rehearsal.processes import Processes
-from wardround_server.rehearsal.script import Rehearsal, Stage, read_status
+from wardround_server.rehearsal.script import Rehearsal, Say, Stage, read_status
 from wardround_server.rehearsal.view import (
     HospitalState,
     LiveView,
@@ -106,13 +108,14 @@ def rehearse(rehearsal: Rehearsal, *, console: Console, interruption: Interrupti
     Raises what a party raised: BadInput for data, study or policy (then nothing is left in the
     folder), Refused when hospitals said no.
     """
-    started = time.monotonic()
     plan, policy = rehearsal.plan(), rehearsal.policy_file()
     if policy is not None and not policy.is_file():
         raise BadInput(f"policy {policy.name}: no such file")
     with _new_folder(rehearsal.out), Processes(rehearsal.out / "logs") as processes:
-        stage = Stage(rehearsal, processes, lambda line: console.print(line, highlight=False))
-        study = stage.open(plan)
+        say = partial(console.print, highlight=False)
+        compared = _compared(rehearsal, processes, say) if rehearsal.compare else None
+        started = time.monotonic()
+        study = Stage(rehearsal, processes, say, compared).open(plan)
         watch = Watch(rehearsal, processes, study, interruption)
         result = watch.until_done(LiveView(console) if console.is_terminal else PlainView(console))
     if "error" in result:
@@ -120,6 +123,13 @@ def rehearse(rehearsal: Rehearsal, *, console: Console, interruption: Interrupti
     for name in (*_OUTPUTS, _MODEL) if study.rounds.count else _OUTPUTS:
         shutil.copyfile(watch.folder / name, rehearsal.out / name)
     return _summary(rehearsal, study, result, time.monotonic() - started)
+
+
+def _compared(rehearsal: Rehearsal, processes: Processes, say: Say) -> Json:
+    say("rehearsal: this machine has everybody's data: alone, together, pooled, each one left out")
+    found = compare_first(rehearsal, processes)
+    say(f"rehearsal: {len(found['ways'])} ways are compared; the coordinator will state them")
+    return found
 
 
 def _summary(rehearsal: Rehearsal, study: Study, result: Json, seconds: float) -> Json:
@@ -143,6 +153,7 @@ def _summary(rehearsal: Rehearsal, study: Study, result: Json, seconds: float) -
         "bundle": str(rehearsal.out / "bundle.zip"),
         "model": str(rehearsal.out / _MODEL) if study.rounds.count else None,
         "exit_code": result["exit_code"],
+        **(told(rehearsal, report) if verdicts.ok else {}),
     }
 
 

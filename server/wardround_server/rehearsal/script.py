@@ -80,11 +80,15 @@ class Rehearsal:
 
 @dataclass(slots=True)
 class Stage:
-    """The running federation: who plays, and how to ask them."""
+    """The running federation: who plays, and how to ask them.
+
+    `stated` is a comparison that its coordinator puts into the log, as only a rehearsal's can.
+    """
 
     rehearsal: Rehearsal
     processes: Processes
     say: Say
+    stated: Json | None = None
 
     def open(self, plan: StudyPlan) -> Study:
         """Take every step up to the submitted study; all parties run when this returns."""
@@ -97,7 +101,8 @@ class Stage:
         for name in names:
             self.processes.start(f"hospital-{name}", "hospital", "serve", self._dir(name))
         self._approve(names)
-        home.submit((self.rehearsal.out / "study.signed.json").read_bytes())
+        signed = (self.rehearsal.out / "study.signed.json").read_bytes()
+        home.submit(signed, comparison=self.stated)
         self.say("coordinator: the study is submitted; the hospitals read it, check it and begin")
         return study
 

@@ -266,6 +266,11 @@ class RunRecord:
         }
         self._append("evaluation-closed", body)
 
+    def compared(self, stated: Json) -> None:
+        """A rehearsal's comparison, once in a run, before a stop too."""
+        if not any(entry.type == "comparison" for entry in self.log.entries()):
+            self._append("comparison", {"run": self.run, **stated})
+
     def closed(self, rounds: int, model: str) -> list[str]:
         """The last entry of a run; returns the hospitals that were in every sum."""
         completed = self._completed()

@@ -4,7 +4,9 @@ from itertools import pairwise
 
 from wardround.audit.attempts import Attempt, Release, attempts_of, releases_of
 from wardround.audit.bodies import HospitalJoined, RunClosed, StudyOpened
+from wardround.audit.body_comparison import ComparisonStated
 from wardround.audit.code_facts import code_of
+from wardround.audit.comparisons import comparison_of
 from wardround.audit.datasheets import datasheets_of
 from wardround.audit.dpia import dpia_of
 from wardround.audit.empirical_report import (
@@ -81,6 +83,7 @@ def report_of(evidence: Evidence, *, accountant: str | None = None) -> Report:
         outflow=outflow_of(evidence, attempts, releases),
         participation=participation_of(evidence, attempts),
         evaluation=evaluation,
+        comparison=comparison_of(evidence),
         statistics=statistics_of(evidence, attempts, charges),
         datasheets=datasheets,
         not_protected=_not_protected(evidence, guarantee, attacks, datasheets),
@@ -103,6 +106,7 @@ def _not_protected(
         without_noise=guarantee.kind is GuaranteeClass.NONE,
         attacked=any(said.run == evidence.run and said.verdicts for said in attacks),
         described=bool(datasheets),
+        compared=evidence.coordinator.last(ComparisonStated) is not None,
     )
 
 

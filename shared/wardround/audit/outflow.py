@@ -8,6 +8,7 @@ from wardround.audit.evidence import Evidence
 from wardround.audit.report_model import Figure, Outflow, logged, not_available, recomputed
 from wardround.masking.round_spec import Profile, Purpose
 from wardround.protocol.weighting import weighs_patients
+from wardround.study.contract import LabelKind
 from wardround.study.manifest import Mechanism, Study
 
 _MEGABYTE = 1e6
@@ -95,10 +96,11 @@ def _counted_apart(study: Study) -> Iterator[str]:
     plan = study.evaluation
     if plan.subgroups:
         names = ", ".join(grouping.name for grouping in plan.subgroups)
+        two = study.contract.label.kind in {LabelKind.BINARY, LabelKind.NONE}
         yield (
             f"The same counts for groups by {names}, of {plan.smallest_group} patients or more of "
-            "either outcome at each hospital. Of a group that one hospital alone has, they are its "
-            "own."
+            f"{'either' if two else 'every'} outcome at each hospital. Of a group that one "
+            "hospital alone has, they are its own."
         )
 
 

@@ -6,13 +6,17 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from wardround.audit.report_comparison import ComparisonFacts
 from wardround.audit.report_data import DataPart, HospitalData
 from wardround.audit.report_evaluation import (
     EstimateFacts,
     EvaluationFacts,
     GroupFacts,
     GroupingFacts,
+    MeasuredGroupFacts,
+    MeasuredGroupingFacts,
     ShuffledFacts,
+    ShuffledMetricFacts,
 )
 from wardround.audit.report_figure import (
     Figure,
@@ -39,6 +43,7 @@ __all__ = [
     "AttemptFacts",
     "CodeFacts",
     "ColumnFacts",
+    "ComparisonFacts",
     "DataPart",
     "DpiaItem",
     "EngineAudit",
@@ -54,6 +59,8 @@ __all__ = [
     "HospitalGuarantee",
     "Incident",
     "LogFacts",
+    "MeasuredGroupFacts",
+    "MeasuredGroupingFacts",
     "ModelAttack",
     "Moment",
     "NoiseAudit",
@@ -65,6 +72,7 @@ __all__ = [
     "RosterEntry",
     "RunFacts",
     "ShuffledFacts",
+    "ShuffledMetricFacts",
     "StatisticsFacts",
     "Status",
     "StudyFacts",
@@ -354,6 +362,8 @@ class Report(Frozen):
     outflow: tuple[Outflow, ...]
     participation: Participation
     evaluation: EvaluationFacts
+    # Of a rehearsal that compared, and of no federation; not written without.
+    comparison: ComparisonFacts | None = Field(default=None, exclude_if=lambda value: value is None)
     statistics: StatisticsFacts
     # Not written where no hospital told anything: reports from before keep their bytes.
     datasheets: tuple[HospitalData, ...] = Field(default=(), exclude_if=lambda value: not value)

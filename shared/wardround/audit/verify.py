@@ -7,6 +7,7 @@ from wardround.audit.attempts import attempts_of
 from wardround.audit.bundle import Bundle, bundle_of
 from wardround.audit.check_attacks import attack_faults
 from wardround.audit.check_authentic import Pins, check_parties, check_roster, check_signatures
+from wardround.audit.check_comparison import comparison_faults
 from wardround.audit.check_complete import check_both_sides, check_opening, unsent_remarks
 from wardround.audit.check_data import data_faults
 from wardround.audit.check_groups import check_groups
@@ -161,6 +162,7 @@ def _check_evidence(bundle: Bundle, evidence: Evidence, found: _Findings) -> Non
     found.recomputed += empirical_faults(evidence, releases)
     found.recomputed += attack_faults(evidence)
     found.recomputed += data_faults(evidence, attempts)
+    found.recomputed += comparison_faults(evidence, attempts)
     found.recomputed += check_report(evidence, bundle.report)
     replayed = replay(evidence, attempts, bundle.parts.uploads)
     found.recomputed += replayed.failures
