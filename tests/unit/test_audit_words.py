@@ -11,10 +11,11 @@ import pytest
 from pypdf import PdfReader
 from tests.support.federation_evidence import federation, study_of
 
-from wardround.audit import hazards
+from wardround.audit import group_tables, hazards
 from wardround.audit.bundle import evidence_of
 from wardround.audit.comparison_page import EXPLAINED, NEXT, NO_NEXT
 from wardround.audit.derive import derive_report, report_of
+from wardround.audit.evaluation_tables import MEASURED_RESTS, RESTS
 from wardround.audit.html import render_html
 from wardround.audit.pdf import render_pdf
 from wardround.audit.report_model import Report
@@ -166,6 +167,13 @@ def test_every_word_of_the_templates_is_in_the_catalogue():
 
 def test_every_way_to_train_is_in_the_catalogue():
     said = {*EXPLAINED, *EXPLAINED.values(), *NAMES.values(), NEXT, NO_NEXT}
+    assert said - set(words_of("de").fixed) == set()
+
+
+def test_every_metric_of_a_group_and_what_is_said_below_it_is_in_the_catalogue():
+    said = {*group_tables.HEADS, *group_tables.METRICS, *RESTS, *MEASURED_RESTS}
+    said |= {group_tables.PATIENTS, group_tables.WITH_AN_EVENT, group_tables.WORSE}
+    said |= {group_tables.JOINTLY, group_tables.NOISED, group_tables.EXACT}
     assert said - set(words_of("de").fixed) == set()
 
 

@@ -40,6 +40,11 @@ class GroupFacts(Frozen):
     calibration_in_the_large: EstimateFacts | None
     auroc_gap: EstimateFacts | None
 
+    @property
+    def gap(self) -> EstimateFacts | None:
+        """How much worse than the others."""
+        return self.auroc_gap
+
 
 class GroupingFacts(Frozen):
     """The held-out patients told apart by one column.
@@ -53,6 +58,63 @@ class GroupingFacts(Frozen):
     smallest: int
     count_noise: float
     groups: tuple[GroupFacts, ...] = Field(min_length=1)
+
+
+class MetricFacts(Frozen):
+    """One metric: of what (a class, a target, a time; "" for the whole), and in which unit."""
+
+    name: Text
+    of: Text
+    unit: Text
+    estimate: EstimateFacts | None
+
+
+class MeasuredGroupFacts(Frozen):
+    """One group of patients whose label is not one of yes or no, or is that of an anomaly score.
+
+    `of_outcome` are its patients of each outcome that the grouping names. `worse_by` is how much
+    worse it does than all others of the grouping by what they are compared by; its intervals hold
+    jointly for all groups of the report. What may not be shown is None or empty.
+    """
+
+    group: Text
+    standing: Literal["shown", "nobody counted", "too few", "withheld"]
+    patients: int | None
+    of_outcome: tuple[int, ...]
+    metrics: tuple[MetricFacts, ...]
+    worse_by: EstimateFacts | None
+
+    @property
+    def gap(self) -> EstimateFacts | None:
+        """How much worse than the others."""
+        return self.worse_by
+
+
+class MeasuredGroupingFacts(Frozen):
+    """`GroupingFacts` of any other label: fewer than `smallest` of any of `outcomes` is hidden.
+
+    `compared_by` is the metric that tells which group is served worse.
+    """
+
+    column: Text
+    unit: Text
+    smallest: int
+    count_noise: float
+    compared_by: Text
+    outcomes: tuple[Text, ...] = Field(min_length=1)
+    groups: tuple[MeasuredGroupFacts, ...] = Field(min_length=1)
+
+
+class ShuffledMetricFacts(Frozen):
+    """`ShuffledFacts` of any other label: `value` is the metric with the column shuffled.
+
+    `lost` is more where the model does worse, also of a metric that counts errors.
+    """
+
+    column: Text
+    metric: Text
+    value: float | None
+    lost: EstimateFacts | None
 
 
 class ShuffledFacts(Frozen):
@@ -76,5 +138,9 @@ class EvaluationFacts(Frozen):
     hospitals: tuple[str, ...]
     place: Place | None
     metrics: Json | None
-    subgroups: tuple[GroupingFacts, ...] = Field(default=(), exclude_if=lambda value: value == ())
-    importance: tuple[ShuffledFacts, ...] = Field(default=(), exclude_if=lambda value: value == ())
+    subgroups: tuple[GroupingFacts | MeasuredGroupingFacts, ...] = Field(
+        default=(), exclude_if=lambda value: value == ()
+    )
+    importance: tuple[ShuffledFacts | ShuffledMetricFacts, ...] = Field(
+        default=(), exclude_if=lambda value: value == ()
+    )

@@ -9,7 +9,13 @@ from wardround.audit.attempts import Attempt, Release
 from wardround.audit.bodies import EvaluationClosed
 from wardround.audit.evidence import Evidence, Record
 from wardround.audit.guarantee import planned_mechanism
-from wardround.audit.report_evaluation import EvaluationFacts, GroupingFacts, ShuffledFacts
+from wardround.audit.report_evaluation import (
+    EvaluationFacts,
+    GroupingFacts,
+    MeasuredGroupingFacts,
+    ShuffledFacts,
+    ShuffledMetricFacts,
+)
 from wardround.audit.report_model import Origin, Place
 from wardround.canonical import Json
 from wardround.evaluation.layout import read_lanes
@@ -47,9 +53,19 @@ def evaluation_of(
         hospitals=last.survivors if last else (),
         place=Place(log=closed.log, seq=closed.seq) if closed else None,
         metrics=metrics,
-        subgroups=tuple(map(GroupingFacts.model_validate, details.get("subgroups", ()))),
-        importance=tuple(map(ShuffledFacts.model_validate, details.get("importance", ()))),
+        subgroups=tuple(map(_grouping, details.get("subgroups", ()))),
+        importance=tuple(map(_shuffled, details.get("importance", ()))),
     )
+
+
+def _grouping(found: Json) -> GroupingFacts | MeasuredGroupingFacts:
+    kind = MeasuredGroupingFacts if "compared_by" in found else GroupingFacts
+    return kind.model_validate(found)
+
+
+def _shuffled(found: Json) -> ShuffledFacts | ShuffledMetricFacts:
+    kind = ShuffledMetricFacts if "metric" in found else ShuffledFacts
+    return kind.model_validate(found)
 
 
 def _closed(attempt: Attempt | None) -> Record[EvaluationClosed] | None:
