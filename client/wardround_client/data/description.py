@@ -9,6 +9,7 @@ from wardround.study.contract import Contract, Frozen, LabelKind, Text
 from wardround.study.files import checked, read_toml
 from wardround.study.manifest import HospitalName
 from wardround_client.data.dicom_folder_source import DicomFolder
+from wardround_client.data.fhir_source import FhirSource
 from wardround_client.data.label_rule import LabelRule
 from wardround_client.data.listing import FILE, parts_of
 from wardround_client.data.omop_source import OmopSource
@@ -56,7 +57,7 @@ def _names_parts(pattern: str) -> str:
 
 
 FilePattern = Annotated[str, Field(min_length=3, max_length=1000), AfterValidator(_names_parts)]
-Format = Literal["csv", "files", "npz", "parquet", "sql", "omop", "dicom"]
+Format = Literal["csv", "files", "npz", "parquet", "sql", "omop", "dicom", "fhir"]
 # What messages call a table that no file is.
 _NO_PATH = "omop"
 # The keys that say more of a main table of some formats: due with these, and with no other.
@@ -66,6 +67,7 @@ _OWN_KEYS = {
     "sql": ("sql", "omop"),
     "omop": ("omop",),
     "dicom": ("dicom",),
+    "fhir": ("fhir",),
 }
 
 
@@ -229,8 +231,8 @@ class DatasetDescription(Frozen):
     ("{patient}/{slice}.dcm" gives the columns patient, slice and file); the 1-D `arrays` of a
     .npz, with the column row; a Parquet file, of which the columns are read that are used; what the
     query in the file `path` gives, of the database in `sql`; what the form in `omop` gives of it,
-    where there is no `path`; or the slices that `dicom` chooses of the DICOM files in the folder or
-    .zip `path`.
+    where there is no `path`; the slices that `dicom` chooses of the DICOM files in the folder or
+    .zip `path`; or what the form in `fhir` gives of the bulk export in the folder `path`.
     """
 
     schema_: Literal["wardround.dataset/1"] = Field(alias="schema")
@@ -245,6 +247,7 @@ class DatasetDescription(Frozen):
     sql: SqlSource | None = None
     omop: OmopSource | None = None
     dicom: DicomFolder | None = None
+    fhir: FhirSource | None = None
     join: tuple[Join, ...] = Field(default=(), max_length=20)
     rows: tuple[RowFilter, ...] = Field(default=(), max_length=20)
     patient: PatientKey = Field(default_factory=PatientKey)

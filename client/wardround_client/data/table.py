@@ -8,6 +8,7 @@ import pandas as pd
 from wardround.errors import BadInput
 from wardround_client.data.description import DatasetDescription, Join, Pivot, RowFilter
 from wardround_client.data.dicom_folder import read_dicom_folder
+from wardround_client.data.fhir_table import read_fhir
 from wardround_client.data.listing import arrays_table, files_table
 from wardround_client.data.omop_table import read_omop
 from wardround_client.data.parquet_table import read_parquet
@@ -56,15 +57,21 @@ def _main(description: DatasetDescription, folder: Path) -> pd.DataFrame:
     asked = Asked(folder=folder, path=description.path, columns=description.sources())
     if description.sql is not None:
         return _from_database(description, description.sql, asked)
-    if description.format == "files":
-        return files_table(folder, description.path, description.pattern or "")
-    if description.format == "npz":
-        return arrays_table(folder, description.path, description.arrays)
-    if description.format == "parquet":
-        return read_parquet(asked)
     if description.dicom is not None:
         return read_dicom_folder(description.dicom, asked)
-    return read_text(folder, description.path, description.csv)
+    if description.fhir is not None:
+        return read_fhir(description.fhir, asked)
+    return _from_files(description, asked)
+
+
+def _from_files(description: DatasetDescription, asked: Asked) -> pd.DataFrame:
+    if description.format == "files":
+        return files_table(asked.folder, asked.path, description.pattern or "")
+    if description.format == "npz":
+        return arrays_table(asked.folder, asked.path, description.arrays)
+    if description.format == "parquet":
+        return read_parquet(asked)
+    return read_text(asked.folder, asked.path, description.csv)
 
 
 def _from_database(
