@@ -73,11 +73,11 @@ class Window(Frozen):
     @model_validator(mode="after")
     def _one_window(self) -> Self:
         if sum(part is not None for part in (self.days, self.hours, self.within)) != 1:
-            raise ValueError('omop: one of `days`, `hours` and `within = "visit"` is due')
+            raise ValueError('one of `days`, `hours` and `within = "visit"` is due')
         if self.days is not None and not -200_000 <= self.days[0] <= self.days[1] <= 200_000:
-            raise ValueError("omop: `days` = [from, to] is due")
+            raise ValueError("`days` = [from, to] is due")
         if self.hours is not None and not -1e6 <= self.hours[0] < self.hours[1] <= 1e6:
-            raise ValueError("omop: `hours` = [from, to] is due, from < to")
+            raise ValueError("`hours` = [from, to] is due, from < to")
         return self
 
 
@@ -117,7 +117,7 @@ class UnitConversion(Frozen):
     @model_validator(mode="after")
     def _keeps_the_value(self) -> Self:
         if self.scale == 0:
-            raise ValueError("omop: a scale of 0 would make all values equal")
+            raise ValueError("a scale of 0 would make all values equal")
         return self
 
 
