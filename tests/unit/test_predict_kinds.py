@@ -20,6 +20,7 @@ from wardround_client.prediction.answers import (
     Reason,
     Risk,
     Strangeness,
+    Time,
     Withheld,
 )
 from wardround_client.prediction.calibrated import Calibrator
@@ -80,7 +81,8 @@ def test_until_an_edge_those_count_whose_status_there_is_known():
 def test_the_risk_of_a_prognosis_never_falls_from_one_edge_to_the_next():
     found = survivors()
     for _ in range(30):
-        channels, kept = found.answer(np.sort(RANDOM.random(3)), own_row=None)
+        (*channels, time), kept = found.answer(np.sort(RANDOM.random(3)), own_row=None)
+        assert time.channel == "death (time)"
         assert [one.channel for one in channels] == ["until 100 d", "until 200 d", "until 400 d"]
         for before, after in pairwise(channels):
             assert before.low <= after.low
@@ -89,6 +91,27 @@ def test_the_risk_of_a_prognosis_never_falls_from_one_edge_to_the_next():
         assert kept is None
     counts = [one.calibrated_on for one in channels]
     assert counts[0] > counts[1] > counts[2]  # the later, the more are lost from sight
+
+
+def test_the_bound_on_the_time_is_told_in_its_unit_or_not_at_all():
+    found = survivors()
+    low, high = (found.answer(np.full(3, said), own_row=None)[0][-1] for said in (0.99, 0.01))
+    assert isinstance(low, Time)
+    assert (low.unit, low.error, low.calibrated_on) == ("d", 0.1, PATIENTS)
+    assert 0.0 < low.low < high.low == high.until == 400.0
+    point = Answer(patient="p", channels=(low, high)).lines({})
+    assert (
+        f"death (time): not before {low.low:.4g} d for 90 % of patients like this one" in point[1]
+    )
+    assert point[2].endswith("the longest that can be said here")
+    # One of those that calibrate is left out of its own bound.
+    assert found.answer(np.full(3, 0.99), own_row=0)[0][-1].calibrated_on == PATIENTS - 1
+    truth, outputs = found.outcomes.truth, found.outcomes.outputs
+    few = calibration("hazards", truth[:8], outputs[:8]).answer(outputs[0], own_row=None)[0]
+    assert few[-1] == Withheld(channel="death (time)", reason=Reason.TOO_FEW)
+    nobody = np.stack([truth[:, 0], np.zeros(PATIENTS)], axis=1)
+    none = calibration("hazards", nobody, outputs).answer(outputs[0], own_row=None)[0]
+    assert none[-1] == Withheld(channel="death (time)", reason=Reason.ONE_CLASS)
 
 
 def test_patients_lost_from_sight_are_told_with_what_standing_in_for_them_rests_on():
@@ -169,6 +192,7 @@ def standing_of(study):
             name=study.name, title=study.title, digest="1" * 64, contract=study.contract
         ),
         released=SimpleNamespace(run="2" * 32),
+        personalised_from=None,
         model="3" * 64,
         report="4" * 64,
     )
@@ -208,6 +232,10 @@ def test_answers_of_every_kind_are_risk_assessments_of_r4_and_r5(name):
     percents = [p["probabilityDecimal"] for p in one["prediction"] if "probabilityDecimal" in p]
     assert percents == pytest.approx([100 * risk.risk for risk in risks], abs=1e-3)
     assert len(one["prediction"]) == len(channels)
+    if name == "hazards":
+        (least,) = one["prediction"][-1]["extension"]
+        assert least["valueRange"].keys() == {"low"}
+        assert "Not before" in one["prediction"][-1]["rationale"]
     json.loads(json.dumps(answers[0].to_json()))
     assert answers[0].lines({})[0] == "p1"
 

@@ -15,6 +15,7 @@ class Reason(StrEnum):
     UNLIKE = "out of distribution"
     NOT_EVALUATED = "not evaluated here"
     ONE_CLASS = "one class only here"
+    TOO_FEW = "too few patients here"
     FEW = "too few held-out patients for a personalised model"
 
 
@@ -73,6 +74,23 @@ class Number:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Time:
+    """Of 1 - error of patients like these the event has not come before `low`, in `unit`.
+
+    `until` is the longest that can be said here: the horizon, or as long as enough patients were
+    followed up. `events` are those of the held-out patients that calibrate.
+    """
+
+    channel: str
+    unit: str
+    low: float
+    until: float
+    error: float
+    calibrated_on: int
+    events: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Strangeness:
     """An anomaly score, and the share `p` of patients like the held-out ones at least as strange.
 
@@ -105,7 +123,7 @@ class ClassSet:
     calibrated_on: int
 
 
-Channel = Risk | Number | Strangeness | Withheld
+Channel = Risk | Number | Time | Strangeness | Withheld
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,7 +163,13 @@ class Answer:
         return [self.patient, *(f"  {line}" for line in (*said, *self.notes))]
 
 
-_KINDS = {Risk: "risk", Number: "number", Strangeness: "anomaly", Withheld: "withheld"}
+_KINDS = {
+    Risk: "risk",
+    Number: "number",
+    Time: "time",
+    Strangeness: "anomaly",
+    Withheld: "withheld",
+}
 
 
 def plain(value: Json) -> Json:
@@ -169,6 +193,12 @@ def _sentence(one: Channel, point: OperatingPoint | None) -> str:
             rate, unit = round(100 * (1 - one.error)), "" if one.unit == "1" else f" {one.unit}"
             return (
                 f"{one.channel}: {one.value:.4g}{unit} ({one.low:.4g} to {one.high:.4g}, {rate} %)"
+            )
+        case Time():
+            longest = ", the longest that can be said here" if one.low >= one.until else ""
+            return (
+                f"{one.channel}: not before {one.low:.4g} {one.unit} for "
+                f"{round(100 * (1 - one.error))} % of patients like this one{longest}"
             )
         case Strangeness():
             return (

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from wardround.canonical import Json
 from wardround.evaluation.intervals import wilson
 from wardround.evaluation.layout import Outcomes
-from wardround.study.contract import Label, LabelKind
+from wardround.study.contract import Label, LabelKind, TimeToEvent
 from wardround.study.manifest import StudyPlan
 from wardround_client.prediction.answers import (
     Channel,
@@ -25,15 +25,17 @@ from wardround_client.prediction.answers import (
     Reason,
     Risk,
     Strangeness,
+    Time,
     Withheld,
 )
 from wardround_client.prediction.calibrated import Calibrator, RiskInterval
 from wardround_client.prediction.censoring import known_at, stand_in_weights
 from wardround_client.prediction.conformal import class_set, number_interval, p_value
+from wardround_client.prediction.time_bound import time_bound
 
 Scores = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
-ERROR = 0.1  # of intervals of numbers and of sets of classes
+ERROR = 0.1  # of intervals of numbers, of sets of classes and of bounds on times
 
 
 def channel_names(label: Label) -> tuple[str, ...]:
@@ -92,6 +94,8 @@ class Calibration:
         if self.label.numbers:
             return self._numbers(said, own_row), None
         channels = self._risks(said, own_row)
+        if self.label.time is not None:
+            return (*channels, self._time(self.label.time, said, own_row)), None
         if self.label.kind is LabelKind.NONE:
             return (self._strangeness(said, own_row), *channels), None
         if self.label.kind is LabelKind.CLASSES:
@@ -185,6 +189,27 @@ class Calibration:
             truth, edge = self.outcomes.truth[chosen], self.label.time.edges[place]
             weights[chosen] = stand_in_weights(truth[:, 0], truth[:, 1] > 0.5, edge)
         return weights
+
+    def _time(self, time: TimeToEvent, said: Scores, own_row: int | None) -> Channel:
+        """Until when the patient is without the event, at a stated rate."""
+        name = f"{self.label.name} (time)"
+        others = _others(len(self.outcomes.truth), own_row)
+        times, events = self.outcomes.truth[others, 0], self.outcomes.truth[others, 1] > 0.5
+        if not events.any():
+            return Withheld(channel=name, reason=Reason.ONE_CLASS)
+        risks = self.outcomes.outputs[others]
+        bound = time_bound(times, events, risks, time.edges, error=ERROR)
+        if bound is None:
+            return Withheld(channel=name, reason=Reason.TOO_FEW)
+        return Time(
+            channel=name,
+            unit=time.unit,
+            low=bound.of(said),
+            until=bound.until,
+            error=ERROR,
+            calibrated_on=len(times),
+            events=int(events.sum()),
+        )
 
     def _numbers(self, said: Scores, own_row: int | None) -> tuple[Channel, ...]:
         found: list[Channel] = []

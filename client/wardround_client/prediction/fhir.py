@@ -19,6 +19,7 @@ from wardround_client.prediction.answers import (
     OperatingPoint,
     Risk,
     Strangeness,
+    Time,
     Withheld,
 )
 from wardround_client.prediction.predict import Predictions
@@ -138,6 +139,13 @@ def _prediction(standing: Standing, one: Channel, point: OperatingPoint | None) 
                 f"{one.value:.6g} {one.unit}; for {round(100 * (1 - one.error))} % of patients "
                 f"like these between {one.low:.6g} and {one.high:.6g}."
             )
+        case Time():
+            said["extension"] = [_least(INTERVAL, one.low, one.unit)]
+            said["rationale"] = (
+                f"Not before {one.low:.6g} {one.unit} for {round(100 * (1 - one.error))} % of "
+                f"patients like this one, by {one.calibrated_on} held-out patients with "
+                f"{one.events} events; no longer than {one.until:.6g} {one.unit} can be said."
+            )
         case Strangeness():
             said["rationale"] = (
                 f"Anomaly score {one.score:.4f}; {100 * one.p:.1f} % of patients like the "
@@ -183,6 +191,11 @@ def _set_note(answer: Answer) -> list[str]:
     rate = round(100 * (1 - answer.classes.error))
     kept = ", ".join(answer.classes.classes) or "none"
     return [f"Classes that cannot be ruled out ({rate} %): {kept}."]
+
+
+def _least(url: str, low: float, unit: str) -> Json:
+    """A range with a lower end alone."""
+    return {"url": url, "valueRange": {"low": {"value": round(low, 6), "unit": unit}}}
 
 
 def _range(url: str, low: float, high: float, unit: str) -> Json:
