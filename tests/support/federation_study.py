@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 import numpy as np
 from tests.support.identities import identity_of
+from tests.support.labelled_counts import counts_of_any_label
 from tests.support.masked_hospitals import seeded
 
 from wardround.canonical import Json
@@ -16,6 +17,7 @@ from wardround.noise import discrete_gaussian
 from wardround.privacy.accounting import gaussian_count_noise
 from wardround.protocol.specs import evaluation_layout, statistics_layout, statistics_share_of
 from wardround.statistics.tally import PatientRows, tally
+from wardround.study.contract import LabelKind
 from wardround.study.files import checked
 from wardround.study.manifest import Study
 
@@ -98,6 +100,8 @@ def counts_of_hospital(study: Study, name: str) -> Lanes:
     patients = 40 + 25 * (len(name) % 4)
     labels = (random.random(patients) < 0.4).astype(np.int64)
     scores = 1 / (1 + np.exp(-(random.normal(size=patients) + 1.7 * (2 * labels - 1))))
+    if study.contract.label.kind is not LabelKind.BINARY:
+        return counts_of_any_label(study, name)
     if study.evaluation.detailed:
         return _detailed_counts(study, random)
     raw = count_patients(labels, scores, evaluation_layout(study).cut)

@@ -135,7 +135,9 @@ def _measured(group: MeasuredGroupFacts, columns: Sequence[Column], t: Words) ->
 
 
 def _line(metric: MetricFacts, t: Words, *, named: bool) -> str:
-    pattern = _SIGNED if metric.name in _DIFFERENCES else _PLAIN if metric.unit else _SCORE
+    pattern = _PLAIN if metric.unit else _SCORE
+    if metric.name in _DIFFERENCES:
+        pattern = pattern.replace(":", ":+")
     unit = "" if metric.unit in {"", "1"} else f" {metric.unit}"
     text = with_ends(metric.estimate, pattern + unit, t)
     return f"{metric.of}: {text}" if named else text

@@ -230,40 +230,51 @@ def _quality(card: Json) -> list[str]:
 
 
 def _groups(groupings: list[Json]) -> Iterator[str]:
-    """For whom: the AUROC of each group, or why it is not shown."""
+    """For whom: the metrics of each group, or why they are not shown."""
     if not groupings:
         return
+    measured = "compared_by" in groupings[0]
     yield from (
-        "| group | patients | AUROC | 95 % interval | of the noise |",
-        "|---|---|---|---|---|",
+        f"| group | patients | {'metric | value' if measured else 'AUROC'} | 95 % interval | "
+        "of the noise |",
+        "|---|---|---|---|---|" + "---|" * measured,
     )
     for grouping in groupings:
         for one in grouping["groups"]:
             name = _line(f"{grouping['column']} {one['group']}")
-            auroc = one["auroc"] or dict.fromkeys(
-                ("value", "low", "high", "noise_low", "noise_high")
-            )
             count = one["patients"] if one["standing"] == "shown" else one["standing"]
-            noise = _ends(auroc["noise_low"], auroc["noise_high"])
-            sampling = _ends(auroc["low"], auroc["high"])
-            yield f"| {name} | {count} | {_number(auroc['value'])} | {sampling} | {noise} |"
+            if not measured:
+                yield f"| {name} | {count} | {_estimate(one['auroc'])} |"
+            for metric in one.get("metrics", ()):
+                of = f", {metric['of']}" if metric["of"] else ""
+                unit = "" if metric["unit"] in {"", "1"} else f" ({metric['unit']})"
+                told = _line(f"{metric['name']}{of}{unit}")
+                yield f"| {name} | {count} | {told} | {_estimate(metric['estimate'])} |"
+            if measured and not one["metrics"]:
+                yield f"| {name} | {count} | | {_estimate(None)} |"
     yield ""
 
 
 def _importance(columns: list[Json]) -> Iterator[str]:
-    """By what: the AUROC that is lost when a column is shuffled at each hospital."""
+    """By what: the metric that is lost when a column is shuffled at each hospital."""
     if not columns:
         return
+    metric = columns[0].get("metric", "AUROC")
+    lost = "AUROC lost" if metric == "AUROC" else f"worse by ({metric})"
     yield from (
-        "| column, shuffled | AUROC lost | 95 % interval | of the noise |",
+        f"| column, shuffled | {lost} | 95 % interval | of the noise |",
         "|---|---|---|---|",
     )
     for one in columns:
-        lost = one["lost"] or dict.fromkeys(("value", "low", "high", "noise_low", "noise_high"))
-        noise = _ends(lost["noise_low"], lost["noise_high"])
-        sampling = _ends(lost["low"], lost["high"])
-        yield f"| {_line(one['column'])} | {_number(lost['value'])} | {sampling} | {noise} |"
+        yield f"| {_line(one['column'])} | {_estimate(one['lost'])} |"
     yield ""
+
+
+def _estimate(said: Json | None) -> str:
+    """Three cells: the value, the interval of sampling and that of the noise."""
+    one = said or dict.fromkeys(("value", "low", "high", "noise_low", "noise_high"))
+    noise = _ends(one["noise_low"], one["noise_high"])
+    return f"{_number(one['value'])} | {_ends(one['low'], one['high'])} | {noise}"
 
 
 def _promise(card: Json) -> list[str]:
