@@ -2,10 +2,12 @@
 
 from tests.fuzz import (
     targets_bundle,
+    targets_data,
     targets_evidence,
     targets_files,
     targets_masking,
     targets_messages,
+    targets_tables,
     targets_timestamp,
 )
 
@@ -17,6 +19,8 @@ TARGETS = {
         targets_evidence,
         targets_bundle,
         targets_files,
+        targets_data,
+        targets_tables,
         targets_timestamp,
     )
     for target in module.TARGETS

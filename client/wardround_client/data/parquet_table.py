@@ -17,9 +17,8 @@ from wardround_client.data.table_source import Asked, Bound, as_text, text_table
 from wardround_client.data.text import TABLE_LIMIT_BYTES
 
 _ENCRYPTED = b"PARE"
-_MOST_IN_FOOTER = 1_000_000
 _BATCH_ROWS = 1 << 13
-_FOOTER_LIMIT_BYTES = 64 << 20
+_LIMITS = {"thrift_string_size_limit": 64 << 20, "thrift_container_size_limit": 1_000_000}
 
 
 def read_parquet(asked: Asked) -> pd.DataFrame:
@@ -33,15 +32,13 @@ def read_parquet(asked: Asked) -> pd.DataFrame:
     _look_at_size(path, asked.path)
     arrow, parquet = _libraries(asked.path)
     try:
+        with parquet.ParquetFile(path, **_LIMITS) as file:
+            names = _looked_at(file, asked, arrow)
+            texts = [name for name in names if _is_text(file.schema_arrow.field(name).type, arrow)]
+        # Opened again, now with texts kept as the file packs them: each once, and where it stands.
         with parquet.ParquetFile(
-            path,
-            page_checksum_verification=True,
-            thrift_string_size_limit=_FOOTER_LIMIT_BYTES,
-            thrift_container_size_limit=_MOST_IN_FOOTER,
+            path, read_dictionary=texts, page_checksum_verification=True, **_LIMITS
         ) as file:
-            names = _asked_names(file.schema_arrow, asked)
-            _look_at_columns(file.schema_arrow, names, asked.path, arrow)
-            _look_at_groups(file.metadata, frozenset(names), asked.path)
             columns = _columns(file, names, asked.path, arrow)
     except UnicodeDecodeError:
         raise BadInput(f"{asked.path}: not UTF-8 text") from None
@@ -70,6 +67,20 @@ def _look_at_size(path: Path, name: str) -> None:
     with path.open("rb") as file:
         if file.read(len(_ENCRYPTED)) == _ENCRYPTED:
             raise BadInput(f"{name}: the file is encrypted; export it without, or decrypt it first")
+
+
+def _looked_at(file: Any, asked: Asked, arrow: ModuleType) -> list[str]:
+    """The names of the asked columns, after what the footer says was found to be in order.
+
+    Sizes of columns in the footer are left alone: of an encrypted one pyarrow ends the process.
+    """
+    schema, metadata = file.schema_arrow, file.metadata
+    names = _asked_names(schema, asked)
+    _look_at_columns(schema, names, asked.path, arrow)
+    if metadata.num_rows == 0:
+        raise BadInput(f"{asked.path}: the file has no rows")
+    Bound(asked.path).rows(metadata.num_rows)
+    return names
 
 
 def _asked_names(schema: Any, asked: Asked) -> list[str]:
@@ -101,25 +112,12 @@ def _is_plain(kind: Any, types: ModuleType) -> bool:
     return any(test(kind) for test in (*text, *numbers, *times))
 
 
+def _is_text(kind: Any, arrow: ModuleType) -> bool:
+    return bool(arrow.types.is_string(kind) or arrow.types.is_large_string(kind))
+
+
 def _family(kind: Any, arrow: ModuleType) -> str:
     return "nested" if arrow.types.is_nested(kind) else f"of the kind {kind}"
-
-
-def _look_at_groups(metadata: Any, names: frozenset[str], path: str) -> None:
-    """What the footer says before anything is unpacked; what comes is counted again."""
-    if metadata.num_rows == 0:
-        raise BadInput(f"{path}: the file has no rows")
-    bound = Bound(path)
-    bound.rows(metadata.num_rows)
-    own = [
-        place
-        for place in range(metadata.num_columns)
-        if metadata.schema.column(place).path in names
-    ]
-    for group in range(metadata.num_row_groups):
-        chunks = metadata.row_group(group)
-        for place in own:
-            bound.cells(0, chunks.column(place).total_uncompressed_size)
 
 
 def _columns(file: Any, names: Sequence[str], path: str, arrow: ModuleType) -> dict[str, list[str]]:
@@ -137,10 +135,9 @@ def _columns(file: Any, names: Sequence[str], path: str, arrow: ModuleType) -> d
 
 def _texts(array: Any, bound: Bound, arrow: ModuleType) -> list[str]:
     """One column of one batch; a text that stands in many rows is unpacked once."""
-    kinds = arrow.types
-    if kinds.is_string(array.type) or kinds.is_large_string(array.type):
+    if _is_text(array.type, arrow):
         array = array.dictionary_encode()
-    if not kinds.is_dictionary(array.type):
+    if not arrow.types.is_dictionary(array.type):
         texts = _plain_texts(array, arrow)
     else:
         different = [*_plain_texts(array.dictionary, arrow), ""]
