@@ -31,6 +31,7 @@ HEADS = (
 )
 PATIENTS, WITH_AN_EVENT = "patients", "patients (with an event)"
 WORSE = "worse than the others by: {metric}"
+_WITH = {"event": WITH_AN_EVENT, "yes": HEADS[0]}
 METRICS = (
     "AUROC",
     "Mean AUROC",
@@ -46,7 +47,10 @@ METRICS = (
     "mean AUROC",
     "mean absolute error, share of the range",
 )
-JOINTLY = "In brackets 95 % of sampling; in the last column it holds for all groups together."
+JOINTLY = (
+    "In brackets 95 % of sampling; in the last column it holds for all groups together. Intervals "
+    "of single classes, labels and targets stand in report.json."
+)
 NOISED = (
     "In square brackets 95 % of noise; the number of patients of a group is within {noise} of what "
     "is printed. A group that seems to have fewer than {smallest} patients of any outcome "
@@ -76,11 +80,14 @@ def table_of(grouping: GroupingFacts | MeasuredGroupingFacts, t: Words) -> dict[
         return said | {"heads": [t.word(head) for head in HEADS], "rows": rows, "note": None}
     columns = _columns(grouping.groups)
     worse = t.plain(WORSE, metric=t.word(grouping.compared_by))
-    first = WITH_AN_EVENT if grouping.outcomes[-1] == "event" else PATIENTS
+    first = _WITH.get(grouping.outcomes[-1], PATIENTS)
     return said | {
         "heads": [t.word(first), *(_head(each, t) for each in columns), worse],
         "rows": [
-            {"group": t.word(each.group), "cells": _measured(each, columns, t)}
+            {
+                "group": t.word(each.group),
+                "cells": _measured(each, columns, t, counted=first != PATIENTS),
+            }
             for each in grouping.groups
         ],
         "note": _note(grouping, t),
@@ -123,7 +130,7 @@ def _head(column: Column, t: Words) -> str:
 def _measured(group: MeasuredGroupFacts, columns: Sequence[Column], t: Words) -> list[list[str]]:
     patients = t.word(group.standing)
     if group.standing == "shown":
-        events = f" ({group.of_outcome[-1]})" if len(group.of_outcome) == 2 else ""
+        events = f" ({group.of_outcome[-1]})" if counted else ""
         patients = f"{group.patients}{events}"
     by_name = {(metric.name, metric.of): metric for metric in group.metrics}
     cells = [
@@ -139,8 +146,9 @@ def _line(metric: MetricFacts, t: Words, *, named: bool) -> str:
     if metric.name in _DIFFERENCES:
         pattern = pattern.replace(":", ":+")
     unit = "" if metric.unit in {"", "1"} else f" {metric.unit}"
-    text = with_ends(metric.estimate, pattern + unit, t)
-    return f"{metric.of}: {text}" if named else text
+    if not named or metric.estimate is None:
+        return with_ends(metric.estimate, pattern + unit, t)
+    return f"{metric.of}: {pattern.format(metric.estimate.value)}{unit}"
 
 
 def _note(grouping: MeasuredGroupingFacts, t: Words) -> str:

@@ -113,8 +113,8 @@ def _with_ends(gap: Headline, wide: float, *, exact: bool) -> Json:
                 value=gap.value,
                 low=gap.value - half,
                 high=gap.value + half,
-                noise_low=None if exact else gap.value - noise,
-                noise_high=None if exact else gap.value + noise,
+                noise_low=None if exact else max(gap.value - noise, -1.0),
+                noise_high=None if exact else min(gap.value + noise, 1.0),
             )
         )
     )
