@@ -127,7 +127,9 @@ def _head(column: Column, t: Words) -> str:
     return t.word(name) + (f", {of[0]}" if len(of) == 1 and of[0] else "")
 
 
-def _measured(group: MeasuredGroupFacts, columns: Sequence[Column], t: Words) -> list[list[str]]:
+def _measured(
+    group: MeasuredGroupFacts, columns: Sequence[Column], t: Words, *, counted: bool
+) -> list[list[str]]:
     patients = t.word(group.standing)
     if group.standing == "shown":
         events = f" ({group.of_outcome[-1]})" if counted else ""
