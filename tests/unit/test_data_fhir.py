@@ -333,6 +333,7 @@ def test_what_did_not_happen_is_left_out(tmp_path, resource, counts):
         ({"status": "cancelled"}, "0"),
         ({"intent": "proposal"}, "0"),
         ({"doNotPerform": True}, "0"),
+        ({"doNotPerform": False}, "1"),
     ],
 )
 def test_an_order_that_is_none_is_left_out(tmp_path, more, counts):

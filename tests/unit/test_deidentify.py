@@ -300,3 +300,23 @@ def test_the_table_file_has_no_more_than_tag_keyword_and_action():
     assert rows[0] == ["tag", "keyword", "action"]
     assert rows[1:] == sorted(rows[1:])
     assert len({row[0] for row in rows[1:]}) == 604
+
+
+def test_pydicom_warns_and_logs_nothing_since_it_quotes_the_values(recwarn, capfd, caplog):
+    broken = content(ct_slice(StudyInstanceUID="1.2.3.1")).replace(b"1.2.3.1\0", b"CANARY.\xff")
+    with pytest.raises(BadInput, match="has no") as caught:
+        without_patient(broken.replace(b"P1", b"  "))
+    without_patient(broken)
+    assert CANARY not in str(caught.value)
+    assert [w for w in recwarn if CANARY in str(w.message)] == []
+    assert CANARY not in caplog.text
+    said = capfd.readouterr()
+    assert CANARY not in said.out + said.err
+
+
+def test_an_element_of_a_wrong_length_is_refused_by_its_name():
+    """pydicom's own error for it quotes the bytes, and is of none of Python's kinds."""
+    file = content(ct_slice(np.zeros((4, 4), dtype=np.uint16)))
+    place = file.index(b"\x28\x00\x10\x00US\x02\x00") + 6
+    with pytest.raises(BadInput, match=r"^has a Rows that cannot be read$"):
+        without_patient(file[:place] + b"\x03\x00" + file[place + 2 :])

@@ -7,7 +7,6 @@ curve, comment, free text or nested sequence in what comes out, whatever the sta
 """
 
 import datetime as dt
-import warnings
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
@@ -66,19 +65,15 @@ def parsed_image(file: BinaryIO, size: int) -> "Dataset":
     check_dicom(file, size, (1,))
     file.seek(0)
     parsed = parse_dicom(file, WANTED, pixels=True)
-    try:
-        modality = MODALITIES.get(str(parsed.get("SOPClassUID", "")))
-        burned = str(parsed.get("BurnedInAnnotation", "")).strip()
-        absent = [name for name in ("PatientID", *UIDS) if not _text(parsed, name)]
-    except DICOM_FAULTS:
-        raise BadInput("is a DICOM file that cannot be read") from None
+    modality = MODALITIES.get(str(parsed.get("SOPClassUID", "")))
+    burned = str(parsed.get("BurnedInAnnotation", "")).strip()
     if modality is None:
         raise BadInput("is of another kind than CT, CR, DX, MG and MR images")
     if burned == "YES":
         raise BadInput("says that something is written into its pixels")
-    absent = [name for name in absent if name != "FrameOfReferenceUID"]
-    if absent:
-        raise BadInput(f"has no {absent[0]}")
+    for due in ("PatientID", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"):
+        if not _text(parsed, due):
+            raise BadInput(f"has no {due}")
     if "ModalityLUTSequence" in parsed:
         raise BadInput("has a table of grey values (Modality LUT), which is a nested sequence")
     return parsed
@@ -153,7 +148,7 @@ def _empty_file(parsed: "Dataset", pseudonyms: Pseudonyms) -> "FileDataset":
 
 def _keep_the_picture(made: "FileDataset", parsed: "Dataset") -> None:
     for keyword in (*WORDS, *NUMBERS):
-        value = kept_value(keyword, _value(parsed, keyword))
+        value = kept_value(keyword, parsed.get(keyword, None))
         if value is not None:
             setattr(made, keyword, value)
     for keyword in _EMPTY:
@@ -199,9 +194,7 @@ def _stored(parsed: "Dataset") -> npt.NDArray[Any]:
     try:
         syntax = parsed.file_meta.TransferSyntaxUID
         if syntax.is_compressed or not syntax.is_little_endian:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # they quote the file's values
-                return np.asarray(parsed.pixel_array)
+            return np.asarray(parsed.pixel_array)
         rows, columns = int(parsed.Rows), int(parsed.Columns)
         pixel = np.dtype(f"<u{int(parsed.BitsAllocated) // 8}")
         size = rows * columns * pixel.itemsize
@@ -221,12 +214,5 @@ def _day(text: str) -> dt.date | None:
     return day if day.year >= _FIRST_YEAR else None
 
 
-def _value(parsed: "Dataset", keyword: str) -> Any:
-    try:
-        return parsed.get(keyword, None)
-    except DICOM_FAULTS:
-        raise BadInput(f"has a {keyword} that cannot be read") from None
-
-
 def _text(parsed: "Dataset", keyword: str) -> str:
-    return str(_value(parsed, keyword) or "").strip()
+    return str(parsed.get(keyword, None) or "").strip()

@@ -4,6 +4,7 @@ Only the elements named here are parsed, so a patient's name is never read. pydi
 is imported when a study has such files. (DICOM PS3.3 C.7.6.3, C.11.1; PS3.10 7.1)
 """
 
+import logging
 import struct
 import warnings
 from collections.abc import Sequence
@@ -70,9 +71,7 @@ def read_dicom(file: BinaryIO, _shape: tuple[int, ...]) -> npt.NDArray[np.float3
     parsed = parse_dicom(file, _NEEDED, pixels=True)
     _check(parsed)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # they quote the file's values
-            stored = parsed.pixel_array.astype(np.float64)
+        stored = parsed.pixel_array.astype(np.float64)
         slope = float(parsed.get("RescaleSlope", None) or 1.0)
         intercept = float(parsed.get("RescaleIntercept", None) or 0.0)
         if parsed.PhotometricInterpretation == "MONOCHROME1":
@@ -92,20 +91,32 @@ def parse_dicom(file: BinaryIO, elements: Sequence[str], *, pixels: bool) -> "Da
     """
     try:
         import pydicom  # noqa: PLC0415  # an extra
-        from pydicom.errors import InvalidDicomError  # noqa: PLC0415  # an extra
+        from pydicom.errors import BytesLengthException, InvalidDicomError  # noqa: PLC0415  # same
     except ImportError:
         raise BadInput('needs pydicom: install "wardround[client,dicom]"') from None
+    _silence()
     if transfer_syntax(file) == _DEFLATED:
         raise BadInput("is a DICOM file that is packed as a whole (deflated)")
+    wanted = list(elements)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # they quote the file's values
-            wanted = list(elements)
-            return pydicom.dcmread(file, stop_before_pixels=not pixels, specific_tags=wanted)
+        parsed = pydicom.dcmread(file, stop_before_pixels=not pixels, specific_tags=wanted)
     except InvalidDicomError:
         raise BadInput("is not a DICOM file") from None
-    except DICOM_FAULTS:
+    except (BytesLengthException, *DICOM_FAULTS):
         raise BadInput("is a DICOM file that cannot be read") from None
+    for keyword in wanted:
+        # pydicom turns bytes into values when they are first asked for.
+        try:
+            parsed.get(keyword, None)
+        except (BytesLengthException, *DICOM_FAULTS):
+            raise BadInput(f"has a {keyword} that cannot be read") from None
+    return parsed
+
+
+def _silence() -> None:
+    """Keep pydicom from warning and logging, which it does with the values that it warns of."""
+    logging.getLogger("pydicom").disabled = True
+    warnings.filterwarnings("ignore", module="pydicom")
 
 
 def transfer_syntax(file: BinaryIO) -> str:

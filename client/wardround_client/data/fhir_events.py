@@ -147,9 +147,11 @@ def _counts(resource: Json, kind: str) -> bool:
         status = _listed(resource.get("verificationStatus"))
         return not any(code in _NOT_SO for _, code in status)
     if kind == "MedicationRequest":
-        wanted = resource.get("intent") in _ORDERS and resource.get("doNotPerform") is not True
-        return wanted and resource.get("status") in _COUNTS[kind]
-    return resource.get("status") in _COUNTS[kind]
+        wanted = (
+            str(resource.get("intent")) in _ORDERS and resource.get("doNotPerform", False) is False
+        )
+        return wanted and str(resource.get("status")) in _COUNTS[kind]
+    return str(resource.get("status")) in _COUNTS[kind]
 
 
 def _subject(resource: Json, kind: str, faults: Faults) -> str | None:
