@@ -6,6 +6,7 @@ Deaths are by the day alone, as the demo has them; all else has its time of day.
 """
 
 import csv
+import functools
 import gzip
 import zlib
 from collections.abc import Iterator
@@ -114,8 +115,12 @@ def condition(icd9: str) -> int:
     >>> condition("4280") > LOCAL
     True
     """
-    places = {line["icd9_code"]: int(line["row_id"]) for line in lines("d_icd_diagnoses")}
-    return LOCAL + places[icd9]
+    return LOCAL + _icd9_places()[icd9]
+
+
+@functools.cache
+def _icd9_places() -> dict[str, int]:
+    return {line["icd9_code"]: int(line["row_id"]) for line in lines("d_icd_diagnoses")}
 
 
 def local_unit(unit: str) -> int:
@@ -161,7 +166,9 @@ def _person(line: dict[str, str]) -> Row:
 
 
 def _visit(line: dict[str, str]) -> Row:
-    start, end = _time(line["admittime"]), _time(line["dischtime"])
+    start = _time(line["admittime"])
+    # One patient's discharge was written down a day before the death in the ward.
+    end = max(_time(line[one]) for one in ("dischtime", "deathtime") if line[one])
     return {
         "visit_occurrence_id": int(line["hadm_id"]),
         "person_id": int(line["subject_id"]),
@@ -174,7 +181,7 @@ def _visit(line: dict[str, str]) -> Row:
 
 
 def _conditions(starts: dict[int, datetime]) -> Iterator[Row]:
-    places = {line["icd9_code"]: int(line["row_id"]) for line in lines("d_icd_diagnoses")}
+    places = _icd9_places()
     for line in lines("diagnoses_icd"):
         start, place = starts[int(line["hadm_id"])], places.get(line["icd9_code"])
         yield {

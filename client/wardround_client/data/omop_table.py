@@ -117,10 +117,10 @@ def _faults(connection: "Connection", omop: OmopSource, column: EventColumn) -> 
     values, wrong, strange = (int(n or 0) for n in connection.execute(faults(omop, column)).one())
     found = []
     if wrong:
-        found.append(f"omop column {column.name}: {wrong} of {values} values are not numbers")
+        found.append(f"column {column.name}: {wrong} of {values} values are not numbers")
     if strange:
         found.append(
-            f"omop column {column.name}: {strange} of {values} values are in another unit than "
+            f"column {column.name}: {strange} of {values} values are in another unit than "
             f"{column.unit}; how to convert it belongs in `units`"
         )
     return found
