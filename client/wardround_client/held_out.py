@@ -7,6 +7,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from wardround.errors import BadInput
 from wardround.evaluation.layout import Outcomes
 from wardround.evaluation.patients import outcomes_of
 from wardround.models.family import RECORDS_AT_ONCE, family_of, readings
@@ -33,12 +34,14 @@ def held_out_outcomes(network: nn.Module, held_out: PatientRecords, study: Study
 def evaluated_outcomes(
     network: nn.Module, records: StudyRecords, study: StudyPlan, randomness: Randomness
 ) -> Outcomes:
-    """`held_out_outcomes` and what else the study counts: groups, and shuffled columns.
+    """`held_out_outcomes` and what else the study counts: groups, shuffled columns, both arms.
 
     Every shuffled column has an order of its own.
     """
     held_out = records.held_out
     outcomes = replace(held_out_outcomes(network, held_out, study), groups=records.groups)
+    if study.task.treatment is not None:
+        outcomes = with_arms(outcomes, network, held_out, study)
     asked = study.evaluation.shuffled(study.contract)
     if not asked:
         return outcomes
@@ -49,6 +52,33 @@ def evaluated_outcomes(
         others = shuffled(held_out, where[column], order)
         said[at] = held_out_outcomes(network, others, study).outputs
     return replace(outcomes, shuffled=said)
+
+
+def with_arms(
+    outcomes: Outcomes, network: nn.Module, held_out: PatientRecords, study: StudyPlan
+) -> Outcomes:
+    """Which arm each patient was in, and what the model says of it in either."""
+    treatment, patients = study.task.treatment, held_out.patients
+    if treatment is None:
+        raise BadInput(f"study {study.name}: no treatment is to be chosen")
+    place = study.contract.features().index(treatment.column)
+    both = [
+        held_out_outcomes(network, in_arm(held_out, place, treated=arm), study).outputs[:, 0]
+        for arm in (False, True)
+    ]
+    firsts = held_out.features[held_out.offsets[:-1], place].numpy()
+    of_record = np.repeat(firsts, np.diff(held_out.offsets))
+    if unsure := int((held_out.features[:, place].numpy() != of_record).sum()):
+        raise BadInput(f"evaluation: {unsure} records of a patient have another treatment")
+    treated = (firsts > 0).astype(np.int64)
+    return replace(outcomes, treated=treated, arms=np.stack(both, axis=1).reshape(patients, 2))
+
+
+def in_arm(patients: PatientRecords, place: int, *, treated: bool) -> PatientRecords:
+    """The same patients, all treated or all untreated: only the feature at `place` differs."""
+    features = patients.features.clone()
+    features[:, place] = 1.0 if treated else -1.0
+    return replace(patients, features=features)
 
 
 def held_out_scores(

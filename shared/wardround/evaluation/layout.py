@@ -36,13 +36,18 @@ class Outcomes:
     `outputs` is [patients, channels] in [0, 1]. `truth` is [patients] of 0 and 1 or of class
     numbers, [patients, 2] of time and event, or [patients, targets] of numbers in [0, 1] (NaN where
     one is missing). Where the study asks for more: `groups` is [patients, groupings] of group
-    numbers, `shuffled` [columns, patients, channels] of outputs with one column shuffled.
+    numbers, `shuffled` [columns, patients, channels] of outputs with one column shuffled, `treated`
+    [patients] of 0 and 1, `arms` [patients, 2] what the model says untreated and treated, and
+    `beside` [ways, patients, channels] of outputs of other models.
     """
 
     truth: Scores = field(repr=False)
     outputs: Scores = field(repr=False)
     groups: Counts | None = field(default=None, repr=False)
     shuffled: Scores | None = field(default=None, repr=False)
+    beside: Scores | None = field(default=None, repr=False)
+    treated: Counts | None = field(default=None, repr=False)
+    arms: Scores | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         """Raise BadInput for parts that differ in number, too many, or outputs not in [0, 1]."""

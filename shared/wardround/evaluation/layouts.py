@@ -1,5 +1,7 @@
 """The layout of a study's evaluation: which kind its label asks for."""
 
+from wardround.errors import BadInput
+from wardround.evaluation.beside import BesideLayout
 from wardround.evaluation.binary import AnomalyLayout, BinaryLayout
 from wardround.evaluation.channels import ChannelsLayout
 from wardround.evaluation.detailed import DetailedLayout
@@ -8,6 +10,7 @@ from wardround.evaluation.layout import MOST_LANES, Layout
 from wardround.evaluation.regression import RegressionLayout, Scale
 from wardround.evaluation.subgroups import Groups
 from wardround.evaluation.survival import SurvivalLayout
+from wardround.evaluation.treatment import TreatmentLayout
 from wardround.study.contract import Contract, LabelKind
 from wardround.study.evaluation import Crossing, Grouping, crossed_groups
 from wardround.study.manifest import StudyPlan
@@ -31,8 +34,8 @@ def exact_layout_of(study: StudyPlan) -> Layout:
         room = min(OWN_BINS, (MOST_LANES - width**2) // width // 2 - 2 * MAX_GROUPS)
         bins = plan.bins * max(1, room // plan.bins)
     own: dict[str, object] = {"counts": "exact", "epsilon": None, "bins": bins}
-    own |= {"time_bins": time_bins, "subgroups": (), "importance": False}
-    return layout_of(study.model_copy(update={"evaluation": plan.model_copy(update=own)}))
+    own |= {"time_bins": time_bins, "subgroups": (), "importance": False, "beside": ()}
+    return _whole(study.model_copy(update={"evaluation": plan.model_copy(update=own)}))
 
 
 def layout_of(study: StudyPlan) -> Layout:
@@ -40,8 +43,19 @@ def layout_of(study: StudyPlan) -> Layout:
 
     Raises BadInput for a plan whose counts do not fit into a log, or into the noise.
     """
+    own, ways = _of_model(study), study.evaluation.beside
+    return BesideLayout(study=own, plain=_whole(study), ways=ways) if ways else own
+
+
+def _of_model(study: StudyPlan) -> Layout:
+    """In as much detail as the study asks for; `_whole` comes first."""
     whole = _whole(study)
-    return _detailed(whole, study) if study.evaluation.detailed else whole
+    layout = _detailed(whole, study) if study.evaluation.detailed else whole
+    if study.task.treatment is None:
+        return layout
+    if not isinstance(layout, BinaryLayout | DetailedLayout):
+        raise BadInput("evaluation: a treatment needs a label of yes or no")
+    return TreatmentLayout(whole=layout, plan=study.task.treatment)
 
 
 def _whole(study: StudyPlan) -> Layout:

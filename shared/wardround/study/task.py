@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 from wardround.study.contract import ColumnKind, Contract, Frozen, LabelKind
 from wardround.study.own_model import OwnModel
 from wardround.study.synthesis import Synthesis, discriminator_parameters
+from wardround.study.treatment import Ranking, Treatment
 
 
 class FamilyName(StrEnum):
@@ -124,7 +125,9 @@ class Task(Frozen):
     DenseNet the layers of its blocks, of an autoencoder the layers down to its code, which the way
     back mirrors (channels, where it is convolutional), of a GAN the layers of its discriminator.
     `synthesis` is what is made of a GAN, `own` which network model own is. `augmentation` is what
-    happens to training images; without one it is not in the bytes.
+    happens to training images; without one it is not in the bytes. `treatment` is the column that
+    somebody could choose (of a table: the network sees its product with every other feature, too),
+    `ranking` says that numbers are told beside each other.
     """
 
     family: FamilyName
@@ -133,6 +136,8 @@ class Task(Frozen):
     augmentation: Augmentation | None = Field(default=None, exclude_if=lambda value: value is None)
     own: OwnModel | None = Field(default=None, exclude_if=lambda value: value is None)
     synthesis: Synthesis | None = Field(default=None, exclude_if=lambda value: value is None)
+    treatment: Treatment | None = Field(default=None, exclude_if=lambda value: value is None)
+    ranking: Ranking | None = Field(default=None, exclude_if=lambda value: value is None)
 
     @model_validator(mode="after")
     def _model_of_this_family(self) -> Self:
@@ -148,6 +153,15 @@ class Task(Frozen):
             raise ValueError("task: the table [task.own] belongs to model = own, and only there")
         if self.augmentation is not None and self.family is not FamilyName.IMAGE:
             raise ValueError(f"task: augmentation belongs to family image, {self.family} came")
+        return self
+
+    @model_validator(mode="after")
+    def _chosen_by_tables(self) -> Self:
+        table = self.family in {FamilyName.RISK, FamilyName.RESPONSE} and self.own is None
+        if self.treatment is not None and not table:
+            raise ValueError(
+                "task: [task.treatment] belongs to family risk or response, without an own model"
+            )
         return self
 
     @model_validator(mode="after")
@@ -186,6 +200,8 @@ class Task(Frozen):
                 f"family {self.family} takes a label of kind "
                 f"{' or '.join(sorted(_LABELS[self.family]))}, {contract.label.kind} came"
             )
+        for choice in (self.treatment, self.ranking):
+            found += [] if choice is None else choice.faults(contract)
         return found
 
     def _fits_images(self, *, images: bool) -> bool:
