@@ -96,6 +96,7 @@ def test_a_prognosis_whose_follow_up_ends_early_is_told_so(tmp_path):
     found = brca(tmp_path, cut)
     said = [str(each) for each in found.assessment.findings]
     assert any("are followed up to the horizon" in each for each in said)
+    assert Reason.HARDLY_USED in reasons(found)
     apart = {each.what: each for each in found.differences if each.name == "death"}
     assert {what.split()[0] for what in apart} == {"event", "left"}
 

@@ -31,6 +31,13 @@ OwnModel = Annotated[
 FhirFile = Annotated[
     Path | None, typer.Option("--fhir", help="New file: a FHIR RiskAssessment a line (NDJSON).")
 ]
+ImputeFile = Annotated[
+    Path | None,
+    typer.Option("--impute", help="New file: what an autoencoder expects of missing values (CSV)."),
+]
+CodeFile = Annotated[
+    Path | None, typer.Option("--representation", help="New file: each patient's code (CSV).")
+]
 
 
 @app.command()
@@ -43,6 +50,8 @@ def predict(  # noqa: PLR0913  # one argument for each option
     *,
     report: ReportFile = None,
     fhir: FhirFile = None,
+    impute: ImputeFile = None,
+    representation: CodeFile = None,
     personalised: OwnModel = False,
     as_json: AsJson = False,
 ) -> None:
@@ -53,7 +62,8 @@ def predict(  # noqa: PLR0913  # one argument for each option
     from wardround_client.prediction.own_files import refuse_existing
     from wardround_client.prediction.predict import predict as answer
 
-    refuse_existing(fhir)
+    for path in (fhir, impute, representation):
+        refuse_existing(path)
     support, described = opened(directory, study, description, report, personalised=personalised)
     found = answer(support, described, data, patient=patient)
     if fhir is not None:
@@ -66,7 +76,34 @@ def predict(  # noqa: PLR0913  # one argument for each option
         resources = risk_assessments(found, dataset=described.dataset, now=now)
         content = "".join(json.dumps(resource) + "\n" for resource in resources)
         write_new(fhir, content.encode())
+    if impute is not None or representation is not None:
+        _reconstruct(support, described, data, patient, impute, representation)
     typer.echo(json.dumps(found.to_json()) if as_json else "\n".join(found.lines()))
+
+
+def _reconstruct(
+    support: "Support",
+    description: "DatasetDescription",
+    data: Path,
+    patient: str | None,
+    impute: Path | None,
+    representation: Path | None,
+) -> None:
+    """Write what the autoencoder says beside its score, of the patients within the contract."""
+    from wardround_client.prediction import reconstruction
+    from wardround_client.prediction.described import read_described
+    from wardround_client.prediction.own_files import write_new
+    from wardround_client.prediction.predict import only
+
+    asked = read_described(description, support.standing.study.contract, data)
+    encoded = (asked if patient is None else only(asked, patient)).encoded
+    asked_for = (
+        (impute, reconstruction.imputation),
+        (representation, reconstruction.representation),
+    )
+    for path, made in asked_for:
+        if path is not None:
+            write_new(path, made(support, encoded).encode())
 
 
 def opened(

@@ -58,3 +58,15 @@ def convolutional(shape: tuple[int, int, int], hidden: tuple[int, ...]) -> nn.Mo
     for place, (before, after) in enumerate(pairwise(reversed(widths)), start=2):
         up += [nn.Upsample(size=sides[-place]), nn.Conv2d(before, after, 3, padding=1), nn.ReLU()]
     return nn.Sequential(*down, *up[:-1], nn.Tanh())
+
+
+def encoder(network: nn.Module, study: StudyPlan) -> nn.Module:
+    """The part of the study's network that ends in the code: [records, ...] -> [records, ...].
+
+    Raises BadInput for a network that this family did not build.
+    """
+    convolutional_one = study.task.model is Model.CONVOLUTIONAL_AUTOENCODER
+    layers = 2 * len(study.task.hidden) - (0 if convolutional_one else 1)
+    if study.task.own is not None or not isinstance(network, nn.Sequential):
+        raise BadInput("representation: an own model does not say where its code is")
+    return network[:layers]

@@ -96,7 +96,8 @@ def _sizes(own: OwnNumbers, contract: Contract, plan: QualityPlan) -> Iterator[F
             f"fewer than {FEW} patients are followed up to the horizon: look at the end of "
             "follow-up; of its last intervals little is learned here"
         )
-        yield Finding(contract.label.name, Reason.OUTCOME_RARE, advice)
+        # Not "an outcome is rare": the events and their counts are another matter.
+        yield Finding(contract.label.name, Reason.HARDLY_USED, advice)
 
 
 def _missing(own: OwnNumbers, plan: QualityPlan) -> Iterator[Finding]:
