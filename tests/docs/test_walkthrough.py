@@ -265,6 +265,9 @@ OWN_MODEL = (
     ("own-model.md", "Rehearse it"),
 )
 
+# Another, in test_data_sources_page.py.
+DATA_SOURCES = (("data-sources.md", "DICOM images without their patients"),)
+
 
 @pytest.mark.federation
 @pytest.mark.timeout(600)
@@ -289,7 +292,7 @@ def stop_both_services_politely(story: Story) -> None:
 
 
 def test_every_block_is_run_or_listed_with_a_reason() -> None:
-    told = {step for step in (*STORY, *OWN_MODEL) if not callable(step)}
+    told = {step for step in (*STORY, *OWN_MODEL, *DATA_SOURCES) if not callable(step)}
     keys = {(b.page, b.section, *special(b)) for b in all_blocks() if b.is_shell or special(b)}
     unknown = keys - told - NOT_RUN.keys()
     assert unknown == set()
@@ -299,7 +302,7 @@ def test_every_block_is_run_or_listed_with_a_reason() -> None:
 
 
 def test_the_story_keeps_the_order_of_every_page() -> None:
-    steps = [step for step in (*STORY, *OWN_MODEL) if not callable(step)]
+    steps = [step for step in (*STORY, *OWN_MODEL, *DATA_SOURCES) if not callable(step)]
     for page in PAGES:
         found = [b for b in blocks(page) if is_run(b) or b.language == "python"]
         sections = list(dict.fromkeys(block.section for block in found))

@@ -238,3 +238,39 @@ def test_the_counts_are_told_as_json_too(source, tmp_path):
     told = run("deidentify", *words, "--sheet", tmp_path / "sheet", "--attest", "Ada", "1")
     value = json.loads(told.stdout)
     assert (value["files_written"], value["declared_clean"], value["attested_clean"]) == (2, 1, 1)
+
+
+def labels(tmp_path, text, *more):
+    table = tmp_path / "labels.csv"
+    table.write_text(text)
+    words = ["--table", table, "--patient", "id", "--keep", "nodule", "--out", tmp_path / "new.csv"]
+    return run("pseudonyms", *words, "--dir", tmp_path, *more)
+
+
+def test_labels_get_the_names_that_the_images_have(source, tmp_path):
+    put(source, a=clean(PatientID=CANARY))
+    key = pseudonyms_of(tmp_path)
+    deidentify_folder(source, tmp_path / "out", pseudonyms=key)
+    done = labels(tmp_path, f"id,name,nodule\n{CANARY},{CANARY}^Jane,4\nP2,x,1\n")
+    assert done.stdout == "2 rows in new.csv\n"
+    written = (tmp_path / "new.csv").read_text()
+    (own,) = [path.name for path in (tmp_path / "out").iterdir()]
+    lines = [f"{own},4", f"{key.patient('P2')},1"]
+    assert written == "\n".join(["patient,nodule", *sorted(lines)]) + "\n"
+    assert (tmp_path / "new.csv").stat().st_mode & 0o077 == 0
+    assert CANARY not in written
+
+
+@pytest.mark.parametrize(
+    ("text", "more", "why"),
+    [
+        ("id,other\nP1,1\n", [], "no column 'nodule'"),
+        ("id,nodule\nP1,1\n", ["--keep", "id"], "other columns than 'id'"),
+        ("id,nodule\nP1,1\n,2\n", [], "1 of 2 rows have no patient"),
+        ("id,nodule\nP1,P2\nP2,3\n", [], "column nodule: a value is somebody's PatientID"),
+    ],
+)
+def test_labels_that_would_name_somebody_are_refused(tmp_path, text, more, why):
+    refused = labels(tmp_path, text, *more)
+    assert why in str(refused.exception)
+    assert not (tmp_path / "new.csv").exists()

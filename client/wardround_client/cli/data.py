@@ -148,6 +148,25 @@ def deidentify(
         Console().print(report)
 
 
+@app.command()
+def pseudonyms(
+    table: Annotated[Path, typer.Option(help="A CSV file with a column of PatientIDs.")],
+    patient: Annotated[str, typer.Option(help="The name of that column.")],
+    keep: Annotated[list[str], typer.Option(help="A column that is copied as it is.")],
+    out: Annotated[Path, typer.Option(help="A new CSV file.")],
+    directory: Annotated[Path, typer.Option("--dir", help="The hospital's directory: its key.")],
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Write a table of labels under the names that de-identified images have."""
+    from wardround_client.data.deidentify_keys import pseudonyms_of
+    from wardround_client.data.deidentify_labels import write_labels
+
+    own = pseudonyms_of(directory)
+    rows = write_labels(table, out, pseudonyms=own, patient=patient, keep=tuple(keep))
+    typer.echo(json.dumps({"rows": rows}) if as_json else f"{rows} rows in {out.name}")
+
+
 def _examine(dataset: Path, study: Path, data: Path, *, as_json: bool) -> "DataCheck":
     from rich.console import Console
 
