@@ -34,7 +34,12 @@ def start_of(study):
     return start + np.random.default_rng(4).normal(scale=0.1, size=start.size).astype(np.float32)
 
 
-@pytest.mark.parametrize("name", STUDIES)
+SLOW = {"resnet"}  # half a minute
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in STUDIES]
+)
 def test_a_head_of_its_own_leaves_the_bytes_of_the_body_and_lowers_the_loss(name):
     study = STUDIES[name]()
     own, start = drawn_patients(study, 40, each=2), start_of(study)

@@ -184,7 +184,18 @@ def slope(scores: Values, yes: Values, weights: Values) -> Values:
             if (np.abs(step) < 1e-9).all():
                 break
         settled = (np.abs(step) < 1e-6) & (np.abs(high) < _STEEPEST)
-    return np.where(settled, high, np.nan)
+    return np.where(settled & ~_separated(place, yes, weights), high, np.nan)
+
+
+def _separated(place: Values, yes: Values, weights: Values) -> Flags:
+    """[draws]: whether one threshold tells all of one kind from all of the other."""
+    found = np.zeros(len(weights), dtype=np.bool_)
+    kinds = weights * yes, weights * (1.0 - yes)
+    for ill, well in (kinds, kinds[::-1]):
+        highest = np.where(well > 0, place, -np.inf).max(axis=1, initial=-np.inf)
+        lowest = np.where(ill > 0, place, np.inf).min(axis=1, initial=np.inf)
+        found |= highest <= lowest
+    return found
 
 
 def _c_index(horizon: float) -> Callable[[Outcomes, Values], Values]:

@@ -7,7 +7,6 @@ from wardround_client.personalisation.paired import Aim, Row, Way
 from wardround_client.personalisation.picture import picture
 from wardround_client.personalisation.result import (
     STAYS,
-    WARNING,
     Result,
     apart,
     number,
@@ -47,7 +46,7 @@ small {{ color: #56646f; }} svg {{ max-width: 100%; height: auto; }}
 <h1>What joining gave {escape(result.hospital)}</h1>
 <p>{escape(result.title)}</p>
 <p class="verdict">{escape(result.verdict())}</p>
-<p class="mark"><strong>{escape(WARNING)}</strong> {escape(STAYS)}</p>
+<p class="mark"><strong>{escape(result.warning)}</strong> {escape(STAYS)}</p>
 {picture(result.rows[0])}
 <p>{escape(result.fine_tuning())} {escape(_noise(result))}</p>
 <ul>{"".join(f"<li><strong>{escape(w.value)}</strong>: {_EXPLAINED[w]}</li>" for w in result.ways)}

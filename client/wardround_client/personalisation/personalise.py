@@ -14,7 +14,13 @@ from wardround.study.manifest import Study
 from wardround_client.comparison.training import Model
 from wardround_client.held_out import held_out_outcomes
 from wardround_client.personalisation.choosing import choose
-from wardround_client.personalisation.own_models import Scope, fine_tuned, network_of, train_alone
+from wardround_client.personalisation.own_models import (
+    Scope,
+    Tuning,
+    fine_tuned,
+    network_of,
+    train_alone,
+)
 from wardround_client.personalisation.paired import Way, rows_of
 from wardround_client.personalisation.result import Patients, Result
 from wardround_client.prediction.support import Support
@@ -41,19 +47,9 @@ def personalise(
     alone = train_alone(study, support.train, randomness)
     say("choosing how far to fine-tune, within the training patients")
     choice = choose(study, released, support.train, randomness, scope=scope, steps=steps)
-    models, own = {Way.RELEASED: released, Way.ALONE: alone}, None
-    if choice is not None and choice.tuning.steps:
-        tuning = choice.tuning
-        own = fine_tuned(
-            study,
-            released,
-            support.train,
-            randomness,
-            scope=tuning.scope,
-            steps=tuning.steps,
-            pull=tuning.pull,
-        )
-        models[Way.PERSONALISED] = own
+    own = None if choice is None else _own(study, released, support, choice.tuning, randomness)
+    models = {Way.RELEASED: released, Way.ALONE: alone}
+    models |= {} if own is None else {Way.PERSONALISED: own}
     say(f"scoring {support.held_out.patients} held-out patients, once")
     outcomes = {
         way: held_out_outcomes(network_of(study, model), support.held_out, study)
@@ -74,6 +70,23 @@ def personalise(
         rows=rows_of(study, outcomes, randomness),
     )
     return result, own
+
+
+def _own(
+    study: Study, released: Model, support: Support, tuning: Tuning, randomness: Randomness
+) -> Model | None:
+    """The released model fine-tuned as it was chosen; None where that is no step at all."""
+    if not tuning.steps:
+        return None
+    return fine_tuned(
+        study,
+        released,
+        support.train,
+        randomness,
+        scope=tuning.scope,
+        steps=tuning.steps,
+        pull=tuning.pull,
+    )
 
 
 def _check(support: Support, study: Study) -> None:

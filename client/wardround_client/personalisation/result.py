@@ -10,9 +10,12 @@ from wardround_client.personalisation.paired import Gain, Row, Told, Way
 
 SCHEMA = "wardround.personalisation/1"
 WARNING = (
-    "The personalised model is trained WITHOUT noise on this hospital's patients, and so was the one "
-    "trained alone, which is not kept. No epsilon covers them, nor these numbers: like the data they "
-    "must not leave the hospital."
+    "The personalised model was trained WITHOUT noise on this hospital's patients. No epsilon "
+    "covers it, nor these numbers: like the data they must not leave the hospital."
+)
+NO_MODEL = (
+    "No model is kept: the one trained alone was for these numbers only. No epsilon covers them: "
+    "like the data they must not leave the hospital."
 )
 STAYS = "Nothing has left, and nothing is charged: a model that stays is no release."
 DIGITS = 6
@@ -52,6 +55,11 @@ class Result:
     def ways(self) -> tuple[Way, ...]:
         """The models that were scored."""
         return tuple(self.rows[0].values)
+
+    @property
+    def warning(self) -> str:
+        """What must not leave."""
+        return NO_MODEL if self.personalised is None else WARNING
 
     def verdict(self) -> str:
         """What joining gave, in one sentence that the numbers allow."""
@@ -105,14 +113,14 @@ class Result:
             said.append(" ".join(part for part in (row.name, row.of) if part))
             said += [f"  {way.value}: {number(row, told)}" for way, told in row.values.items()]
             said += [f"  {words_of(gain)}: {apart(row, gain)}" for gain in row.gains]
-        return [*said, self.verdict(), WARNING, STAYS]
+        return [*said, self.verdict(), self.warning, STAYS]
 
     def to_json(self) -> Json:
         """Plain JSON; numbers have six digits after the point."""
         value = asdict(self) | {
             "schema": SCHEMA,
             "verdict": self.verdict(),
-            "warning": WARNING,
+            "warning": self.warning,
             "stays": STAYS,
         }
         found: Json = _plain(value)
