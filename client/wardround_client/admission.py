@@ -22,6 +22,7 @@ from wardround_client.approval import ApprovedStudy, approved_study, keep_study
 from wardround_client.empirical.at_opening import audit_engine
 from wardround_client.home import HospitalHome
 from wardround_client.ledger import Ledger
+from wardround_client.models_beside import ALONE, trained_alone
 from wardround_client.network_kinds import network_entry
 from wardround_client.plans import training_plan
 from wardround_client.policy import check_study
@@ -112,6 +113,8 @@ class Admission:
                 plan = training_plan(approved.study, hospitals=len(approved.study.names()))
                 plan.refuse_too_many(records.train.patients)
             refuse_not_ready(self.home, approved, records)
+            if ALONE in approved.study.evaluation.beside:  # kept at approval, but for other data
+                trained_alone(self.home, approved.study, records.train, self.randomness)
         return RunSession(
             approved=approved,
             run=question.run,

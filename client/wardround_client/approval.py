@@ -4,6 +4,7 @@ Without it no round runs. A study that changes by one character has another dige
 another yes.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -78,13 +79,38 @@ def find_study(home: HospitalHome, name: str) -> Study:
 
 
 def approve(
-    home: HospitalHome, study: Study, *, officer: str, description: Path, data_folder: Path
+    home: HospitalHome,
+    study: Study,
+    *,
+    officer: str,
+    description: Path,
+    data_folder: Path,
+    before: Callable[[ApprovedStudy], None] = lambda _approved: None,
 ) -> Approval:
     """Record the officer's yes: in the evidence log, and durably in the approvals.
 
-    Raises RefusedByPolicy when the policy does not allow the study, BadInput when the dataset's
+    `before` has its turn when all is checked and nothing written: until then no run begins. Raises
+    RefusedByPolicy when the policy does not allow the study, BadInput when the dataset's
     description is not for this hospital or not valid, or the study's own model is not installed.
     """
+    approved = _checked(home, study, officer, description, data_folder)
+    before(approved)
+    approval = approved.approval
+    body = {
+        "study_digest": study.digest,
+        "officer": officer,
+        "policy_digest": approval.policy_digest,
+    }
+    with home.log(study.digest) as log:
+        log.append("study-approved", body, time=datetime.now(UTC))
+    content = canonical_bytes(approval.model_dump(mode="json"))
+    write_durably(home.approvals() / f"{study.digest}.json", content)
+    return approval
+
+
+def _checked(
+    home: HospitalHome, study: Study, officer: str, description: Path, data_folder: Path
+) -> ApprovedStudy:
     own = home.membership().hospital
     if own not in study.names():
         raise RefusedByPolicy(f"study {study.name}: {own} is not on its roster")
@@ -107,16 +133,7 @@ def approve(
         description=str(description.resolve()),
         data_folder=str(data_folder.resolve()),
     )
-    body = {
-        "study_digest": study.digest,
-        "officer": officer,
-        "policy_digest": approval.policy_digest,
-    }
-    with home.log(study.digest) as log:
-        log.append("study-approved", body, time=datetime.now(UTC))
-    content = canonical_bytes(approval.model_dump(mode="json"))
-    write_durably(home.approvals() / f"{study.digest}.json", content)
-    return approval
+    return ApprovedStudy(study, approval, described)
 
 
 def withdraw(home: HospitalHome, study: Study) -> None:

@@ -34,6 +34,7 @@ from wardround_client.closing import Closer
 from wardround_client.home import HospitalHome
 from wardround_client.ledger import Ledger
 from wardround_client.local_view import held_out_loss, keep_final_model
+from wardround_client.models_beside import forget
 from wardround_client.opening_the_sum import SumOpener
 from wardround_client.refusal import StudyRefused, refusing
 from wardround_client.remaining import attempts_used, statistics_left
@@ -180,6 +181,7 @@ class Hospital:
         closed = Closer(self.home, self.identity, self.name, attack).answer(session, close, vector)
         if vector is not None:
             keep_final_model(self.home, session, vector)
+        forget(self.home, session.study)
         session.close()
         self._show(state="done", **self._seen)
         return closed

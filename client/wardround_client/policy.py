@@ -37,6 +37,10 @@ allow_exact_evaluation = true
 # Protect the patient with all records (false), or allow studies that protect single records.
 allow_record_unit = false
 
+# Count held-out patients' scores by models of this hospital's own as well, beside the study's: one
+# trained here alone, one fine-tuned here. Neither has noise: the counts tell of training patients.
+allow_own_models_beside = false
+
 # Before a run, audit the privacy engine on synthetic canaries: about a second, no patient touched.
 # An engine that leaks more than it claims takes part in nothing.
 empirical_audit = true
@@ -62,6 +66,8 @@ class Policy(Frozen):
     minimum_hospitals: Annotated[int, Field(ge=2)] = 3
     allow_exact_evaluation: bool = False
     allow_record_unit: bool = False
+    # Not in the digest at its default: policies from before keep theirs.
+    allow_own_models_beside: bool = Field(default=False, exclude_if=lambda value: value is False)
     empirical_audit: bool = True
     attack_test: bool = False
     # Not in the digest at its default: policies from before keep theirs.
@@ -82,7 +88,7 @@ def read_policy(path: Path) -> Policy:
 
 def check_study(policy: Policy, study: StudyPlan) -> None:
     """Raise RefusedByPolicy with everything in `study` that `policy` does not allow."""
-    privacy, evaluation = study.privacy, study.evaluation
+    privacy = study.privacy
     faults = []
     if privacy.mechanism not in policy.mechanisms:
         allowed = ", ".join(policy.mechanisms)
@@ -102,13 +108,23 @@ def check_study(policy: Policy, study: StudyPlan) -> None:
             f"masking.minimum_hospitals {study.masking.minimum_hospitals}: "
             f"the policy needs {policy.minimum_hospitals}"
         )
-    # A study that only asks for statistics evaluates nothing.
-    exact = evaluation.counts == "exact" and study.rounds.count
-    if exact and not policy.allow_exact_evaluation:
-        faults.append("evaluation.counts exact: the policy allows noised counts only")
+    faults += _of_evaluation(policy, study)
     faults += _told_by_refusing(policy, study)
     if faults:
         raise RefusedByPolicy(f"study {study.name}: " + "; ".join(faults))
+
+
+def _of_evaluation(policy: Policy, study: StudyPlan) -> list[str]:
+    """A study that only asks for statistics evaluates nothing."""
+    plan, faults = study.evaluation, []
+    if plan.counts == "exact" and study.rounds.count and not policy.allow_exact_evaluation:
+        faults.append("evaluation.counts exact: the policy allows noised counts only")
+    if plan.beside and not policy.allow_own_models_beside:
+        faults.append(
+            f"evaluation.beside {', '.join(plan.beside)}: the policy lets no counts leave that "
+            "models of this hospital's own gave (allow_own_models_beside)"
+        )
+    return faults
 
 
 def _told_by_refusing(policy: Policy, study: StudyPlan) -> list[str]:

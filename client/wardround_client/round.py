@@ -5,7 +5,7 @@ masked vector and a signed header; PROTOCOL.md, "A round".
 """
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -40,6 +40,7 @@ from wardround_client.home import HospitalHome
 from wardround_client.kept_control import Standing
 from wardround_client.ledger import ReservationId
 from wardround_client.ledger.releases import encode_mechanism
+from wardround_client.models_beside import outcomes_beside
 from wardround_client.plans import (
     evaluation_noise,
     planned_release,
@@ -200,7 +201,7 @@ class RoundWorker:
             return Computed(lanes, engine, time.perf_counter() - started_s)
         network = session.network(model)
         if spec.purpose is Purpose.EVALUATE:
-            lanes, engine = self._evaluate(session, spec, network)
+            lanes, engine = self._evaluate(session, spec, network, model)
             return Computed(lanes, engine, time.perf_counter() - started_s)
         values, engine = self._train(session, spec, network, model)
         return Computed(values, engine, time.perf_counter() - started_s)
@@ -254,11 +255,14 @@ class RoundWorker:
         return to_mask(update), report.engine
 
     def _evaluate(
-        self, session: RunSession, spec: RoundSpec, network: nn.Module
+        self, session: RunSession, spec: RoundSpec, network: nn.Module, model: Model
     ) -> tuple[Lanes, Engine]:
-        study = session.study
+        study, records = session.study, session.records
         layout = evaluation_layout(study)
-        outcomes = evaluated_outcomes(network, session.records, study, self.randomness)
+        outcomes = evaluated_outcomes(network, records, study, self.randomness)
+        if study.evaluation.beside:
+            said = outcomes_beside(self.home, study, model, records, outcomes, self.randomness)
+            outcomes = replace(outcomes, beside=said)
         counts = layout.count(outcomes)
         if layout.mode is CountsMode.EXACT:
             return counts.exact(), ExactEvaluation()
@@ -291,7 +295,9 @@ def _released(study: Study, work: Work) -> ReleasedStatistics | None:
 def _units(session: RunSession, purpose: Purpose) -> int:
     """How many patients a release looks at; statistics count those of both groups."""
     train, held_out = session.records.train.patients, session.records.held_out.patients
-    counts = {Purpose.TRAIN: train, Purpose.EVALUATE: held_out}
+    # Models of our own tell of the patients that they learnt from.
+    evaluated = held_out + (train if session.study.evaluation.beside else 0)
+    counts = {Purpose.TRAIN: train, Purpose.EVALUATE: evaluated}
     return counts.get(purpose, train + held_out)
 
 

@@ -9,7 +9,7 @@ from tests.support.labelled_counts import counts_of_any_label
 from tests.support.masked_hospitals import seeded
 
 from wardround.canonical import Json
-from wardround.evaluation.histograms import count_patients
+from wardround.evaluation.histograms import Counts, Scores, count_patients
 from wardround.evaluation.layout import Outcomes
 from wardround.identity import Identity
 from wardround.masking.quantise import Lanes
@@ -104,6 +104,8 @@ def counts_of_hospital(study: Study, name: str) -> Lanes:
         return counts_of_any_label(study, name)
     if study.evaluation.detailed:
         return _detailed_counts(study, random)
+    if study.evaluation.beside:
+        return _counts_beside(study, random, labels, scores)
     raw = count_patients(labels, scores, evaluation_layout(study).cut)
     if study.evaluation.counts == "exact":
         return raw.exact().to_lanes()
@@ -114,6 +116,16 @@ def counts_of_hospital(study: Study, name: str) -> Lanes:
         np.int64
     )
     return raw.noised(noise).to_lanes()
+
+
+def _counts_beside(
+    study: Study, random: np.random.Generator, labels: Counts, scores: Scores
+) -> Lanes:
+    """Alone a hospital ranks its patients by coin, personalised as the study's model does."""
+    of_way = {"local-only": random.random(len(scores)), "personalised": scores}
+    beside = np.array([of_way[way] for way in study.evaluation.beside])[:, :, None]
+    outcomes = Outcomes(labels.astype(np.float64), scores[:, None], beside=beside)
+    return evaluation_layout(study).count(outcomes).exact()
 
 
 def _detailed_counts(study: Study, random: np.random.Generator) -> Lanes:

@@ -12,6 +12,7 @@ from pypdf import PdfReader
 from tests.support.federation_evidence import federation, study_of
 
 from wardround.audit import group_tables, hazards
+from wardround.audit.beside_page import BOTH, CHANCE, JOINING, LESS, MADE, MORE, TUNING, UNKNOWN
 from wardround.audit.bundle import evidence_of
 from wardround.audit.comparison_page import EXPLAINED, NEXT, NO_NEXT
 from wardround.audit.derive import derive_report, report_of
@@ -42,6 +43,10 @@ KINDS: dict[str, Json] = {
     "lost": {},
     "audited": {},
     "described": {},
+    "beside": {
+        "privacy": {"mechanism": "none", "epsilon": None, "delta": None},
+        "evaluation": {"beside": ["local-only", "personalised"]},
+    },
     "compared": {},
     "dropped": {},
     "weighted": {
@@ -147,7 +152,7 @@ def template_keys() -> set[str]:
     names = ("report.html.j2", "report_sections.html.j2", "report_base.typ", "report_label.typ")
     names += ("report_sections.typ", "report_models.html.j2", "report_models.typ")
     sources = [folder.joinpath(name).read_text() for name in names]
-    modules = ("html.py", "charts.py", "comparison_page.py")
+    modules = ("html.py", "charts.py", "comparison_page.py", "beside_page.py")
     sources += [files("wardround.audit").joinpath(name).read_text() for name in modules]
     return {" ".join(found.split()) for source in sources for found in USED.findall(source)}
 
@@ -167,6 +172,7 @@ def test_every_word_of_the_templates_is_in_the_catalogue():
 
 def test_every_way_to_train_is_in_the_catalogue():
     said = {*EXPLAINED, *EXPLAINED.values(), *NAMES.values(), NEXT, NO_NEXT}
+    said |= {*MADE, *MADE.values(), JOINING, BOTH, TUNING, MORE, LESS, CHANCE, UNKNOWN}
     assert said - set(words_of("de").fixed) == set()
 
 

@@ -75,13 +75,24 @@ def approve(
     as_json: AsJson = False,
 ) -> None:
     """Approve one study digest for one data set. Without it, no round runs."""
+    from wardround.randomness import system_randomness
     from wardround_client.approval import approve as record
     from wardround_client.home import HospitalHome
+    from wardround_client.models_beside import before_approval
 
     home = HospitalHome(directory)
     found = _study(home, study)
     who = officer or getpass.getuser()
-    record(home, found, officer=who, description=dataset, data_folder=data)
+    record(
+        home,
+        found,
+        officer=who,
+        description=dataset,
+        data_folder=data,
+        before=lambda approved: before_approval(
+            home, approved, system_randomness, lambda line: typer.echo(line, err=True)
+        ),
+    )
     say(
         {"study": found.name, "digest": found.digest, "officer": who, "approved": True},
         f"{who} approved {found.name} ({found.digest[:16]}) for {dataset.name}.",
@@ -219,6 +230,11 @@ def _evaluation_in_words(study: "Study") -> str:
         said += f"; apart by {columns}, in groups of {plan.smallest_group} or more of each outcome"
     if shuffled := plan.shuffled(study.contract):
         said += f"; with each of {', '.join(shuffled)} shuffled among a hospital's patients"
+    if plan.beside:
+        said += (
+            f"; and as exactly by models of each hospital's own ({', '.join(plan.beside)}), which "
+            "have no noise: what is counted tells of training patients too"
+        )
     return said
 
 

@@ -55,6 +55,11 @@ def _of_what_was_made(kind: GuaranteeClass) -> tuple[str, ...]:
 
 
 def _of_evaluation(study: Study) -> str:
+    if study.evaluation.beside:
+        return (
+            "The pooled counts of held-out patients were opened exactly, those by models of the "
+            "hospitals' own, too: no epsilon covers them, nor what they tell of training patients."
+        )
     if study.evaluation.counts == "exact":
         return "The pooled counts of held-out patients were opened exactly: no epsilon covers them."
     return "Held-out patients' counts carry noise: the larger epsilon of both groups is printed."

@@ -6,6 +6,8 @@ from wardround.audit.attempts import Attempt, Release
 from wardround.audit.comparisons import NOT_COVERED
 from wardround.audit.evidence import Evidence
 from wardround.audit.report_model import Figure, Outflow, logged, not_available, recomputed
+from wardround.evaluation.beside import BesideLayout
+from wardround.evaluation.layouts import layout_of
 from wardround.masking.round_spec import Profile, Purpose
 from wardround.protocol.weighting import weighs_patients
 from wardround.study.contract import LabelKind
@@ -101,6 +103,11 @@ def _counted_apart(study: Study) -> Iterator[str]:
             f"The same counts for groups by {names}, of {plan.smallest_group} patients or more of "
             f"{'either' if two else 'every'} outcome at each hospital. Of a group that one "
             "hospital alone has, they are its own."
+        )
+    if plan.beside:
+        yield (
+            "The same counts by models of each hospital's own, which learnt from its training "
+            "patients without noise: what is counted tells of those, too. No epsilon covers them."
         )
 
 
@@ -199,5 +206,14 @@ def _form(study: Study) -> str:
     counts = "exact" if study.evaluation.counts == "exact" else "noised"
     statistics = "" if study.statistics is None else "statistics: noised, masked"
     trained = f"updates: {noise}, masked · evaluation counts: {counts}, masked"
-    parts = [trained if study.rounds.count else "", statistics]
+    parts = [trained if study.rounds.count else "", _beside(study), statistics]
     return " · ".join(part for part in parts if part)
+
+
+def _beside(study: Study) -> str:
+    """How many numbers an evaluation has, where models of the hospital's own are counted, too."""
+    layout = layout_of(study) if study.evaluation.beside else None
+    if not isinstance(layout, BesideLayout):
+        return ""
+    own = len(layout.ways) * layout.plain.lanes
+    return f"an evaluation: {layout.lanes} counts, {own} of them by models of its own"

@@ -125,6 +125,13 @@ class ShuffledFacts(Frozen):
     lost: EstimateFacts | None
 
 
+class BesideFacts(Frozen):
+    """How models of the hospitals' own do on the same patients: `way` says how each was made."""
+
+    way: Text
+    metrics: tuple[MetricFacts, ...]
+
+
 class EvaluationFacts(Frozen):
     """Section E: the model on held-out patients; `metrics` is `wardround.evaluation`'s JSON.
 
@@ -144,3 +151,4 @@ class EvaluationFacts(Frozen):
     importance: tuple[ShuffledFacts | ShuffledMetricFacts, ...] = Field(
         default=(), exclude_if=lambda value: value == ()
     )
+    beside: tuple[BesideFacts, ...] = Field(default=(), exclude_if=lambda value: value == ())

@@ -10,6 +10,7 @@ from wardround.audit.bodies import EvaluationClosed
 from wardround.audit.evidence import Evidence, Record
 from wardround.audit.guarantee import planned_mechanism
 from wardround.audit.report_evaluation import (
+    BesideFacts,
     EvaluationFacts,
     GroupingFacts,
     MeasuredGroupingFacts,
@@ -25,7 +26,7 @@ from wardround.privacy.engine import GaussianEvaluation
 from wardround.privacy.mechanism import SampledGaussian
 from wardround.study.manifest import Study
 
-_DETAILS = ("subgroups", "importance")
+_DETAILS = ("subgroups", "importance", "beside")
 
 
 def evaluation_of(
@@ -55,6 +56,7 @@ def evaluation_of(
         metrics=metrics,
         subgroups=tuple(map(_grouping, details.get("subgroups", ()))),
         importance=tuple(map(_shuffled, details.get("importance", ()))),
+        beside=tuple(map(BesideFacts.model_validate, details.get("beside", ()))),
     )
 
 

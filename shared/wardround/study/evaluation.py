@@ -126,7 +126,8 @@ class Evaluation(Frozen):
     or a predicted value; `time_bins` those within one interval of a time-to-event label.
     `subgroups` are evaluated apart where at least `smallest_group` patients of each outcome are;
     `importance` names the columns (true: all) that are shuffled among a hospital's patients, to see
-    what the model rests on. Both share the same epsilon.
+    what the model rests on. Both share the same epsilon. `beside` asks every hospital to score its
+    patients by models of its own as well: one trained alone, and the study's one fine-tuned.
     """
 
     registered: date
@@ -147,6 +148,9 @@ class Evaluation(Frozen):
     importance: (
         StrictBool | Annotated[tuple[Name, ...], Field(min_length=1, max_length=MOST_SHUFFLED)]
     ) = Field(default=False, exclude_if=lambda value: value is False)
+    beside: tuple[Literal["local-only", "personalised"], ...] = Field(
+        default=(), max_length=2, exclude_if=lambda value: value == ()
+    )
 
     @model_validator(mode="after")
     def _epsilon_when_noised(self) -> Self:
@@ -166,6 +170,8 @@ class Evaluation(Frozen):
             raise ValueError("evaluation: a column is named twice in `subgroups` or `importance`")
         if self.smallest_group != SMALLEST_GROUP and not names:
             raise ValueError("evaluation: `smallest_group` belongs to `subgroups`")
+        if list(self.beside) != sorted(set(self.beside)):
+            raise ValueError("evaluation: `beside` names each way once, local-only first")
         return self
 
     @model_validator(mode="after")

@@ -183,6 +183,29 @@ class StudyPlan(Frozen):
         return self
 
     @model_validator(mode="after")
+    def _models_beside_claim_no_epsilon(self) -> Self:
+        if not self.evaluation.beside:
+            return self
+        if not self.rounds.count or self.task.synthesis is not None:
+            raise ValueError(
+                "study: evaluation.beside needs rounds that train on patients' records"
+            )
+        claims = {
+            "evaluation.counts noised": self.evaluation.counts == "noised",
+            f"privacy.mechanism {self.privacy.mechanism}": (
+                self.privacy.mechanism is not Mechanism.NONE
+            ),
+            "[statistics]": self.statistics is not None,
+        }
+        if found := [name for name, there in claims.items() if there]:
+            raise ValueError(
+                f"study: evaluation.beside does not go with {', '.join(found)}: a model that a "
+                "hospital trains alone has no noise, so all its scores tell of training patients, "
+                "and no epsilon that the study claims would cover them"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _distributed_is_one_step(self) -> Self:
         privacy = self.privacy
         if unfit := self.training.faults(privacy.mechanism):
