@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from tests.support.quality_wards import DATA, STUDIES, described, judged, plan_with
 
+from wardround.quality.disclosure import told
 from wardround.quality.verdict import Reason, Verdict
 from wardround_client.quality import Looked
 
@@ -97,6 +98,9 @@ def test_a_prognosis_whose_follow_up_ends_early_is_told_so(tmp_path):
     said = [str(each) for each in found.assessment.findings]
     assert any("are followed up to the horizon" in each for each in said)
     assert Reason.HARDLY_USED in reasons(found)
+    # A verifier holds "an outcome is rare" against the counts that are told beside it.
+    rare = any(told(count) is None for count in found.own.outcomes)
+    assert (Reason.OUTCOME_RARE in reasons(found)) == rare
     apart = {each.what: each for each in found.differences if each.name == "death"}
     assert {what.split()[0] for what in apart} == {"event", "left"}
 

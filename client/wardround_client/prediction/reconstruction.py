@@ -44,7 +44,8 @@ class Expected:
     """What the network expects of one column: `error` is measured where it is known, and hidden.
 
     Of numbers the mean distance in the column's unit, of categories the share that is wrong;
-    `of_middle` is that of the middle of the range, or of the column's first category. None with fewer than 11 held-out records that have a value.
+    `of_middle` is that of the middle of the range, or of the column's first category. None with
+    fewer than 11 held-out records that have a value.
     """
 
     column: Column

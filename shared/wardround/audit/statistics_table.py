@@ -7,6 +7,7 @@ from wardround.canonical import Json
 
 _ORDINALS = {0.05: "5 %", 0.25: "25 %", 0.5: "median", 0.75: "75 %", 0.95: "95 %"}
 _PATIENTS = "patients"
+_PART = ": "
 
 
 class Row(NamedTuple):
@@ -48,7 +49,8 @@ def _of_label(estimates: Json) -> Iterator[Row]:
 
 def _of_numbers(column: Json) -> Iterator[Row]:
     name, unit = column["name"], column["unit"]
-    yield _row(name, "with a value", column["present"], _PATIENTS)
+    if _PART not in name:  # what is computed of a picture or a series, everybody has
+        yield _row(name, "with a value", column["present"], _PATIENTS)
     yield _row(name, "mean", column["mean"], unit)
     yield _row(name, "standard deviation", column["standard_deviation"], unit)
     for quantile in column["quantiles"]:
