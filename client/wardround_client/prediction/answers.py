@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 
 from wardround.canonical import Json
+from wardround_client.prediction.choices import Choice
 
 DIGITS = 6
 
@@ -17,6 +18,7 @@ class Reason(StrEnum):
     ONE_CLASS = "one class only here"
     TOO_FEW = "too few patients here"
     FEW = "too few held-out patients for a personalised model"
+    NOT_RANDOMISED = "treatments were not given by chance"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,7 +130,10 @@ Channel = Risk | Number | Time | Strangeness | Withheld
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """One patient's answer. With `abstained` there is no channel and no set: no number at all."""
+    """One patient's answer. With `abstained` there is no channel and no set: no number at all.
+
+    `choice` is there where the study names treatments or drugs to choose from.
+    """
 
     patient: str = field(repr=False)
     abstained: Reason | None = None
@@ -136,9 +141,11 @@ class Answer:
     channels: tuple[Channel, ...] = field(default=(), repr=False)
     classes: ClassSet | None = field(default=None, repr=False)
     notes: tuple[str, ...] = ()
+    choice: Choice | None = field(default=None, repr=False)
 
     def to_json(self) -> Json:
         """One object; every channel has its `kind`."""
+        choice = {} if self.choice is None else {"choice": plain(self.choice.to_json())}
         return {
             "patient": self.patient,
             "abstained": None if self.abstained is None else self.abstained.value,
@@ -148,6 +155,7 @@ class Answer:
             ],
             "classes": None if self.classes is None else plain(asdict(self.classes)),
             "notes": list(self.notes),
+            **choice,
         }
 
     def lines(self, points: dict[str, OperatingPoint]) -> list[str]:
@@ -160,7 +168,8 @@ class Answer:
             kept = ", ".join(self.classes.classes) or "none"
             rate = round(100 * (1 - self.classes.error))
             said.append(f"cannot be ruled out ({rate} %): {kept}")
-        return [self.patient, *(f"  {line}" for line in (*said, *self.notes))]
+        chosen = () if self.choice is None else self.choice.lines()
+        return [self.patient, *(f"  {line}" for line in (*said, *chosen, *self.notes))]
 
 
 _KINDS = {
@@ -182,7 +191,7 @@ def _plain(value: object) -> object:
         return plain(value)
     if isinstance(value, float):
         return round(value, DIGITS)
-    return list(value) if isinstance(value, tuple) else value
+    return [_plain(one) for one in value] if isinstance(value, tuple) else value
 
 
 def _sentence(one: Channel, point: OperatingPoint | None) -> str:

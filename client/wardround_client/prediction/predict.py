@@ -4,9 +4,11 @@ Everything is computed here, from the model that the hospital kept and its own h
 nothing of it leaves and nothing is written.
 """
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+
+import numpy as np
 
 from wardround.canonical import Json
 from wardround.errors import BadInput
@@ -23,10 +25,13 @@ from wardround_client.prediction.answers import (
 )
 from wardround_client.prediction.calibration import Scores
 from wardround_client.prediction.described import DescribedPatients, read_described
+from wardround_client.prediction.ranking import ranked, typical_levels
 from wardround_client.prediction.support import Support
+from wardround_client.prediction.what_if import WhatIf, unchosen
 
 UNLIKE_BELOW = 0.01  # the p-value under which a patient is like none here
 LEAST_FOR_PERSONALISED = 20  # held-out patients: nobody else has looked at such a model
+_TRAINED = "the model was trained on this patient: the interval does not hold"
 _UNLIKE = "of the patients here fewer than 1 in 100 are as far from the others"
 
 
@@ -62,7 +67,11 @@ def predict(
 
     Raises BadInput for a file that cannot be read as a whole, and for a key that is not in it.
     """
-    asked = read_described(description, support.standing.study.contract, folder)
+    study = support.standing.study
+    contract, treatment = study.contract, study.task.treatment
+    if treatment is not None:
+        description, contract = unchosen(description, contract, treatment)
+    asked = read_described(description, contract, folder)
     asked = asked if patient is None else only(asked, patient)
     inside = answers(support, asked.encoded, description)
     both = sorted((*inside, *outside(asked)), key=lambda answer: answer.patient)
@@ -99,12 +108,49 @@ def answers(
     shared = shares_keys(description, support.approved.description)
     rows = {key: row for row, key in enumerate(support.held_out_keys)} if shared else {}
     trained = support.trained_keys if shared else frozenset()
-    patients, own = support.scaled(encoded), [rows.get(key) for key in keys]
+    own = [rows.get(key) for key in keys]
+    if support.standing.study.task.treatment is not None:
+        return _under_both_treatments(support, encoded, own, trained)
+    patients = support.scaled(encoded)
     unlike, said = support.unlikeness(patients, own), support.scores(patients)
-    return [
+    found = [
         _answer(support, key, said[place], unlike[place], own[place], trained=key in trained)
         for place, key in enumerate(keys)
     ]
+    return _with_ranking(support, found)
+
+
+def _under_both_treatments(
+    support: Support,
+    encoded: EncodedRecords,
+    own: Sequence[int | None],
+    trained: Collection[str],
+) -> list[Answer]:
+    """What either treatment would do; who is unlike the patients of both arms gets no number."""
+    what_if = WhatIf.of(support)
+    both = [support.scaled(arm) for arm in what_if.in_both_arms(encoded)]
+    said = np.stack([support.scores(arm)[:, 0] for arm in both], axis=1)
+    unlike = [support.unlikeness(arm, own) for arm in both]
+    found = []
+    for place, key in enumerate(encoded.patients):
+        likeness = [arm[place] for arm in unlike]
+        if all(p is not None and p < UNLIKE_BELOW for p in likeness):
+            found.append(Answer(patient=key, abstained=Reason.UNLIKE, why=(_UNLIKE,)))
+            continue
+        answer = what_if.answer(key, said[place], own_row=own[place])
+        notes = (_TRAINED,) if key in trained and answer.abstained is None else ()
+        found.append(replace(answer, notes=notes))
+    return found
+
+
+def _with_ranking(support: Support, found: list[Answer]) -> list[Answer]:
+    """The same answers; where the study ranks its numbers, with their order."""
+    study = support.standing.study
+    if study.task.ranking is None:
+        return found
+    ranges = [target.range for target in study.contract.label.targets if target.range is not None]
+    levels = typical_levels((support.train, support.held_out), ranges)
+    return [replace(one, choice=ranked(one.channels, levels, study.task.ranking)) for one in found]
 
 
 def _too_few(support: Support) -> bool:
@@ -136,7 +182,7 @@ def _answer(
         return Answer(patient=key, abstained=reasons[0])
     notes = []
     if trained:
-        notes.append("the model was trained on this patient: the interval does not hold")
+        notes.append(_TRAINED)
     lost = support.calibration.censoring()
     notes += [] if lost is None else [lost]
     return Answer(patient=key, channels=channels, classes=classes, notes=tuple(notes))

@@ -48,6 +48,7 @@ _OF_WARDROUND = frozenset(
         "wardround.models.gan.Shaped",
         "wardround.models.gan.TableRow",
         "wardround.models.image.BasicBlock",
+        "wardround.models.interacting.Interacting",
         "wardround.models.series.Recurrent",
     }
 )
