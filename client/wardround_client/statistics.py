@@ -167,7 +167,7 @@ def mean_over_time(series: npt.NDArray[np.float32]) -> Floats:
 
 def _codes(values: "pd.Series[float] | pd.Series[str]", column: Column) -> Codes:
     if column.kind is ColumnKind.BINARY:
-        return _yes_or_no(values.to_numpy(dtype=np.float64))
+        return _yes_or_no(np.asarray(values, dtype=np.float64))
     places = {category: code for code, category in enumerate(categories_of(column))}
     codes: Codes = values.map(places).fillna(MISSING).to_numpy().astype(np.int64)
     return codes

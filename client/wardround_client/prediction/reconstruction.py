@@ -220,7 +220,8 @@ def values_of(part: Tensor, column: Column, scale: Standardisation | None) -> Sc
     if scale is not None:
         first = first * scale.spread + scale.centre
     low, high = column.range
-    return low + (np.clip(first, -1.0, 1.0) + 1.0) * (high - low) / 2.0
+    values: Scores = low + (np.clip(first, -1.0, 1.0) + 1.0) * (high - low) / 2.0
+    return values
 
 
 def _error(true: Scores, guess: Scores, column: Column) -> float:
@@ -251,6 +252,6 @@ def _autoencoder(support: Support) -> StudyPlan:
 
 def _through(network: nn.Module, features: Tensor) -> Tensor:
     network.eval()
+    starts = range(0, max(len(features), 1), RECORDS_AT_ONCE)
     with torch.inference_mode():
-        parts = [network(part) for part in features.split(RECORDS_AT_ONCE)]
-    return torch.cat(parts) if parts else network(features)
+        return torch.cat([network(features[at : at + RECORDS_AT_ONCE]) for at in starts])

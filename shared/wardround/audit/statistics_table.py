@@ -41,8 +41,8 @@ def _of_label(estimates: Json) -> Iterator[Row]:
             yield _row("label", name, estimates[f"{name}s"], _PATIENTS)
     for outcome in estimates.get("outcomes", ()):
         yield _row("label", outcome["outcome"], outcome, _PATIENTS)
-    follow_up = estimates.get("follow_up")
-    for quantile in follow_up["quantiles"] if follow_up else ():
+    follow_up = estimates.get("follow_up", {"quantiles": ()})
+    for quantile in follow_up["quantiles"]:
         what = _ORDINALS.get(quantile["share"], "quantile")
         yield _row("follow-up", what, quantile, follow_up["unit"])
 

@@ -41,6 +41,7 @@ from wardround.study.contract import Contract
 Sums = npt.NDArray[np.int64]
 
 PATIENTS = 0
+_FIRST_OUTCOME = 1
 
 
 @dataclass(frozen=True)
@@ -72,13 +73,17 @@ class StatisticsLayout:
     @property
     def outcome_cells(self) -> slice:
         """Where the label is."""
-        return slice(1, 1 + len(self.outcomes))
+        return slice(_FIRST_OUTCOME, self._first_column)
+
+    @property
+    def _first_column(self) -> int:
+        return _FIRST_OUTCOME + len(self.outcomes)
 
     @property
     def lanes(self) -> int:
         """Length of the vector."""
         columns = sum(column.cells for column in self.columns)
-        return self.outcome_cells.stop + columns + len(self.cohorts)
+        return self._first_column + columns + len(self.cohorts)
 
     @property
     def cohort_cells(self) -> slice:
@@ -87,7 +92,7 @@ class StatisticsLayout:
 
     def placed(self) -> Iterator[tuple[ColumnCells, slice]]:
         """Every column with its place in the vector."""
-        start = self.outcome_cells.stop
+        start = self._first_column
         for column in self.columns:
             yield column, slice(start, start + column.cells)
             start += column.cells
