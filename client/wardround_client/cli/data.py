@@ -12,6 +12,7 @@ from wardround.cli.output import AsJson
 if TYPE_CHECKING:
     from wardround.study.contract import Contract
     from wardround_client.data.check import DataCheck
+    from wardround_client.data.deidentify_folder import Attestation
 
 app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="Describe, check and compare a data set."
@@ -122,25 +123,15 @@ def deidentify(
     """
     from rich.console import Console
 
-    from wardround_client.data.deidentify_folder import Attestation, deidentify_folder
+    from wardround_client.data.deidentify_folder import deidentify_folder
     from wardround_client.data.deidentify_keys import pseudonyms_of
-    from wardround_client.data.deidentify_sheet import read_sheet
 
-    attestation = None
-    if sheet is not None:
-        attestation = Attestation(
-            by=attest[0],
-            at=datetime.now(UTC).isoformat(timespec="seconds"),
-            looked_at=attest[1],
-            sheet=read_sheet(sheet),
-            left_out=frozenset(leave_out or ()),
-        )
     report = deidentify_folder(
         source,
         out,
         pseudonyms=pseudonyms_of(directory),
         shift_dates=shift_dates,
-        attestation=attestation,
+        attestation=_attested(sheet, attest, leave_out or []) if sheet is not None else None,
     )
     if as_json:
         typer.echo(json.dumps(report.to_json()))
@@ -165,6 +156,19 @@ def pseudonyms(
     own = pseudonyms_of(directory)
     rows = write_labels(table, out, pseudonyms=own, patient=patient, keep=tuple(keep))
     typer.echo(json.dumps({"rows": rows}) if as_json else f"{rows} rows in {out.name}")
+
+
+def _attested(sheet: Path, attest: tuple[str, int], leave_out: list[int]) -> "Attestation":
+    from wardround_client.data.deidentify_folder import Attestation
+    from wardround_client.data.deidentify_sheet import read_sheet
+
+    return Attestation(
+        by=attest[0],
+        at=datetime.now(UTC).isoformat(timespec="seconds"),
+        looked_at=attest[1],
+        sheet=read_sheet(sheet),
+        left_out=frozenset(leave_out),
+    )
 
 
 def _examine(dataset: Path, study: Path, data: Path, *, as_json: bool) -> "DataCheck":

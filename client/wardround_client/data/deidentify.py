@@ -131,14 +131,14 @@ def deidentified(
 
 def _empty_file(parsed: "Dataset", pseudonyms: Pseudonyms) -> "FileDataset":
     from pydicom.dataset import FileDataset, FileMetaDataset  # noqa: PLC0415  # an extra
-    from pydicom.uid import ExplicitVRLittleEndian  # noqa: PLC0415  # an extra
+    from pydicom.uid import UID, ExplicitVRLittleEndian  # noqa: PLC0415  # an extra
 
-    kind = str(parsed.SOPClassUID)
+    kind = UID(str(parsed.SOPClassUID))
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = kind
-    meta.MediaStorageSOPInstanceUID = pseudonyms.uid(_text(parsed, "SOPInstanceUID"))
+    meta.MediaStorageSOPInstanceUID = UID(pseudonyms.uid(_text(parsed, "SOPInstanceUID")))
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    meta.ImplementationClassUID = IMPLEMENTATION_UID
+    meta.ImplementationClassUID = UID(IMPLEMENTATION_UID)
     meta.ImplementationVersionName = "WARDROUND"
     made = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
     made.SOPClassUID = kind

@@ -11,6 +11,7 @@ import zlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
@@ -151,12 +152,12 @@ def _files(asked: Asked) -> Iterator[tuple[str, Callable[[], BinaryIO]]]:
     if not asked.path.endswith(".zip"):
         for name in names:
             path = f"{asked.path}/{name}"
-            yield path, lambda path=path: _plain(asked.folder, path)
+            yield path, partial(_plain, asked.folder, path)
         return
     with zipfile.ZipFile(file_inside(asked.folder, asked.path)) as archive:
         for name in names:
             if not name.endswith("/"):
-                yield name, lambda name=name: _member(archive, name)
+                yield name, partial(_member, archive, name)
 
 
 def _plain(folder: Path, path: str) -> BinaryIO:

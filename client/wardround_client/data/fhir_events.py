@@ -8,7 +8,7 @@ import datetime as dt
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeGuard
 
 from wardround.canonical import Json
 from wardround_client.data.fhir_source import Faults
@@ -217,7 +217,7 @@ def _value(part: Json) -> Measured:
     return Measured(codes, answers=tuple(_listed(part.get("valueCodeableConcept"))))
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: Any) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
