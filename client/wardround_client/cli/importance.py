@@ -20,7 +20,7 @@ def importance(
     channel: ChannelName = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show how far scores move when a column is replaced by draws from what the contract allows.
+    """Show what scores and the model lose when a column is replaced by what the contract allows.
 
     Over your own held-out patients; nothing leaves, and nothing is charged.
     """

@@ -6,7 +6,8 @@ depends on that patient alone. Computed at the hospital for the hospital: nothin
 """
 
 import json
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,10 @@ from torch import Tensor
 
 from wardround.canonical import Json
 from wardround.errors import BadInput
+from wardround.evaluation.apart import Apart
+from wardround.evaluation.aparts import apart_of
+from wardround.evaluation.layout import Outcomes
+from wardround.evaluation.layouts import exact_layout_of
 from wardround.study.contract import Column, ColumnKind
 from wardround_client.data.places import places
 from wardround_client.explanation.bars import Bar, bar_picture
@@ -31,6 +36,7 @@ from wardround_client.training.plan import PatientRecords
 
 DRAWS = 20
 SHOWN = 20
+_AUROC = "AUROC"
 _NEVER_DRAWN = {ColumnKind.IMAGE, ColumnKind.FINGERPRINT}
 Scores = npt.NDArray[np.float64]
 Asked = tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]
@@ -43,7 +49,8 @@ class Weight:
 
     `moved` is the mean distance by which a patient's score moves; `counts_moved` that by which the
     counts of scores move as a whole (Wasserstein 1: 0 when only patients change places);
-    `auroc_lost` what the ranking loses, None where it has no AUROC.
+    `auroc_lost` what the ranking loses, None where it has no AUROC. `worse_by` is how much worse
+    the model does as a whole, by the metric that the study's groups are compared by.
     """
 
     column: str
@@ -51,16 +58,23 @@ class Weight:
     moved_se: float
     counts_moved: float
     auroc_lost: float | None
+    worse_by: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Importance:
-    """All columns, the one that moves most first."""
+    """All columns, the one that moves most first.
+
+    `metric` is what the model as a whole is judged by, over all that it predicts, and `value` its
+    value as the model stands.
+    """
 
     standing: Standing
     channel: str
     patients: int
     auroc: float | None
+    metric: str
+    value: float | None
     columns: tuple[Weight, ...]
 
     def to_json(self) -> Json:
@@ -71,23 +85,25 @@ class Importance:
             "held_out_patients": self.patients,
             "draws": DRAWS,
             "auroc": self.auroc,
+            "metric": self.metric,
+            "value": self.value,
             "columns": [plain(asdict(column)) for column in self.columns],
         }
 
     def lines(self) -> list[str]:
         """All of it for a person; points are hundredths of the score."""
-        auroc = "NA" if self.auroc is None else f"{self.auroc:.3f}"
         said = [
             self.standing.line(),
-            f"{self.channel}: {self.patients} held-out patients, AUROC {auroc}; each column drawn "
-            f"{DRAWS} times from what the contract allows",
+            f"{self.channel}: {self.patients} held-out patients, {self.metric} "
+            f"{_number(self.value)}; each column drawn {DRAWS} times from what the contract allows",
         ]
-        for one in self.columns:
-            lost = "NA" if one.auroc_lost is None else f"{one.auroc_lost:+.3f}"
-            said.append(
-                f"  {100 * one.moved:6.2f} points (se {100 * one.moved_se:.2f})  "
-                f"counts {100 * one.counts_moved:6.2f}  AUROC lost {lost}  {one.column}"
-            )
+        lost = "AUROC lost" if self.metric == _AUROC else "worse by"
+        said += [
+            f"  {100 * one.moved:6.2f} points (se {100 * one.moved_se:.2f})  "
+            f"counts {100 * one.counts_moved:6.2f}  {lost} {_number(one.worse_by, sign=True)}  "
+            f"{one.column}"
+            for one in self.columns
+        ]
         return said
 
     def svg(self) -> str:
@@ -121,8 +137,10 @@ def importance(support: Support, *, channel: str | None = None) -> Importance:
     place = channel_of(study, channel, torch.from_numpy(before.mean(axis=0)))
     known = support.calibration.known
     asked = known[place] if place < len(known) else None
+    truth = support.calibration.outcomes.truth
+    judged = Judged(apart_of(exact_layout_of(study)), truth, place, asked)
     weights = [
-        _weight(support, column, where, place, before[:, place], asked)
+        _weight(support, column, where, before, judged)
         for column, where in places(study.contract)
         if column in drawn
     ]
@@ -131,26 +149,55 @@ def importance(support: Support, *, channel: str | None = None) -> Importance:
         channel=channel_names(study.contract.label)[place],
         patients=held_out.patients,
         auroc=_auroc(before[:, place], asked),
+        metric=judged.apart.compared.name,
+        value=judged.value(before),
         columns=tuple(sorted(weights, key=lambda weight: -weight.moved)),
     )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Judged:
+    """How well outputs [patients, channels] do beside what came true.
+
+    By the study's one metric over all channels, and in one `channel` by the AUROC of who is
+    `asked`.
+    """
+
+    apart: Apart
+    truth: Scores = field(repr=False)
+    channel: int
+    asked: Asked | None = field(repr=False)
+
+    def value(self, outputs: Scores) -> float | None:
+        """Counted as finely as a log could hold it; None where the patients cannot say."""
+        lanes = self.apart.layout.count(Outcomes(self.truth, outputs)).lanes
+        found = self.apart.headline(lanes, 0.0)
+        return None if found is None else found.value
+
+    def worse_by(self, before: Scores, after: Sequence[Scores]) -> float | None:
+        """How much worse it is on average after, positive for worse whatever the metric."""
+        first, then = self.value(before), [self.value(outputs) for outputs in after]
+        known = [value for value in then if value is not None]
+        if first is None or len(known) < len(then):
+            return None
+        return self.apart.compared.worse_by(first, float(np.mean(known)))
 
 
 def _weight(
     support: Support,
     column: Column,
     where: slice,
-    channel: int,
     before: Scores,
-    asked: Asked | None,
+    judged: Judged,
 ) -> Weight:
-    moved, counts, auroc = [], [], []
-    for number in range(DRAWS):
-        patients = _drawn_anew(support, column, where, f"{column.name}/{number}".encode())
-        after = support.scores(patients)[:, channel]
-        moved.append(float(np.abs(after - before).mean()))
-        counts.append(float(np.abs(np.sort(after) - np.sort(before)).mean()))
-        auroc.append(_auroc(after, asked))
-    first = _auroc(before, asked)
+    after = [
+        support.scores(_drawn_anew(support, column, where, f"{column.name}/{number}".encode()))
+        for number in range(DRAWS)
+    ]
+    was, is_now = (before[:, judged.channel], [outputs[:, judged.channel] for outputs in after])
+    moved = [float(np.abs(scores - was).mean()) for scores in is_now]
+    counts = [float(np.abs(np.sort(scores) - np.sort(was)).mean()) for scores in is_now]
+    first, auroc = _auroc(was, judged.asked), [_auroc(each, judged.asked) for each in is_now]
     known = [value for value in auroc if value is not None]
     return Weight(
         column=column.name,
@@ -158,6 +205,7 @@ def _weight(
         moved_se=float(np.std(moved, ddof=1) / np.sqrt(DRAWS)),
         counts_moved=float(np.mean(counts)),
         auroc_lost=None if first is None else first - float(np.mean(known)),
+        worse_by=judged.worse_by(before, after),
     )
 
 
@@ -201,6 +249,13 @@ def _auroc(scores: Scores, asked: Asked | None) -> float | None:
         return None
     above = float(ranks[yes[known]].sum()) - positives * (positives + 1) / 2
     return above / (positives * negatives)
+
+
+def _number(value: float | None, *, sign: bool = False) -> str:
+    if value is None:
+        return "NA"
+    shown = round(value, 3) + 0.0  # no minus zero
+    return f"{shown:+.3f}" if sign else f"{shown:.3f}"
 
 
 def write_importance(weighed: Importance, out: Path) -> None:
