@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import numpy as np
@@ -154,6 +155,52 @@ def test_an_export_as_onnx_scores_as_predict_does_and_has_a_card(ended, tmp_path
     assert (out / "MODEL_CARD.md").read_text() == markdown(card)
     verified = wardround("audit", "verify", out / "bundle.zip")
     assert verified.code == 0, verified.out
+
+
+@pytest.mark.slow  # eight processes
+def test_personalise_says_what_joining_gave_and_its_model_answers(ended, tmp_path) -> None:
+    federation, study = ended
+    directory = federation.hospital("alpha").directory
+    ledgers = [path.read_bytes() for path in sorted(directory.glob("ledgers/*.sqlite"))]
+    logs = [path.read_bytes() for path in sorted(directory.glob("evidence/*.sqlite"))]
+    none = wardround(
+        "predict", *about(federation, study), *new_patients(federation), "--personalised"
+    )
+    assert none.code == 4
+    assert "no personalised model is kept here" in none.err
+    done = wardround("personalise", *about(federation, study), "--steps", 20, "--json")
+    assert done.code == 0, done.err
+    told = done.json
+    assert "must not leave" in told["warning"]
+    assert "nothing is charged" in told["stays"]
+    assert set(told["rows"][0]["values"]) == {"federated", "alone", "personalised"}
+    assert told["verdict"] in Path(told["page"]).read_text()
+    # A model that stays is no release: neither ledger nor evidence log knows of it.
+    assert ledgers == [path.read_bytes() for path in sorted(directory.glob("ledgers/*.sqlite"))]
+    assert logs == [path.read_bytes() for path in sorted(directory.glob("evidence/*.sqlite"))]
+    again = wardround("personalise", *about(federation, study))
+    assert again.code == 4
+    assert "scored once" in again.err
+    out = tmp_path / "own.ndjson"
+    words = (*about(federation, study), *new_patients(federation), "--personalised")
+    own = wardround("predict", *words, "--fhir", out, "--json")
+    assert own.code == 0, own.err
+    assert own.json["model"] == told["personalised"]
+    assert own.json["personalised_from"] == told["released"]
+    released = wardround("predict", *about(federation, study), *new_patients(federation), "--json")
+    assert released.json["model"] == told["released"]
+    assert released.json["patients"] != own.json["patients"]
+    for line in out.read_text().splitlines():
+        resource = json.loads(line)
+        for version in (RiskAssessmentR4, RiskAssessmentR5):
+            version.model_validate(resource)
+        named = {one["system"]: one["value"] for one in resource["identifier"]}
+        assert named["urn:wardround:model"] == told["personalised"]
+        assert named["urn:wardround:released-model"] == told["released"]
+        assert "not the audited model" in resource["note"][0]["text"]
+    why = wardround("explain", *words, "--patient", "n1", "--out", tmp_path / "why", "--json")
+    assert why.code == 0, why.err
+    assert why.json["note"] == "personalised at this hospital, not the audited model"
 
 
 def test_a_model_file_that_was_changed_is_not_used(ended) -> None:

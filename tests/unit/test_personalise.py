@@ -51,6 +51,7 @@ FAMILIES = (
 def few_steps(monkeypatch):
     """Enough for small tables, and quick."""
     monkeypatch.setattr(choosing, "STEPS", (0, 5, 60))
+    monkeypatch.setattr(choosing, "PULLS", (1.0, 0.01))
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -121,6 +122,7 @@ def test_of_choices_that_are_as_good_the_nearest_to_the_released_model_is_taken(
 def test_fine_tuning_helps_where_the_hospital_is_unlike_the_others(monkeypatch):
     """The released model is wrong here: what raises the risk lowers it there."""
     monkeypatch.setattr(choosing, "STEPS", (0, 300))
+    monkeypatch.setattr(choosing, "PULLS", (0.01,))
     support = support_in_memory(STUDIES["logistic regression"](), train=200, held_out=200)
     study = support.standing.study
     wrong = np.zeros_like(released_model(study))
