@@ -12,6 +12,7 @@ from tests.support.described_data import contract, description, encoded, refusal
 from tests.support.dicom_files import CANARY, content, ct_slice
 from tests.support.study_plans import BINARY
 
+from wardround.errors import BadInput
 from wardround_client.data.check import check
 from wardround_client.data.deidentify_folder import Attestation, deidentify_folder
 from wardround_client.data.deidentify_keys import Pseudonyms
@@ -166,6 +167,11 @@ def test_an_archive_is_read_as_a_folder_is(folder):
     np.testing.assert_array_equal(encoded(packed, scan(), folder).features, plain.features)
     names = read_table(packed, folder)["file"]
     assert [name for name in names if not name.startswith("deep/")] == []
+
+
+def test_an_archive_has_to_be_named_where_the_pixels_are_read():
+    with pytest.raises(BadInput, match=r'`folder = "scans.zip"` is due'):
+        described(path="scans.zip")
 
 
 def test_pixels_are_not_read_for_the_index(folder, monkeypatch):

@@ -1,6 +1,7 @@
 """A folder without patients: whole or not at all, looked at by a person, reported in counts."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pydicom
@@ -166,6 +167,21 @@ def test_a_run_that_breaks_leaves_nothing_behind(source, tmp_path, monkeypatch):
     deidentify_folder(source, tmp_path / "out", pseudonyms=KEY)
     with pytest.raises(BadInput, match="out: is there already"):
         deidentify_folder(source, tmp_path / "out", pseudonyms=KEY)
+
+
+def test_a_run_that_breaks_at_its_last_step_leaves_no_report_either(source, tmp_path, monkeypatch):
+    put(source, a=clean())
+    rename = Path.rename
+
+    def failing(path, target):
+        if path.is_dir():
+            raise OSError(5, "Input/output error")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", failing)
+    with pytest.raises(OSError, match="Input/output"):
+        deidentify_folder(source, tmp_path / "out", pseudonyms=KEY)
+    assert left_behind(tmp_path) == []
 
 
 def test_a_folder_without_images_or_the_one_that_is_read_is_refused(source, tmp_path):

@@ -226,10 +226,12 @@ def _whole_or_nothing(out: Path) -> Iterator[Path]:
     try:
         yield new
         sync_folder(new)
-        new.rename(out)
         _report_file(new).rename(_report_file(out))
+        new.rename(out)
         sync_folder(out.parent)
     except BaseException:
         shutil.rmtree(new, ignore_errors=True)
-        _report_file(new).unlink(missing_ok=True)
+        if not out.exists():
+            for left in (_report_file(new), _report_file(out)):
+                left.unlink(missing_ok=True)
         raise

@@ -275,6 +275,13 @@ class DatasetDescription(Frozen):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _slices_of_an_archive_are_read_from_it(self) -> Self:
+        packed = self.format == "dicom" and self.path.endswith(".zip")
+        if packed and self.images.folder != self.path:
+            raise ValueError(f'images: `folder = "{self.path}"` is due, where the slices lie')
+        return self
+
     def sources(self) -> frozenset[str]:
         """Every column of the main table, or of a file joined to it, that this description uses."""
         found = {column.source for column in self.columns}
