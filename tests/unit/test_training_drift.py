@@ -87,6 +87,18 @@ def test_many_steps_end_where_pull_and_gradient_are_in_balance():
     assert np.abs(gradient).max() > 0.1
 
 
+@pytest.mark.parametrize("momentum", [0.0, 0.5, 0.9, 0.99])
+@pytest.mark.parametrize("pull", [0.001, 0.1, 0.5, 1.0])  # proximal x learning rate: 1 at most
+def test_a_pull_takes_no_gradient_further_than_momentum_alone(momentum, pull):
+    """What `robust.bound` counts on: a step lives on by 1 + m + m^2 + ... and no more."""
+    moved = speed = 0.0
+    for step in range(2000):
+        speed = momentum * speed + (step == 0) + pull * moved
+        moved -= speed
+        assert abs(moved) <= 1 / (1 - momentum) + 1e-12
+    assert abs(moved) < 0.2
+
+
 # Privacy
 
 

@@ -92,9 +92,9 @@ def _flat(trainable: Sequence[nn.Parameter]) -> Tensor:
 def _of_trainable(model: nn.Module, correction: Vector | None) -> Tensor | None:
     if correction is None:
         return None
-    sizes = [parameter.numel() for parameter in model.parameters()]
-    if correction.shape != (sum(sizes),):
-        raise BadInput(f"control: shape {correction.shape} came, ({sum(sizes)},) was due")
-    parts = torch.from_numpy(correction).split(sizes)
-    trained = [parameter.requires_grad for parameter in model.parameters()]
-    return torch.cat([part for part, due in zip(parts, trained, strict=True) if due])
+    trained = np.concatenate(
+        [np.full(p.numel(), p.requires_grad, dtype=np.bool_) for p in model.parameters()]
+    )
+    if correction.shape != trained.shape:
+        raise BadInput(f"control: shape {correction.shape} came, {trained.shape} was due")
+    return torch.from_numpy(correction[trained])
