@@ -111,7 +111,7 @@ def test_every_json_block_is_a_roster_file(block: Block) -> None:
 
 
 def test_every_fence_has_a_language_that_a_test_reads() -> None:
-    read = {"sh", "console", "toml", "json", "ini", "python"}
+    read = {"sh", "console", "toml", "json", "ini", "python", "sql"}
     assert {block.language for block in all_blocks()} == read
 
 

@@ -3,6 +3,7 @@
 import sqlite3
 import stat
 import traceback
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -147,7 +148,10 @@ COUNTING = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE
 
 def test_ten_million_rows_end_at_the_bound(folder):
     few = SqlSource(database="ward.sqlite", most_rows=20_000)
+    tracemalloc.start()
     assert why(folder, COUNTING.format(10_000_000, "i FROM n"), few) == "ward.sql: over 20000 rows"
+    assert tracemalloc.get_traced_memory()[1] < 20_000_000
+    tracemalloc.stop()
     assert len(read(folder, COUNTING.format(20_000, "i FROM n"), few)) == 20_000
 
 

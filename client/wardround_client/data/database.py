@@ -166,7 +166,8 @@ def _limited(connection: "Connection", source: SqlSource) -> "Connection":
         connection.exec_driver_sql(f"SET LOCAL statement_timeout = {1000 * source.timeout_s}")
         connection.exec_driver_sql("SET LOCAL standard_conforming_strings = on")
         connection.exec_driver_sql("SET LOCAL timezone = 'UTC'")
-    return connection.execution_options(yield_per=BATCH_ROWS)
+    # By a cursor at the server; the caller takes BATCH_ROWS at a time.
+    return connection.execution_options(stream_results=True, max_row_buffer=BATCH_ROWS)
 
 
 def _why(error: Exception) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from wardround.errors import BadInput
-from wardround_client.data.database import opened
+from wardround_client.data.database import BATCH_ROWS, opened
 from wardround_client.data.omop_source import (
     PERSON_ID,
     EventColumn,
@@ -63,7 +63,7 @@ def _people(
     from wardround_client.data.omop_query import people  # noqa: PLC0415  # loads an extra
 
     bound, rows = Bound(what, rows=source.most_rows), []
-    for batch in connection.execute(people(omop)).partitions():
+    for batch in connection.execute(people(omop)).partitions(BATCH_ROWS):
         bound.rows(len(batch))
         rows += batch
     if not rows:
@@ -130,7 +130,7 @@ def _values(connection: "Connection", omop: OmopSource, column: EventColumn) -> 
     from wardround_client.data.omop_query import values  # noqa: PLC0415  # loads an extra
 
     found = {}
-    for batch in connection.execute(values(omop, column)).partitions():
+    for batch in connection.execute(values(omop, column)).partitions(BATCH_ROWS):
         for person, value in batch:
             found[person] = _text(value, column)
     return found

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from wardround.errors import BadInput
-from wardround_client.data.database import opened
+from wardround_client.data.database import BATCH_ROWS, opened
 from wardround_client.data.sources import file_inside
 from wardround_client.data.sql_source import SqlSource
 from wardround_client.data.sql_statement import single_query
@@ -31,7 +31,7 @@ def read_sql(source: SqlSource, asked: Asked) -> pd.DataFrame:
         names = [name.strip() for name in map(str, result.keys())]
         if len(set(names)) != len(names):
             raise BadInput(f"{asked.path}: the query names a column twice")
-        columns = streamed(result.partitions(), names, source, asked.path)
+        columns = streamed(result.partitions(BATCH_ROWS), names, source, asked.path)
     if not any(columns.values()):
         raise BadInput(f"{asked.path}: the query gives no row")
     return text_table(columns)
