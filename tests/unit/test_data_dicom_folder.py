@@ -94,6 +94,12 @@ def test_some_slices_are_taken_evenly_over_the_length_of_the_series(folder, rule
     assert table(folder, rule)["position"].tolist() == due
 
 
+@pytest.mark.parametrize("name", ["IM0001", "1.2.840.99.12", "scan.IMA", "scan.dcm"])
+def test_pixels_are_read_whatever_an_archive_calls_the_file(folder, name):
+    put(folder, name, at(0, stored=np.full((4, 4), 1424, dtype=np.int16)))
+    assert encoded(described(), scan(), folder).features.tolist() == [[[[1.0] * 4] * 4]]
+
+
 def test_places_are_along_the_axis_of_the_series(folder):
     sagittal = [0, 1, 0, 0, 0, -1]
     for place in (5, -5):

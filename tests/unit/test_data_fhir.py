@@ -435,9 +435,9 @@ def test_files_of_one_type_are_read_together_packed_or_not(tmp_path):
 def test_a_packed_file_that_would_never_end_is_refused(tmp_path, monkeypatch):
     put(tmp_path, patient(), observation("o", 1))
     with gzip.open(tmp_path / "bulk" / "Observation.9.ndjson.gz", "wb") as file:
-        file.write(b"\n" * 1_000_000)
-    monkeypatch.setattr(fhir_lines, "FILES_LIMIT_BYTES", 100_000)
-    assert "Observation: over 100000 bytes" in fault(tmp_path, column())
+        file.write(b"\n" * 50_000)
+    monkeypatch.setattr(fhir_lines, "FILES_LIMIT_BYTES", 10_000)
+    assert "Observation: over 10000 bytes" in fault(tmp_path, column())
     monkeypatch.undo()
     monkeypatch.setattr(fhir_lines, "LINE_LIMIT_BYTES", 100)
     assert "a line has over 100 bytes" in fault(tmp_path, column())

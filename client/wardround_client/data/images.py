@@ -240,7 +240,9 @@ def _stack(file: BinaryIO, size: int) -> npt.NDArray[np.generic]:
 
 
 def _reader(name: str) -> tuple[Check, Read]:
-    reader = _READERS.get(PurePosixPath(name).suffix.lower())
+    suffix = PurePosixPath(name).suffix.lower()
+    # Archives name files by their UIDs: what follows its last dot is a number and no suffix.
+    reader = _READERS.get("" if suffix[1:].isdigit() else suffix)
     if reader is None:
         raise BadInput(f"has another suffix than {', '.join(filter(None, _READERS))}")
     return reader
