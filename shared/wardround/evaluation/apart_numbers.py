@@ -33,7 +33,7 @@ class ApartNumbers:
     @property
     def compared(self) -> Compared:
         """The mean absolute error over the targets, each as a share of its range."""
-        return Compared(name="mean absolute error", more_is_better=False)
+        return Compared(name="mean absolute error, share of the range", more_is_better=False)
 
     @property
     def kinds(self) -> tuple[str, ...]:
