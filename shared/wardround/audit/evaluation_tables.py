@@ -7,6 +7,7 @@ from wardround.audit.comparison_page import comparison_table
 from wardround.audit.group_tables import ends, table_of
 from wardround.audit.report_evaluation import ShuffledFacts, ShuffledMetricFacts
 from wardround.audit.report_model import Report
+from wardround.audit.treatment_page import treatment_table
 from wardround.audit.words import Words
 
 RESTS = (
@@ -24,15 +25,16 @@ MEASURED_RESTS = (
 def evaluation_tables(report: Report, t: Words) -> dict[str, Any]:
     """`by_group`: a table for each grouping; `shuffled`: a row a column, what is lost most first.
 
-    `rests` are the words over the latter. `joined`: models beside the study's; `compared`: other
-    ways to train, in a rehearsal. Numbers are written out. What may not be shown has a word instead
-    of its count.
+    `rests` are the words over the latter. `chosen`: policies of a treatment; `joined`: models
+    beside the study's; `compared`: other ways to train, in a rehearsal. Numbers are written out.
+    What may not be shown has a word instead of its count.
     """
     facts = report.evaluation
     return {
         "by_group": [table_of(grouping, t) for grouping in facts.subgroups],
         "shuffled": [_column(column, t) for column in sorted(facts.importance, key=_loss)],
         "rests": _rests(facts.importance[0], t) if facts.importance else None,
+        **treatment_table(report, t),
         **beside_table(report, t),
         **comparison_table(report, t),
     }

@@ -6,13 +6,14 @@
 import hashlib
 from collections.abc import Iterator, Mapping
 
-from wardround.audit.model_card_words import LIMITS, SYNTHETIC, VERIFY
+from wardround.audit.model_card_words import LIMITS, SYNTHETIC, TREATMENT, VERIFY
 from wardround.audit.report_model import Origin, Report, Status
 from wardround.canonical import Json
 from wardround.errors import BadInput
 from wardround.evaluation.shown import Shown, patients_in, rows
 from wardround.study.files import checked
 from wardround.study.task import FamilyName
+from wardround.study.treatment import CAVEATS
 
 SCHEMA = "wardround.model-card/1"
 
@@ -54,7 +55,7 @@ def model_card(report: Report, content: bytes, files: Mapping[str, bytes]) -> Js
             "files": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
         },
         "intended_use": study.purpose,
-        "limits": [*LIMITS, *(SYNTHETIC if study.family == FamilyName.GAN else ())],
+        "limits": [*_limits(report)],
         "inputs": [column.model_dump(mode="json") for column in study.columns],
         "took_part": _took_part(report),
         "evaluation": _evaluation(report),
@@ -62,6 +63,19 @@ def model_card(report: Report, content: bytes, files: Mapping[str, bytes]) -> Js
         "not_tested": list(_not_tested(report)),
         "verify": [*VERIFY],
     }
+
+
+def _limits(report: Report) -> Iterator[str]:
+    yield from LIMITS
+    if report.study.family == FamilyName.GAN:
+        yield from SYNTHETIC
+    told = (report.evaluation.metrics or {}).get("treatment")
+    if told is None:
+        return
+    yield f"{CAVEATS[told['assignment']].format(basis=told['basis'])}."
+    yield from (text.format(**told) for text in TREATMENT)
+    if told["allocation"]["contradicts"]:
+        yield "The arms are not those that chance gives: say nothing of treatment by it."
 
 
 def _took_part(report: Report) -> Json:

@@ -18,6 +18,13 @@ VERIFY = (
     "model and report in its metadata.",
 )
 
+TREATMENT = (
+    "What it says of {treated} and {untreated} holds for patients like those of the study on "
+    "average; what either would have done to one patient nobody can see.",
+    "All other columns only describe patients: changing them treats nobody.",
+    "A benefit that was predicted is no benefit that was observed: the report has both, and by "
+    "`wardround predict` a recommendation only where they agree.",
+)
 SYNTHETIC = (
     "The risk model in it has learnt from synthetic records alone: compare it with one that learnt "
     "from patients before you rely on it.",

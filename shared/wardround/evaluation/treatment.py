@@ -137,7 +137,8 @@ class _Told:
         return {
             "treated": self.plan.treated,
             "untreated": self.plan.untreated,
-            "caveat": self.plan.caveat,
+            "assignment": self.plan.assignment,
+            "basis": self.plan.basis,
             "worth": self.plan.worth,
             "allocation": self._allocation(*arms),
             "risk_untreated": self._said(lambda c: value(c, nobody), _clipped),

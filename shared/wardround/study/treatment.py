@@ -14,6 +14,10 @@ from pydantic import Field, model_validator
 from wardround.study.contract import ColumnKind, Contract, Frozen, LabelKind, Name, Text
 
 MOST_EDGES = 9
+CAVEATS = {
+    "randomised": "Who was treated was decided by chance: {basis}",
+    "assumed": "Nobody was randomised; it is assumed, not shown: {basis}",
+}
 Arm = Annotated[str, Field(min_length=1, max_length=100)]
 Difference = Annotated[float, Field(gt=-1, lt=1)]
 
@@ -77,9 +81,12 @@ class Treatment(Frozen):
     @property
     def caveat(self) -> str:
         """What the numbers rest on, in one sentence."""
-        if self.assignment == "randomised":
-            return f"Who was treated was decided by chance: {self.protocol}"
-        return f"Nobody was randomised; it is assumed, not shown: {self.assumption}"
+        return CAVEATS[self.assignment].format(basis=self.basis)
+
+    @property
+    def basis(self) -> str:
+        """Where chance is written down, or the assumption that stands for it."""
+        return self.protocol or self.assumption or ""
 
     def faults(self, contract: Contract) -> Iterator[str]:
         """What does not fit the contract, one sentence each."""
