@@ -1,12 +1,21 @@
-"""FHIR bulk exports as a table: real (synthetic) patients against plain json and pandas; edges."""
+"""FHIR bulk exports as a table: windows, cohorts, states, units, and what is wrong with them."""
 
 import gzip
-import json
-from pathlib import Path
 
-import pandas as pd
 import pytest
-from tests.support.described_data import AGE, contract, description, encoded, refusal, write
+from tests.support.described_data import AGE, contract, encoded, refusal, write
+from tests.support.fhir_exports import (
+    SNOMED,
+    TODAY,
+    UCUM,
+    column,
+    condition,
+    described,
+    encounter,
+    observation,
+    patient,
+    put,
+)
 from tests.support.study_plans import BINARY
 
 from wardround.errors import BadInput
@@ -14,94 +23,7 @@ from wardround_client.data import fhir_lines
 from wardround_client.data.check import check
 from wardround_client.data.table import read_table
 
-SYNTHEA = Path(__file__).parents[3] / "shared" / "data" / "fhir_synthea_sample"
-LOINC, SNOMED, UCUM = "http://loinc.org", "http://snomed.info/sct", "http://unitsofmeasure.org"
-AGE_COLUMN = {"name": "age", "resource": "Patient", "value": "age"}
-TODAY = {"on": "2021-06-01"}
 CANARY = "CANARY-7"
-
-
-def described(columns, cohort=TODAY, leave_out=(), **more):
-    source = {"column": "age", "source": "age", "unit": "a"}
-    return description(
-        {"source": "y", "positive_when": ">0"},
-        [source],
-        **{
-            "format": "fhir",
-            "path": "bulk",
-            "patient": {"source": "patient"},
-            "fhir": {
-                "cohort": cohort,
-                "columns": [AGE_COLUMN, *columns],
-                "leave_out": [*leave_out],
-            },
-        }
-        | more,
-    )
-
-
-def column(code="8480-6", take="last", unit="mm[Hg]", resource="Observation", **more):
-    system = LOINC if resource == "Observation" else SNOMED
-    own = {"name": "y", "resource": resource, "codes": [f"{system}|{code}"], "take": take}
-    number = resource == "Observation" and take not in {"any", "count"} and "value" not in more
-    window = {} if {"hours", "within"} & set(more) else {"days": [-10_000, 10_000]}
-    return own | ({"unit": unit} if number else {}) | window | more
-
-
-def patient(own="p1", **more):
-    return {
-        "resourceType": "Patient",
-        "id": own,
-        "birthDate": "1970-06-02",
-        "gender": "female",
-    } | more
-
-
-def observation(own, value, when="2021-01-01", *, of="p1", code="8480-6", unit="mm[Hg]", **more):
-    quantity = {"value": value, "unit": unit, "system": UCUM, "code": unit}
-    return {
-        "resourceType": "Observation",
-        "id": own,
-        "status": "final",
-        "code": {"coding": [{"system": LOINC, "code": code}]},
-        "subject": {"reference": f"Patient/{of}"},
-        "effectiveDateTime": when,
-        "valueQuantity": quantity,
-    } | more
-
-
-def condition(own, when="2020-05-05", *, of="p1", code="44054006", status="confirmed"):
-    return {
-        "resourceType": "Condition",
-        "id": own,
-        "verificationStatus": {"coding": [{"system": "x", "code": status}]},
-        "code": {"coding": [{"system": "local", "code": "7"}, {"system": SNOMED, "code": code}]},
-        "subject": {"reference": f"urn:uuid:{of}"},
-        "onsetDateTime": when,
-    }
-
-
-def encounter(own, start, end=None, *, of="p1", code="185345009"):
-    return {
-        "resourceType": "Encounter",
-        "id": own,
-        "status": "finished",
-        "class": {"system": "act", "code": "IMP"},
-        "type": [{"coding": [{"system": SNOMED, "code": code}]}],
-        "subject": {"reference": f"Patient/{of}"},
-        "period": {"start": start} | ({"end": end} if end else {}),
-    }
-
-
-def put(folder, *lines, packed=False, suffix=""):
-    """Resources, or text, each in the file of its type; more is added to what is there."""
-    (folder / "bulk").mkdir(exist_ok=True)
-    for line in lines:
-        kind = line["resourceType"] if isinstance(line, dict) else "Observation"
-        text = (line if isinstance(line, str) else json.dumps(line)) + "\n"
-        name = f"{kind}{suffix}.ndjson" + (".gz" if packed else "")
-        with (gzip.open if packed else open)(folder / "bulk" / name, "at") as file:
-            file.write(text)
 
 
 def values(folder, own, cohort=TODAY):
@@ -114,120 +36,6 @@ def fault(folder, own, cohort=TODAY):
         values(folder, own, cohort)
     assert CANARY not in str(caught.value)
     return str(caught.value)
-
-
-def real(kind):
-    with gzip.open(SYNTHEA / f"{kind}.ndjson.gz", "rt") as file:
-        return [json.loads(line) for line in file]
-
-
-def oracle_events(kind, time, code):
-    """Patient, day, instant and number of each resource with the code: plain json and pandas."""
-    rows = []
-    for one in real(kind):
-        for part in [one, *one.get("component", [])]:
-            concept = part.get("code") or part.get("medicationCodeableConcept") or {}
-            if code in [coding["code"] for coding in concept.get("coding", [])]:
-                moment = one[time]["start"] if isinstance(one[time], dict) else one[time]
-                number = part.get("valueQuantity", {}).get("value")
-                answer = part.get("valueCodeableConcept", {}).get("coding", [{}])[0].get("code")
-                whose = one["subject"]["reference"].removeprefix("Patient/")
-                rows.append((whose, moment, number, answer))
-                break
-    frame = pd.DataFrame(rows, columns=["patient", "moment", "number", "answer"])
-    frame["day"] = pd.to_datetime(frame["moment"].str[:10])
-    frame["instant"] = pd.to_datetime(frame["moment"], utc=True)
-    return frame.sort_values("instant")
-
-
-COLUMNS = [
-    column("8480-6", "last", name="systolic", days=[-2000, 0]),
-    column("8480-6", "mean", name="systolic mean"),
-    column("8462-4", "max", name="diastolic"),
-    column("29463-7", "first", "kg", name="weight", days=[-2000, 0]),
-    column("72166-2", "last", name="smoking", value="code", system=SNOMED),
-    column("8480-6", "count", name="pressures", days=[-800, -1]),
-    column("66383009", "any", resource="Condition", name="gingivitis"),
-    column("430193006", "count", resource="Procedure", name="reconciliations"),
-    column("997488", "any", resource="MedicationRequest", name="allergy drug")
-    | {"codes": ["http://www.nlm.nih.gov/research/umls/rxnorm|997488"]},
-]
-
-
-def test_the_sample_gives_what_plain_json_and_pandas_give():
-    own = described(COLUMNS, path="fhir_synthea_sample", leave_out=["medication"])
-    table = read_table(own, SYNTHEA.parent).set_index("patient")
-    people = {one["id"]: one for one in real("Patient")}
-    assert sorted(people) == list(table.index)
-    index = pd.Timestamp("2021-06-01")
-    for name, born in ((name, one["birthDate"]) for name, one in people.items()):
-        had = (index.month, index.day) >= tuple(map(int, born.split("-")[1:]))
-        assert int(table["age"][name]) == index.year - int(born[:4]) - (not had)
-    systolic = oracle_events("Observation", "effectiveDateTime", "8480-6")
-    before = (systolic["day"] - index).dt.days
-    recent = systolic[(before >= -2000) & (before <= 0)]
-    agree(table["systolic"], recent.groupby("patient")["number"].last())
-    agree(table["systolic mean"], systolic.groupby("patient")["number"].mean())
-    pressures = systolic[(before >= -800) & (before <= -1)].groupby("patient").size()
-    agree(table["pressures"], pressures.reindex(table.index, fill_value=0))
-    diastolic = oracle_events("Observation", "effectiveDateTime", "8462-4")
-    agree(table["diastolic"], diastolic.groupby("patient")["number"].max())
-    weight = oracle_events("Observation", "effectiveDateTime", "29463-7")
-    days = (weight["day"] - index).dt.days
-    early = weight[(days >= -2000) & (days <= 0)]
-    agree(table["weight"], early.groupby("patient")["number"].first())
-    smoking = oracle_events("Observation", "effectiveDateTime", "72166-2")
-    assert table["smoking"].to_dict() == {
-        **dict.fromkeys(table.index, ""),
-        **smoking.groupby("patient")["answer"].last().to_dict(),
-    }
-    for name, kind, time, code in (
-        ("gingivitis", "Condition", "onsetDateTime", "66383009"),
-        ("allergy drug", "MedicationRequest", "authoredOn", "997488"),
-    ):
-        have = set(oracle_events(kind, time, code)["patient"])
-        assert have
-        assert {p for p in table.index if table[name][p] == "1"} == have
-    done = oracle_events("Procedure", "performedPeriod", "430193006").groupby("patient").size()
-    agree(table["reconciliations"], done.reindex(table.index, fill_value=0))
-
-
-def agree(own, due):
-    assert len(due) > 3
-    assert {p for p in own.index if own[p] != ""} == set(due.index)
-    for name, value in due.items():
-        assert float(own[name]) == pytest.approx(float(value), rel=1e-12)
-
-
-def test_visits_of_the_sample_are_an_index():
-    """The last well child visit of each child, and what was measured on that day."""
-    code = f"{SNOMED}|410620009"
-    cohort = {"index": {"resource": "Encounter", "codes": [code]}, "which": "last"}
-    own = described([column("8302-2", "last", "cm", within="visit")], cohort)
-    own = own.model_copy(update={"path": "fhir_synthea_sample"})
-    table = read_table(own, SYNTHEA.parent)
-    rows = [
-        (one["subject"]["reference"].removeprefix("Patient/"), one["period"]["start"])
-        for one in real("Encounter")
-        if one["type"][0]["coding"][0]["code"] == "410620009"
-    ]
-    visits = pd.DataFrame(rows, columns=["patient", "start"])
-    visits["day"] = pd.to_datetime(visits["start"].str[:10])
-    last = visits.groupby("patient")["day"].max()
-    assert list(table["patient"]) == sorted(last.index)
-    height = oracle_events("Observation", "effectiveDateTime", "8302-2")
-    measured = 0
-    for name, value in zip(table["patient"], table["y"], strict=True):
-        due = height[(height["patient"] == name) & (height["day"] == last[name])]["number"]
-        assert value == ("" if due.empty else str(float(due.iloc[-1])))
-        measured += not due.empty
-    assert measured >= 3
-
-
-def test_data_check_works_on_the_sample():
-    own = described([column("8480-6", "any")], path="fhir_synthea_sample")
-    seen = check(own, contract(BINARY, [AGE]), SYNTHEA.parent)
-    assert (seen.to_fix, seen.rows, seen.patients) == ((), 10, 10)
 
 
 def test_an_export_is_trained_on_as_the_same_table_in_csv(tmp_path):
