@@ -19,6 +19,7 @@ from wardround.errors import BadInput
 from wardround_client.data.check import Verdict, check
 from wardround_client.data.description import ImageFiles
 from wardround_client.data.images import in_unit
+from wardround_client.prediction.described import read_described
 
 
 def twice(tmp_path, stored, suffix="png"):
@@ -109,6 +110,16 @@ def test_the_check_says_when_few_pixels_are_clipped_and_when_a_range_is_hardly_u
     (remark,) = checked(twice(tmp_path, GREY), scan(high=4095)).remarks
     assert "lie in the lowest 20% of 0..4095" in remark
     assert "`stored_range = [0, 255]`" in remark
+
+
+def test_of_a_patient_whose_pixels_lie_beyond_nothing_is_predicted_and_of_others_it_is(tmp_path):
+    folder = folder_with(
+        tmp_path, one_png=picture(GREY.astype(np.uint16) * 20), two_png=picture(GREY)
+    )
+    asked = description(RULE, [SOURCE], images={"stored_range": [0, 4095]})
+    found = read_described(asked, scan(), folder)
+    assert found.encoded.patients == ("p1",)
+    assert found.outside == {"p0": ("scan: the file has pixels beyond `stored_range`",)}
 
 
 @pytest.mark.parametrize(

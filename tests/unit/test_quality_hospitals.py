@@ -105,6 +105,7 @@ def test_a_prognosis_whose_follow_up_ends_early_is_told_so(tmp_path):
     assert {what.split()[0] for what in apart} == {"event", "left"}
 
 
+@pytest.mark.slow
 def test_a_prognosis_without_any_event_is_told_so(tmp_path):
     def nobody(rows):
         event = rows[0].index("E")

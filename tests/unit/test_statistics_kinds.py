@@ -139,6 +139,21 @@ def test_classes_and_targets_are_counted():
     assert (heart.missing.value, heart.categories[0][1].value) == (1, 2)
 
 
+def test_a_label_that_only_evaluates_is_counted_where_a_hospital_has_it():
+    strange = Label(name="odd", description="o", kind="none", positive="odd")
+    layout = StatisticsLayout.of(contract(strange), plan_of(bins=0))
+    values = {"age": [50.0, 60.0]}
+    given = exact(records([1, 2], [0, 1], values=values), layout)
+    assert [each.value for _, each in given.outcomes] == [1, 1]
+    silent = exact(records([1, 2], np.zeros((2, 0)), values=values), layout)
+    assert [each.value for _, each in silent.outcomes] == [0, 0]
+    nothing = StatisticsLayout.of(
+        contract(Label(name="n", description="n", kind="none")), plan_of()
+    )
+    assert nothing.outcomes == ()
+    assert nothing.sensitivity_squared == layout.sensitivity_squared  # a histogram, and no label
+
+
 def test_a_class_is_one_that_a_cohort_may_ask_for():
     cohort = {"name": "zs", "conditions": [{"column": "kind", "values": ["z"]}]}
     layout = StatisticsLayout.of(contract(CLASSES), plan_of(columns=(), cohort=(cohort,)))

@@ -213,7 +213,8 @@ def values_of(part: Tensor, column: Column, scale: Standardisation | None) -> Sc
     """A column's features as values: in its unit; 0 or 1; or the number of a category."""
     numbers = part.double().numpy()
     if column.kind is ColumnKind.CATEGORICAL:
-        return np.argmax(numbers[:, : len(column.categories)], axis=1).astype(np.float64)
+        codes: Scores = numbers[:, : len(column.categories)].argmax(axis=1).astype(np.float64)
+        return codes
     first: Scores = numbers[:, 0]
     if column.range is None:
         return (first > 0.0).astype(np.float64)
