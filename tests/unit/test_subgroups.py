@@ -100,6 +100,24 @@ def test_with_noise_a_crossing_may_stand_beside_its_margins():
     assert layout_of(study).squared_sensitivity == 4
 
 
+def test_with_exact_counts_no_group_is_told_by_the_column_of_a_treatment():
+    treatment = {
+        "column": "male",
+        "treated": "drug",
+        "untreated": "placebo",
+        "probability": 0.5,
+        "assignment": "randomised",
+        "protocol": "a trial",
+    }
+    task = {"family": "risk", "model": "mlp", "hidden": [5], "treatment": treatment}
+    value = study_value("risk", "mlp", task=task)
+    asked = value["evaluation"] | {"subgroups": [WARD]}
+    layout_of(checked(StudyPlan, value | {"evaluation": asked}, what="study"))
+    asked = value["evaluation"] | {"subgroups": [{"crossed": [WARD, MALE]}]}
+    with pytest.raises(BadInput, match="no group is told by the column of the treatment"):
+        layout_of(checked(StudyPlan, value | {"evaluation": asked}, what="study"))
+
+
 @pytest.mark.parametrize("label", [CLASSES, MANY, NUMBERS, EVENT], ids=lambda each: each["name"])
 def test_every_label_is_told_apart(label):
     family = "survival" if label is EVENT else "risk" if label is CLASSES else "response"

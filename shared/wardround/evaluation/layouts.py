@@ -55,6 +55,12 @@ def _of_model(study: StudyPlan) -> Layout:
         return layout
     if not isinstance(layout, BinaryLayout | DetailedLayout):
         raise BadInput("evaluation: a treatment needs a label of yes or no")
+    told = {part.column for each in study.evaluation.subgroups for part in each.parts}
+    if study.task.treatment.column in told and study.evaluation.counts == "exact":
+        raise BadInput(
+            "evaluation: with exact counts no group is told by the column of the treatment, whose "
+            "arms are counted already: a hidden group would come out by subtraction"
+        )
     return TreatmentLayout(whole=layout, plan=study.task.treatment)
 
 
