@@ -25,6 +25,7 @@ from tests.support.omop_questions import (
 from wardround.errors import BadInput
 from wardround.study.files import checked
 from wardround_client.data.check import Verdict, check
+from wardround_client.data.database import opened
 from wardround_client.data.description import DatasetDescription
 from wardround_client.data.omop_query import faults, people, values
 from wardround_client.data.omop_source import EventColumn, OmopSource
@@ -48,7 +49,9 @@ def read(folder: Path, value: dict) -> pd.DataFrame:
     omop = checked(OmopSource, value, what="omop")
     names = frozenset(column.name for column in omop.columns)
     asked = Asked(folder=folder, path="omop", columns=names)
-    return read_omop(omop, SqlSource(database=FILE), asked)
+    source = SqlSource(database=FILE)
+    with opened(source, folder) as connection:
+        return read_omop(connection, omop, source, asked)
 
 
 def asked_of(folder: Path, *columns: dict, **cohort: object) -> dict[str, list[str]]:

@@ -68,7 +68,9 @@ def ward(server, tmp_path, monkeypatch):
 def read(folder, query, **bounds):
     (folder / "ward.sql").write_text(query)
     asked = Asked(folder=folder, path="ward.sql", columns=frozenset())
-    return read_sql(SqlSource(url_variable=URL, **bounds), asked)
+    source = SqlSource(url_variable=URL, **bounds)
+    with opened(source, folder) as connection:
+        return read_sql(connection, source, asked)
 
 
 def why(folder, query, **bounds):
@@ -92,7 +94,8 @@ def test_omop_of_the_whole_demo_is_what_pandas_finds_and_what_sqlite_gives(ward,
         omop = checked(OmopSource, form(schema), what="omop")
         names = frozenset(column.name for column in omop.columns)
         asked = Asked(folder=tmp_path, path="omop", columns=names)
-        found[schema] = read_omop(omop, source, asked)
+        with opened(source, tmp_path) as connection:
+            found[schema] = read_omop(connection, omop, source, asked)
     pd.testing.assert_frame_equal(found["cdm"], found[None])
     expected = by_pandas()
     for name in expected:

@@ -15,7 +15,7 @@ from tests.support.described_data import contract, description, encoded, refusal
 
 from wardround.errors import BadInput
 from wardround_client.data.check import Verdict, check
-from wardround_client.data.database import tls
+from wardround_client.data.database import opened, tls
 from wardround_client.data.sql_source import SqlSource
 from wardround_client.data.sql_statement import single_query
 from wardround_client.data.sql_table import read_sql
@@ -44,7 +44,12 @@ def asked(folder: Path, query: str) -> Asked:
 
 
 def read(folder: Path, query: str, source: SqlSource = FILE) -> pd.DataFrame:
-    return read_sql(source, asked(folder, query))
+    return run(asked(folder, query), source)
+
+
+def run(asked_for: Asked, source: SqlSource = FILE) -> pd.DataFrame:
+    with opened(source, asked_for.folder) as connection:
+        return read_sql(connection, source, asked_for)
 
 
 def why(folder: Path, query: str, source: SqlSource = FILE) -> str:
@@ -173,10 +178,10 @@ def test_a_query_of_another_folder_or_of_no_text_is_refused(folder):
     asked_for = asked(folder, "SELECT 1")
     (folder / "ward.sql").write_bytes("SELECT 'Müller'".encode("latin-1"))
     with pytest.raises(BadInput, match=r"ward.sql: cannot be read \(UnicodeDecodeError\)"):
-        read_sql(FILE, asked_for)
+        run(asked_for)
     (folder / "ward.sql").unlink()
     with pytest.raises(BadInput, match="no such file"):
-        read_sql(FILE, asked_for)
+        run(asked_for)
 
 
 URLS = (

@@ -159,10 +159,12 @@ class LongTable(Frozen):
     `clock` says how a time is written: a number, or hours and minutes as 07:30. `unit` is that of
     the number, hours count as `h`. Variables are named by a series column's `source`. With
     `pattern` the lines are in all files of a folder or .zip whose names fit, as "{record}.txt"; the
-    parts of a name are columns.
+    parts of a name are columns. With `format` sql the file is a query, and the lines are what it
+    gives of the main table's database, in the state that the main table was read from.
     """
 
     path: DataPath
+    format: Literal["csv", "parquet", "sql"] = "csv"
     csv: CsvFormat = CsvFormat()
     pattern: FilePattern | None = None
     key: SourceName
@@ -172,6 +174,12 @@ class LongTable(Frozen):
     value: SourceName
     clock: Literal["number", "hh:mm"] = "number"
     unit: Annotated[str, Field(max_length=40)] = "h"
+
+    @model_validator(mode="after")
+    def _pattern_of_texts(self) -> Self:
+        if self.pattern is not None and self.format != "csv":
+            raise ValueError("series: `pattern` belongs to text files")
+        return self
 
 
 class ImageFiles(Frozen):
@@ -268,6 +276,8 @@ class DatasetDescription(Frozen):
     def _format_has_its_part(self) -> Self:
         if (self.format == "omop") == ("path" in self.model_fields_set):
             raise ValueError("`path` is due, but not with format omop")
+        if self.series is not None and self.series.format == "sql" and self.sql is None:
+            raise ValueError("series: format sql is due with a main table of the same database")
         for key, formats in _OWN_KEYS.items():
             if (self.format in formats) != bool(getattr(self, key)):
                 raise ValueError(

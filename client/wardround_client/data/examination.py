@@ -23,7 +23,7 @@ from wardround_client.data.images import Images
 from wardround_client.data.images import outside as beyond_limits
 from wardround_client.data.labels import Labels, derive_labels, patients_with_two
 from wardround_client.data.series import read_series
-from wardround_client.data.table import read_table
+from wardround_client.data.table import Tables, read_tables
 from wardround_client.data.window import looks_through_another_window
 
 _DUE = {ColumnKind.CONTINUOUS: "numbers", ColumnKind.FINGERPRINT: "SMILES"}
@@ -35,12 +35,12 @@ class Examined:
     """All that was seen in a file: its columns, what must be fixed, what is worth knowing.
 
     `values` has the columns of the table, `series` those that are measured over time; `labels` are
-    as `wardround_client.data.labels.Labels` says. `table` is what was read, as text: a database may
-    say something else when it is asked again.
+    as `wardround_client.data.labels.Labels` says. `tables` are what was read, as text: a database
+    may say something else when it is asked again.
     """
 
     patients: tuple[str, ...] = field(repr=False)
-    table: pd.DataFrame = field(repr=False)
+    tables: Tables = field(repr=False)
     values: pd.DataFrame = field(repr=False)
     series: dict[str, npt.NDArray[np.float32]] = field(repr=False)
     labels: npt.NDArray[np.float64] = field(repr=False)
@@ -59,7 +59,8 @@ def examine(description: DatasetDescription, contract: Contract, folder: Path) -
     disagreements = description.faults(contract)
     if disagreements:
         raise BadInput(f"{description.hospital}: " + "; ".join(disagreements))
-    table = read_table(description, folder)
+    tables = read_tables(description, folder)
+    table = tables.rows
     faults = _missing_columns(description, contract, table)
     if faults:
         raise BadInput(f"{description.path}: " + "; ".join(faults))
@@ -68,9 +69,8 @@ def examine(description: DatasetDescription, contract: Contract, folder: Path) -
     tabular = tabular_columns(contract)
     columns = {c.name: _column(description, c, table) for c in tabular}
     labels = derive_labels(description, contract.label, table)
-    series = read_series(description, contract, folder, table)
-    rows = pd.RangeIndex(len(table))
-    values = pd.DataFrame({name: c.values for name, c in columns.items()}, index=rows)
+    series = read_series(description, contract, folder, table, tables.lines)
+    values = pd.DataFrame({name: c.values for name, c in columns.items()}, index=table.index)
     own = tuple(column.findings for column in columns.values())
     findings = tuple(
         series.findings[c.name] if c.name in series.findings else columns[c.name].findings
@@ -86,7 +86,7 @@ def examine(description: DatasetDescription, contract: Contract, folder: Path) -
         remarks.append(f"rows that repeat another row, field by field: {duplicates}")
     return Examined(
         patients=patients,
-        table=table,
+        tables=Tables(table, tables.lines),
         values=values,
         series=series.values,
         labels=labels.values,

@@ -76,7 +76,7 @@ def values(omop: OmopSource, column: EventColumn) -> Select[Any]:
         )
         numbered = rows.where(usable).subquery()
         return select(numbered.c.person_id, numbered.c.value).where(numbered.c.place == 1)
-    taken = {"min": func.min, "max": func.max, "mean": func.avg}[column.take](value)
+    taken = _taken(column.take, value)
     rows = _in_window(omop, cohort, event, column, cohort.c.person_id, taken)
     return rows.where(usable).group_by(cohort.c.person_id)
 
@@ -196,6 +196,12 @@ def _value(event: CdmTable, column: EventColumn) -> tuple[ColumnElement[Any], Co
     ]
     value = case(*converted, else_=number) if converted else number
     return value, and_(is_number(number), _unit_known(event, column))
+
+
+def _taken(take: str, value: ColumnElement[Any]) -> ColumnElement[Any]:
+    if take == "mean":
+        return func.avg(value)
+    return func.min(value) if take == "min" else func.max(value)
 
 
 def _unit(event: CdmTable) -> ColumnElement[int]:

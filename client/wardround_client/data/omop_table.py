@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from wardround.errors import BadInput
-from wardround_client.data.database import BATCH_ROWS, opened
+from wardround_client.data.database import BATCH_ROWS
 from wardround_client.data.omop_source import (
     PERSON_ID,
     EventColumn,
@@ -24,34 +24,36 @@ if TYPE_CHECKING:
 _MEAN_DIGITS = 12
 
 
-def read_omop(omop: OmopSource, source: SqlSource, asked: Asked) -> pd.DataFrame:
+def read_omop(
+    connection: "Connection", omop: OmopSource, source: SqlSource, asked: Asked
+) -> pd.DataFrame:
     """The cohort, with those of the form's columns that anybody uses, as stripped text.
 
-    All is read in one transaction, so from one state of the database. Raises BadInput when nobody
+    `connection` is one that `database.opened` gave: all is read of one state of the database, a
+    statement for each column. Raises BadInput when nobody
     is in the cohort, when persons, dates or units are not what they have to be (counted), and as
     the database refuses.
     """
     what = asked.path
-    with opened(source, asked.folder) as connection:
-        limit = time.monotonic() + source.timeout_s
-        rows = _people(connection, omop, source, what)
-        own = [column for column in omop.columns if column.name in asked.columns]
-        _check(rows, own, what)
-        keys = [row.person_id for row in rows]
-        table = {PERSON_ID: [str(key) for key in keys]}
-        bound, broken = Bound(what), list[str]()
-        for column in own:
-            if time.monotonic() > limit:
-                raise BadInput(f"{what}: it took longer than `timeout_s`, {source.timeout_s} s")
-            if isinstance(column, PersonColumn):
-                texts = [_of_person(row, column) for row in rows]
-            else:
-                broken += _faults(connection, omop, column)
-                found = _values(connection, omop, column)
-                none = "0" if column.take in {"any", "count"} else ""
-                texts = [found.get(key, none) for key in keys]
-            bound.cells(len(texts), sum(map(len, texts)))
-            table[column.name] = texts
+    limit = time.monotonic() + source.timeout_s
+    rows = _people(connection, omop, source, what)
+    own = [column for column in omop.columns if column.name in asked.columns]
+    _check(rows, own, what)
+    keys = [row.person_id for row in rows]
+    table = {PERSON_ID: [str(key) for key in keys]}
+    bound, broken = Bound(what), list[str]()
+    for column in own:
+        if time.monotonic() > limit:
+            raise BadInput(f"{what}: it took longer than `timeout_s`, {source.timeout_s} s")
+        if isinstance(column, PersonColumn):
+            texts = [_of_person(row, column) for row in rows]
+        else:
+            broken += _faults(connection, omop, column)
+            found = _values(connection, omop, column)
+            none = "0" if column.take in {"any", "count"} else ""
+            texts = [found.get(key, none) for key in keys]
+        bound.cells(len(texts), sum(map(len, texts)))
+        table[column.name] = texts
     if broken:
         raise BadInput(f"{what}: " + "; ".join(broken))
     return text_table(table)
@@ -62,7 +64,7 @@ def _people(
 ) -> Sequence[Any]:
     from wardround_client.data.omop_query import people  # noqa: PLC0415  # loads an extra
 
-    bound, rows = Bound(what, rows=source.most_rows), []
+    bound, rows = Bound(what, rows=source.most_rows), list[Any]()
     for batch in connection.execute(people(omop)).partitions(BATCH_ROWS):
         bound.rows(len(batch))
         rows += batch

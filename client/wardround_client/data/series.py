@@ -20,6 +20,8 @@ from wardround_client.data.description import (
     DatasetDescription,
     LongTable,
 )
+from wardround_client.data.parquet_table import read_parquet
+from wardround_client.data.table_source import Asked
 from wardround_client.data.text import read_text, read_texts
 
 SERIES_LIMIT_BYTES = 2 << 30
@@ -44,13 +46,18 @@ class SeriesRead:
 
 
 def read_series(
-    description: DatasetDescription, contract: Contract, folder: Path, table: pd.DataFrame
+    description: DatasetDescription,
+    contract: Contract,
+    folder: Path,
+    table: pd.DataFrame,
+    lines: pd.DataFrame | None = None,
 ) -> SeriesRead:
     """Lay the measurements of the main table's records on the contract's grid.
 
     Of several in one step the latest counts, of equally late ones the last line. Measurements
     before time 0 or after the grid are left out and counted in a remark, so are variables that the
-    description does not name. What a row's own columns sample stands on the grid as it is. Raises
+    description does not name. What a row's own columns sample stands on the grid as it is. `lines`
+    are the measurements where they were read with the table, else their file is read. Raises
     BadInput when file and description do not fit.
     """
     grid = contract.grid
@@ -61,7 +68,7 @@ def read_series(
         raise BadInput(f"series: a grid of {size} bytes, over {SERIES_LIMIT_BYTES}")
     by_line = [c for c in contract.series if not description.source_of(c.name).samples]
     in_rows = [c for c in contract.series if description.source_of(c.name).samples]
-    one = _of_lines(description, by_line, grid, folder, table)
+    one = _of_lines(description, by_line, grid, table, _lines(description, folder, table, lines))
     other = _of_rows(description, in_rows, grid, table)
     return SeriesRead(
         one.values | other.values,
@@ -94,14 +101,14 @@ def _of_lines(
     description: DatasetDescription,
     columns: list[Column],
     grid: Grid,
-    folder: Path,
     table: pd.DataFrame,
+    read: pd.DataFrame | None,
 ) -> SeriesRead:
     """Series from a table with one measurement a line; without one a column is not recorded."""
     long = description.series
-    if long is None:
+    if long is None or read is None:
         return _of_nobody(columns, grid, len(table))
-    lines, places = _own_lines(description, long, folder, table)
+    lines, places = _own_lines(read, long, table)
     hours = _times(lines[long.time], long)
     faults = _time_faults(hours, long)
     steps = np.floor(np.nan_to_num(hours, nan=-1.0) / grid.step)
@@ -145,12 +152,9 @@ def carried_forward(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
 
 def _own_lines(
-    description: DatasetDescription, long: LongTable, folder: Path, table: pd.DataFrame
+    lines: pd.DataFrame, long: LongTable, table: pd.DataFrame
 ) -> tuple[pd.DataFrame, npt.NDArray[np.int64]]:
-    if long.key not in table.columns:
-        raise BadInput(f"series: no column {long.key!r}")
     keys = table[long.key]
-    lines = _lines(description, long, folder, frozenset(keys))
     due = {long.record, long.time, long.variable, long.value}
     if absent := sorted(due - set(lines.columns)):
         raise BadInput(f"series: no column {', '.join(map(repr, absent))}")
@@ -164,13 +168,23 @@ def _own_lines(
 
 
 def _lines(
-    description: DatasetDescription, long: LongTable, folder: Path, keys: frozenset[str]
-) -> pd.DataFrame:
+    description: DatasetDescription, folder: Path, table: pd.DataFrame, read: pd.DataFrame | None
+) -> pd.DataFrame | None:
     """The measurements; of many files only those of the records, of the variables described."""
+    long = description.series
+    if long is None:
+        return None
+    if long.key not in table.columns:
+        raise BadInput(f"series: no column {long.key!r}")
+    if read is not None:
+        return read
+    if long.format == "parquet":
+        due = frozenset({long.record, long.time, long.variable, long.value})
+        return read_parquet(Asked(folder=folder, path=long.path, columns=due))
     if long.pattern is None:
         return read_text(folder, long.path, long.csv)
     named = {source.source for source in description.columns if source.source is not None}
-    only = {long.record: keys, long.variable: named}
+    only = {long.record: frozenset(table[long.key]), long.variable: named}
     return read_texts(folder, long.path, long.pattern, long.csv, only)
 
 

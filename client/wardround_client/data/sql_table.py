@@ -3,35 +3,40 @@
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from wardround.errors import BadInput
-from wardround_client.data.database import BATCH_ROWS, opened
+from wardround_client.data.database import BATCH_ROWS
 from wardround_client.data.sources import file_inside
 from wardround_client.data.sql_source import SqlSource
 from wardround_client.data.sql_statement import single_query
 from wardround_client.data.table_source import Asked, Bound, as_text, text_table
 
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
 QUERY_LIMIT_BYTES = 1 << 20
 
 
-def read_sql(source: SqlSource, asked: Asked) -> pd.DataFrame:
+def read_sql(connection: "Connection", source: SqlSource, asked: Asked) -> pd.DataFrame:
     """The rows of the query in the file `asked.path`, as columns of stripped text.
+
+    `connection` is one that `database.opened` gave.
 
     The query is one SELECT; it should end in ORDER BY, since a row's place is its number. Raises
     BadInput when it is none, when the database refuses it, when it gives no row, too many or too
     much, names a column twice, or has a value of a kind that no column is made of.
     """
     query = single_query(_query(asked), asked.path)
-    with opened(source, asked.folder) as connection:
-        # As it stands: no `:name` or `%s` in it is a parameter.
-        result = connection.execution_options(no_parameters=True).exec_driver_sql(query)
-        names = [name.strip() for name in map(str, result.keys())]
-        if len(set(names)) != len(names):
-            raise BadInput(f"{asked.path}: the query names a column twice")
-        columns = streamed(result.partitions(BATCH_ROWS), names, source, asked.path)
+    # As it stands: no `:name` or `%s` in it is a parameter.
+    as_it_stands = {"no_parameters": True}
+    result = connection.exec_driver_sql(query, execution_options=as_it_stands)
+    names = [name.strip() for name in map(str, result.keys())]
+    if len(set(names)) != len(names):
+        raise BadInput(f"{asked.path}: the query names a column twice")
+    columns = streamed(result.partitions(BATCH_ROWS), names, source, asked.path)
     if not any(columns.values()):
         raise BadInput(f"{asked.path}: the query gives no row")
     return text_table(columns)

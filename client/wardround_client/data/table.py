@@ -1,11 +1,13 @@
 """A hospital's main table: its files put beside each other, its own rows kept, all as text."""
 
 import hashlib
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
 
 from wardround.errors import BadInput
+from wardround_client.data.database import opened
 from wardround_client.data.description import DatasetDescription, Join, Pivot, RowFilter
 from wardround_client.data.dicom_folder import read_dicom_folder
 from wardround_client.data.fhir_table import read_fhir
@@ -19,7 +21,20 @@ from wardround_client.data.table_source import Asked
 from wardround_client.data.text import read_text, read_texts
 
 
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """The hospital's rows; `lines` are the measurements of `[series]` out of the same database."""
+
+    rows: pd.DataFrame = field(repr=False)
+    lines: pd.DataFrame | None = field(default=None, repr=False)
+
+
 def read_table(description: DatasetDescription, folder: Path) -> pd.DataFrame:
+    """The rows that `read_tables` reads."""
+    return read_tables(description, folder).rows
+
+
+def read_tables(description: DatasetDescription, folder: Path) -> Tables:
     """Read the hospital's rows as columns of stripped text, named as in the files.
 
     Other files are joined to the main one, then only the hospital's own rows are kept, or of them
@@ -27,7 +42,8 @@ def read_table(description: DatasetDescription, folder: Path) -> pd.DataFrame:
     when a file is missing, empty, too large, outside the folder, not UTF-8 or not rectangular, when
     a join is not one row to one, or when no row is left. Fields of the file appear in no message.
     """
-    table = _main(description, folder)
+    read = _main(description, folder)
+    table = read.rows
     for join in description.join:
         table = _joined(table, join, folder, description.sources())
     for kept in description.rows:
@@ -40,7 +56,7 @@ def read_table(description: DatasetDescription, folder: Path) -> pd.DataFrame:
     if description.patient.first_row_only and patient in table.columns:
         # Rows without a key stay: they are counted as a fault, and not taken for one patient.
         table = table[~table[patient].duplicated() | (table[patient] == "")]
-    return table
+    return Tables(table, read.lines)
 
 
 def in_part(value: str, parts: int) -> int:
@@ -53,15 +69,15 @@ def in_part(value: str, parts: int) -> int:
     return int.from_bytes(digest[:8], "big") % parts
 
 
-def _main(description: DatasetDescription, folder: Path) -> pd.DataFrame:
+def _main(description: DatasetDescription, folder: Path) -> Tables:
     asked = Asked(folder=folder, path=description.path, columns=description.sources())
     if description.sql is not None:
         return _from_database(description, description.sql, asked)
     if description.dicom is not None:
-        return read_dicom_folder(description.dicom, asked)
+        return Tables(read_dicom_folder(description.dicom, asked))
     if description.fhir is not None:
-        return read_fhir(description.fhir, asked)
-    return _from_files(description, asked)
+        return Tables(read_fhir(description.fhir, asked))
+    return Tables(_from_files(description, asked))
 
 
 def _from_files(description: DatasetDescription, asked: Asked) -> pd.DataFrame:
@@ -74,12 +90,20 @@ def _from_files(description: DatasetDescription, asked: Asked) -> pd.DataFrame:
     return read_text(asked.folder, asked.path, description.csv)
 
 
-def _from_database(
-    description: DatasetDescription, source: SqlSource, asked: Asked
-) -> pd.DataFrame:
-    if description.omop is not None:
-        return read_omop(description.omop, source, asked)
-    return read_sql(source, asked)
+def _from_database(description: DatasetDescription, source: SqlSource, asked: Asked) -> Tables:
+    """Rows and measurements, both of one state of the database."""
+    long, omop = description.series, description.omop
+    with opened(source, asked.folder) as connection:
+        rows = (
+            read_sql(connection, source, asked)
+            if omop is None
+            else read_omop(connection, omop, source, asked)
+        )
+        if long is None or long.format != "sql":
+            return Tables(rows)
+        due = frozenset({long.record, long.time, long.variable, long.value})
+        lines = Asked(folder=asked.folder, path=long.path, columns=due)
+        return Tables(rows, read_sql(connection, source, lines))
 
 
 def _wanted(text: "pd.Series[str]", kept: RowFilter) -> "pd.Series[bool]":

@@ -21,6 +21,7 @@ from wardround_client.data.fingerprint import symbols
 from wardround_client.data.images import Images
 from wardround_client.data.reading import Records
 from wardround_client.data.series import read_series
+from wardround_client.data.table import Tables
 
 Fault = tuple[int, str]
 """The number of a row, and what is wrong with it: a column and what is due, never a value."""
@@ -122,13 +123,13 @@ def _only(records: Records, keys: Container[str]) -> Records:
 def _faults(
     description: DatasetDescription, contract: Contract, folder: Path, seen: Examined
 ) -> list[Fault]:
-    table = seen.table
+    table = seen.tables.rows
     found: list[Fault] = []
     for column in tabular_columns(contract):
         source = description.source_of(column.name)
         text = None if source.source is None else table[source.source]
         found += _column_faults(description, column, source, seen.values[column.name], text)
-    found += _series_faults(description, contract, folder, table, np.arange(len(table)))
+    found += _series_faults(description, contract, folder, seen.tables, np.arange(len(table)))
     return found + list(_image_faults(description, contract, folder, seen))
 
 
@@ -165,14 +166,15 @@ def _series_faults(
     description: DatasetDescription,
     contract: Contract,
     folder: Path,
-    table: pd.DataFrame,
+    tables: Tables,
     rows: npt.NDArray[np.intp],
 ) -> list[Fault]:
     """Whose measurements do not fit: the records are halved until the faulty ones stand alone."""
     if contract.grid is None:
         return []
     try:
-        faults = read_series(description, contract, folder, table.iloc[rows]).faults
+        own = tables.rows.iloc[rows]
+        faults = read_series(description, contract, folder, own, tables.lines).faults
     except BadInput:  # none of these records has a measurement, which the contract allows
         return []
     if not faults:
@@ -184,7 +186,7 @@ def _series_faults(
     return [
         fault
         for part in parts
-        for fault in _series_faults(description, contract, folder, table, part)
+        for fault in _series_faults(description, contract, folder, tables, part)
     ]
 
 
