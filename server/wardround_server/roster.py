@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from wardround.errors import BadInput
 from wardround.models.registered import check_installed
 from wardround.protocol.halves import trained_parameters
-from wardround.protocol.specs import check_training
+from wardround.protocol.specs import check_training, evaluation_layout
 from wardround.study.files import checked
 from wardround.study.manifest import Mechanism, Study, StudyPlan
 
@@ -14,7 +14,8 @@ def with_roster(plan: StudyPlan, hospitals: Sequence[str]) -> Study:
     """The study with its roster.
 
     Raises BadInput for a malformed or repeated entry, for a study whose own model is not installed
-    here, and for one whose noise does not fit into the lanes of a sum over this roster.
+    here or whose counts no log could hold, and for one whose noise does not fit into the lanes of a
+    sum over this roster.
     """
     roster = []
     for entry in hospitals:
@@ -25,6 +26,8 @@ def with_roster(plan: StudyPlan, hospitals: Sequence[str]) -> Study:
     study = checked(Study, {**plan.to_json(), "roster": roster}, what="roster")
     if study.task.own is not None:
         check_installed(study.task.own)
+    if study.rounds.count:
+        evaluation_layout(study)
     check_noise_fits(study, most_hospitals=len(roster))
     return study
 

@@ -49,8 +49,9 @@ _OWN = """
 
 `wardround rehearse STUDY --data DATA --out OUT --compare` writes `comparison.html`,
 `comparison.svg` and `comparison.json` beside the report: every way of the tables above, with
-intervals, for each hospital, and what the next one may expect. They are made of everybody's data,
-which a rehearsal has and nobody else: they are no evidence, and no part of the signed report.
+intervals, for each hospital, and what the next one may expect. The signed report has them, too, in
+a section of its own: stated by the rehearsal's coordinator, not recomputed, since they are made of
+everybody's data, which a rehearsal has and nobody else.
 `wardround compare STUDY --data DATA --out OUT` makes them without a rehearsal.
 
 `wardround rehearse STUDY --data DATA --out OUT --leave-out HOSPITAL` rehearses without one hospital

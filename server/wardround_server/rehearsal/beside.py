@@ -11,6 +11,7 @@ import json
 from wardround.audit.body_comparison import ONE_PLACE, ComparisonStated
 from wardround.canonical import Json
 from wardround.errors import BadInput
+from wardround.protocol.specs import evaluation_layout
 from wardround_server.rehearsal.processes import Processes
 from wardround_server.rehearsal.script import Rehearsal
 
@@ -24,8 +25,10 @@ def compare_first(rehearsal: Rehearsal, processes: Processes) -> Json:
 
     Raises what `wardround compare` raised, BadInput for a study that cannot be compared.
     """
-    if not rehearsal.plan().rounds.count:
+    plan = rehearsal.plan()
+    if not plan.rounds.count:
         raise BadInput("--compare: the study trains nothing that could be compared")
+    evaluation_layout(plan)  # what the run would end with is said before all this is trained
     words = [*_words(rehearsal), *(w for each in rehearsal.overrides for w in ("--set", each))]
     return stated(_printed(processes, words))
 

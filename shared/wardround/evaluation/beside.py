@@ -33,7 +33,7 @@ class BesideLayout:
         """Raise BadInput for counts with noise, no way, and more lanes than a log holds."""
         if self.mode is not CountsMode.EXACT or not self.ways:
             raise BadInput("evaluation: models beside the study's are counted exactly or not")
-        check_lanes(self.lanes, f"{len(self.ways)} models beside the study's")
+        check_lanes(self.lanes, f"{len(self.ways)} models beside the study's in so many bins")
 
     @property
     def mode(self) -> CountsMode:
