@@ -8,8 +8,15 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+from PIL import Image
 from pydicom.datadict import keyword_for_tag
-from pydicom.uid import DeflatedExplicitVRLittleEndian, RLELossless, SecondaryCaptureImageStorage
+from pydicom.encaps import encapsulate
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    JPEGBaseline8Bit,
+    RLELossless,
+    SecondaryCaptureImageStorage,
+)
 from tests.support.dicom_files import (
     CANARIES,
     CANARY,
@@ -320,3 +327,18 @@ def test_an_element_of_a_wrong_length_is_refused_by_its_name():
     place = file.index(b"\x28\x00\x10\x00US\x02\x00") + 6
     with pytest.raises(BadInput, match=r"^has a Rows that cannot be read$"):
         without_patient(file[:place] + b"\x03\x00" + file[place + 2 :])
+
+
+def test_a_comment_in_a_packed_picture_is_gone_with_its_packing():
+    """A JPEG stream has places for text; the pixels come out plain, and the same."""
+    smooth = np.kron(np.arange(0, 160, 10, dtype=np.uint8).reshape(4, 4), np.ones((8, 8), np.uint8))
+    buffer = io.BytesIO()
+    Image.fromarray(smooth).save(buffer, "JPEG", quality=95, comment=CANARY)
+    file = ct_slice(smooth, syntax=JPEGBaseline8Bit, PixelData=encapsulate([buffer.getvalue()]))
+    file["PixelData"].is_undefined_length = True
+    before = content(file)
+    assert CANARY.encode() in before
+    after = without_patient(before)
+    assert CANARY.encode() not in after
+    decoded = np.asarray(Image.open(buffer))
+    assert read(after).PixelData == decoded.tobytes()
