@@ -152,6 +152,11 @@ def test_faults_are_counted_by_name_and_name_nobody(folder):
     assert "1.2.3.77" not in said
     rule = {"leave_out": ["unreadable", "duplicate", "no-patient", "mixed"]}
     assert table(folder, rule)["patient"].tolist() == [CANARY]
+    write(folder, labels_csv=f"patient,nodule\n{CANARY},1\n")
+    seen = check(described(rule), scan(), folder)
+    assert seen.to_fix == ()
+    left = "left out, as declared: 1 files are no DICOM files that can be read (unreadable)"
+    assert left in seen.remarks
 
 
 def test_slices_in_one_place_cannot_be_chosen_by_place(folder):

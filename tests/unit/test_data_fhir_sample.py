@@ -125,6 +125,13 @@ def test_visits_of_the_sample_are_an_index():
 
 
 def test_data_check_works_on_the_sample():
-    own = described([column("8480-6", "any")], path="fhir_synthea_sample")
+    drug = {"name": "y", "resource": "MedicationRequest", "take": "any", "days": [-9000, 9000]}
+    drug |= {"codes": ["http://www.nlm.nih.gov/research/umls/rxnorm|997488"]}
+    where = {"path": "fhir_synthea_sample"}
+    strict = check(described([drug], **where), contract(BINARY, [AGE]), SYNTHEA.parent)
+    what = "23 MedicationRequests refer to a medication that is not there (medication)"
+    assert strict.to_fix == (f"fhir_synthea_sample: {what}",)
+    own = described([drug], leave_out=["medication"], **where)
     seen = check(own, contract(BINARY, [AGE]), SYNTHEA.parent)
     assert (seen.to_fix, seen.rows, seen.patients) == ((), 10, 10)
+    assert f"left out, as declared: {what}" in seen.remarks

@@ -75,12 +75,13 @@ class _Slice:
         return "_Slice()"
 
 
-def read_dicom_folder(source: DicomFolder, asked: Asked) -> pd.DataFrame:
+def read_dicom_folder(source: DicomFolder, asked: Asked) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """One row a slice: patient, file, study, series, description, manufacturer, instance, position.
 
     Sorted by patient, series and place; `position` is in mm along the series' axis, "" where no
-    place is given. `file` is relative to the data folder, or a member's name in a .zip. Raises
-    BadInput with every fault, counted by name, and when no slice is left.
+    place is given. `file` is relative to the data folder, or a member's name in a .zip. And in
+    sentences what was left out as declared. Raises BadInput with every other fault, counted by
+    name, and when no slice is left.
     """
     faults: Counter[Fault] = Counter()
     slices, total = _indexed(source, asked, faults)
@@ -91,16 +92,12 @@ def read_dicom_folder(source: DicomFolder, asked: Asked) -> pd.DataFrame:
     rows: list[tuple[_Slice, str]] = []
     for key in sorted(chosen):
         rows += _of_series(by_series[key], source, faults)
-    found = [
-        f"{count} {_SAID[fault]} ({fault})"
-        for fault, count in faults.items()
-        if fault not in source.leave_out
-    ]
-    if found:
+    said = {fault: f"{count} {_SAID[fault]} ({fault})" for fault, count in faults.items()}
+    if found := [text for fault, text in said.items() if fault not in source.leave_out]:
         raise BadInput(f"{asked.path}: of {total} files " + "; ".join(found))
     if not rows:
         raise BadInput(f"{asked.path}: no slice of {total} files is what `[dicom]` wants")
-    return _table(rows, asked)
+    return _table(rows, asked), tuple(f"left out, as declared: {text}" for text in said.values())
 
 
 def _table(rows: list[tuple[_Slice, str]], asked: Asked) -> pd.DataFrame:

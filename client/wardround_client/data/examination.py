@@ -80,7 +80,7 @@ def examine(description: DatasetDescription, contract: Contract, folder: Path) -
     image_faults, image_remarks = _images(description, contract, values, folder)
     faults += [*image_faults, *_label_faults(contract, patients, labels)]
     remarks = _remarks(description, contract, patients, labels, findings)
-    remarks += [*labels.remarks, *series.remarks, *image_remarks]
+    remarks += [*tables.remarks, *labels.remarks, *series.remarks, *image_remarks]
     duplicates = int(table.duplicated().sum())
     if duplicates:
         remarks.append(f"rows that repeat another row, field by field: {duplicates}")

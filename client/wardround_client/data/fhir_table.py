@@ -61,11 +61,12 @@ class _Export:
     faults: Faults = field(default_factory=Counter)
 
 
-def read_fhir(source: FhirSource, asked: Asked) -> pd.DataFrame:
+def read_fhir(source: FhirSource, asked: Asked) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """One row a patient of the cohort: `patient` and the columns of `source`, as text.
 
-    Raises BadInput with every fault, counted and without a value: lines that are no resource,
-    patients or resources there twice, references that name nobody, units that are not due.
+    And in sentences what was left out as declared. Raises BadInput with every other fault, counted
+    and without a value: lines that are no resource, patients or resources there twice, references
+    that name nobody, units that are not due.
     """
     export = _Export()
     _read_patients(export, asked)
@@ -80,19 +81,15 @@ def read_fhir(source: FhirSource, asked: Asked) -> pd.DataFrame:
     columns = {PATIENT: sorted(indices)}
     for column in source.columns:
         columns[column.name] = _column(column, indices, export, chosen)
-    said = [
-        f"{count} {what} ({name})"
-        for (name, what), count in export.faults.items()
-        if name not in source.leave_out
-    ]
-    if said:
-        raise BadInput(f"{asked.path}: " + "; ".join(said))
+    said = {(name, what): f"{n} {what} ({name})" for (name, what), n in export.faults.items()}
+    if found := [text for (name, _), text in said.items() if name not in source.leave_out]:
+        raise BadInput(f"{asked.path}: " + "; ".join(found))
     if not indices:
         raise BadInput(f"{asked.path}: no patient is what `[fhir.cohort]` wants")
     bound = Bound(asked.path)
     for values in columns.values():
         bound.cells(len(values), sum(map(len, values)))
-    return text_table(columns)
+    return text_table(columns), tuple(f"left out, as declared: {one}" for one in said.values())
 
 
 def _read_patients(export: _Export, asked: Asked) -> None:

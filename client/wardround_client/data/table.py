@@ -23,10 +23,14 @@ from wardround_client.data.text import read_text, read_texts
 
 @dataclass(frozen=True, slots=True)
 class Tables:
-    """The hospital's rows; `lines` are the measurements of `[series]` out of the same database."""
+    """The hospital's rows; `lines` are the measurements of `[series]` out of the same database.
+
+    `remarks` say what was left out of the source, as its description wants it.
+    """
 
     rows: pd.DataFrame = field(repr=False)
     lines: pd.DataFrame | None = field(default=None, repr=False)
+    remarks: tuple[str, ...] = ()
 
 
 def read_table(description: DatasetDescription, folder: Path) -> pd.DataFrame:
@@ -56,7 +60,7 @@ def read_tables(description: DatasetDescription, folder: Path) -> Tables:
     if description.patient.first_row_only and patient in table.columns:
         # Rows without a key stay: they are counted as a fault, and not taken for one patient.
         table = table[~table[patient].duplicated() | (table[patient] == "")]
-    return Tables(table, read.lines)
+    return Tables(table, read.lines, read.remarks)
 
 
 def in_part(value: str, parts: int) -> int:
@@ -74,9 +78,11 @@ def _main(description: DatasetDescription, folder: Path) -> Tables:
     if description.sql is not None:
         return _from_database(description, description.sql, asked)
     if description.dicom is not None:
-        return Tables(read_dicom_folder(description.dicom, asked))
+        table, remarks = read_dicom_folder(description.dicom, asked)
+        return Tables(table, remarks=remarks)
     if description.fhir is not None:
-        return Tables(read_fhir(description.fhir, asked))
+        table, remarks = read_fhir(description.fhir, asked)
+        return Tables(table, remarks=remarks)
     return Tables(_from_files(description, asked))
 
 

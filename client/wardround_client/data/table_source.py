@@ -4,7 +4,8 @@ A kind of source is a word in a description's `format` and, where it has somethi
 in the TOML with that name. To add the kind `fhir`:
 
 1. `fhir_table.py` has a `Frozen` model with the keys of `[fhir]`, and one function,
-   `read_fhir(source, asked) -> pd.DataFrame`. It returns what `text_table` makes: a column of
+   `read_fhir(source, asked)`. It returns what `text_table` makes (and, where it leaves something
+   out as declared, sentences that say so, for the remarks of `data check`): a column of
    stripped text for each name, "" where nothing is, one row a record, in an order that is the same
    each time. It may leave out columns that are not in `asked.columns`. It raises BadInput, with
    counts and names of columns in it and never a value, and no library's own error: `from None`,
