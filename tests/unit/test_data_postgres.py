@@ -158,6 +158,7 @@ def test_what_a_function_wrote_all_the_same_is_taken_back(server, ward, monkeypa
         ("SELECT * FROM mistyped", "a value in it is not what the query takes it for"),
         (f"SELECT '{SECRET}'::int", "a value in it is not what the query takes it for"),
         ("SELECT * FROM ward WHERE", "no SQL that the database knows"),
+        ("SELECT 'infinity'::date", "the database refused (DataError)"),
         ("SELECT ARRAY[1] AS a, '{}'::jsonb AS b", "column 'a': 1 values, column 'b': 1 values"),
         ("SELECT 1; SELECT 2", "more than one statement"),
     ],

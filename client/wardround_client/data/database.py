@@ -172,6 +172,8 @@ def _limited(connection: "Connection", source: SqlSource) -> "Connection":
 
 def _why(error: Exception) -> str:
     """What a hospital can act on: a code's meaning, and names that the query itself has."""
+    from sqlalchemy.exc import OperationalError  # noqa: PLC0415  # as above
+
     own: Any = getattr(error, "orig", None) or error
     if isinstance(own, sqlite3.Error):
         text, code = str(own), own.sqlite_errorname if hasattr(own, "sqlite_errorname") else ""
@@ -179,7 +181,8 @@ def _why(error: Exception) -> str:
     else:
         code = getattr(own, "sqlstate", None) or ""
         text = getattr(getattr(own, "diag", None), "message_primary", None) or ""
-        meant = _CODES.get(code) or _CODES.get(code[:2], "") or ("" if code else _NO_CONNECTION)
+        lost = not code and isinstance(error, OperationalError)
+        meant = _CODES.get(code) or _CODES.get(code[:2], "") or (_NO_CONNECTION if lost else "")
     named = text if _NAMES.match(text) else ""
     said = meant or f"the database refused ({type(own).__name__}{f', {code}' if code else ''})"
     return f"{said} ({named})" if named else said
