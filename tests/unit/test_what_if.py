@@ -178,7 +178,10 @@ def test_nothing_is_advised_unless_both_intervals_are_on_one_side(benefit, seen,
 
 
 def test_there_is_no_number_needed_where_the_benefit_may_be_none():
-    assert number_needed(Interval(value=0.1, low=0.0, high=0.2)) is None
+    some, none = Interval(value=0.1, low=0.01, high=0.2), Interval(value=0.1, low=0.0, high=0.2)
+    assert number_needed(none, some) is None
+    assert number_needed(some, none) is None
+    assert number_needed(some, None) is None
     with pytest.raises(BadInput, match="no treatment is to be chosen"):
         WhatIf.of(support_without())
 

@@ -38,11 +38,12 @@ class Interval:
 class TreatmentChoice:
     """Two arms. `benefit` is the calibrated risk untreated less that treated, at this hospital.
 
-    Its ends are the farthest that both arms' probabilities allow. `here` and `everywhere` are what
+    Its ends are the farthest that both arms' probabilities allow, which is no sampling error: that
+    stands in what was seen. `here` and `everywhere` are what
     was observed in patients whose predicted benefit was in the same stratum, with 95 % of sampling:
     this hospital's held-out ones, and those of all hospitals by the report. `needed` are patients
-    to be treated for one who is spared; None where the benefit may be none. `advice` is an arm's
-    name, or None, and then `why` says what is missing.
+    to be treated for one who is spared, by both intervals; None where the benefit may be none.
+    `advice` is an arm's name, or None, and then `why` says what is missing.
     """
 
     treated: str
@@ -63,7 +64,8 @@ class TreatmentChoice:
 
     def lines(self) -> Iterator[str]:
         """The same for a person."""
-        yield f"{self.treated} instead of {self.untreated}: benefit {self.benefit}"
+        what = f"{self.treated} instead of {self.untreated}"
+        yield f"{what}: benefit {self.benefit} as calibrated here"
         if self.needed is not None:
             ends = f"{self.needed.low:.0f} to {self.needed.high:.0f}"
             yield f"to be treated for one who is spared: {self.needed.value:.0f} ({ends})"

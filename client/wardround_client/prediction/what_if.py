@@ -179,7 +179,7 @@ class WhatIf:
             stratum=plan.strata[stratum],
             here=here,
             everywhere=everywhere,
-            needed=number_needed(benefit),
+            needed=number_needed(benefit, everywhere or here),
             advice=advice,
             why=why,
             caveat=plan.caveat,
@@ -200,16 +200,20 @@ def advised(
     return None, f"the benefit may be more or less than {plan.worth:g}"
 
 
-def number_needed(benefit: Interval) -> Interval | None:
+def number_needed(benefit: Interval, observed: Interval | None) -> Interval | None:
     """Patients to be treated for one who is spared; None where the benefit may be none.
 
-    >>> number_needed(Interval(value=0.05, low=0.02, high=0.1))
-    Interval(value=20.0, low=10.0, high=50.0)
+    The ends are those of both intervals: that of calibration alone says nothing of how few there
+    were to calibrate by.
+
+    >>> seen = Interval(value=0.1, low=0.02, high=0.2)
+    >>> number_needed(Interval(value=0.05, low=0.04, high=0.1), seen)
+    Interval(value=20.0, low=5.0, high=50.0)
     """
-    if benefit.low <= 0:
+    if observed is None or min(benefit.low, observed.low) <= 0:
         return None
-    value, low, high = (1.0 / one for one in (benefit.value, benefit.high, benefit.low))
-    return Interval(value=value, low=low, high=high)
+    most, least = max(benefit.high, observed.high), min(benefit.low, observed.low)
+    return Interval(value=1.0 / benefit.value, low=1.0 / most, high=1.0 / least)
 
 
 def _observed(told: Json, stratum: int) -> Interval | None:
