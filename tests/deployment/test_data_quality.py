@@ -83,3 +83,44 @@ def test_the_report_has_every_hospitals_verdict_and_each_sees_where_it_differs(
     # Noise of one run in a million would miss this by more.
     assert found["age", "mean"]["others"] == pytest.approx(ages.mean(), abs=4)
     assert found["heart_disease", "positive"]["others"] == pytest.approx(sick.mean(), abs=0.12)
+
+
+BRCA = REPOSITORY / "deploy" / "studies" / "brca_survival"
+BRCA_DATA = REPOSITORY.parent / "shared" / "data" / "tcga_brca_survival"
+
+
+def test_a_prognosis_is_counted_and_every_verdict_goes_with_the_counts_that_are_told(
+    tmp_path: Path,
+) -> None:
+    """Six regions, most of whose patients are lost from sight: the verifier finds nothing wrong."""
+    policy = tmp_path / "policy.toml"
+    policy.write_text(TELLING)
+    settings = (word for each in ONLY_STATISTICS for word in ("--set", each))
+    done = wardround(
+        *("rehearse", BRCA, "--data", BRCA_DATA, "--out", tmp_path / "run", "--json"),
+        *settings,
+        *("--policy", policy),
+        timeout_s=280,
+    )
+    assert done.code == 0, done.err
+    assert done.json["verified"] is True
+    report = json.loads((tmp_path / "run" / "report.json").read_bytes())
+    assert "a range is hardly used" in report["datasheets"][0]["reasons"]
+    contract = read_study_plan(BRCA / "study.toml").contract
+    paths = sorted((BRCA / "hospitals").glob("*.toml"))
+    truth = np.concatenate(
+        [read_records(read_description(path), contract, BRCA_DATA).labels for path in paths]
+    )
+    found = report["statistics"]["estimates"]
+    noise, counts = found["noise_patients"], {one["outcome"]: one for one in found["outcomes"]}
+    horizon = contract.label.time.horizon
+    due = {
+        "followed to the horizon": int((truth[:, 0] >= horizon).sum()),
+        "event until 730 d": int(
+            ((truth[:, 0] >= 365) & (truth[:, 0] < 730) & (truth[:, 1] == 1)).sum()
+        ),
+        "left until 365 d": int(((truth[:, 0] < 365) & (truth[:, 1] == 0)).sum()),
+    }
+    for name, patients in due.items():
+        assert abs(counts[name]["value"] - patients) < 6 * noise, name
+    assert 500 < found["follow_up"]["quantiles"][2]["value"] < 1500
