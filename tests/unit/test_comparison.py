@@ -153,6 +153,24 @@ def test_a_study_whose_rounds_are_not_played_here_is_refused(small):
         score(found.plan, found.sites(), Way.FEDERATED, seeded("x"))
 
 
+def test_it_is_refused_before_anything_is_trained(small):
+    said = []
+    with pytest.raises(BadInput, match="weights"):
+        compare(
+            small / "study",
+            small / "no such data",
+            overrides=[
+                "privacy.mechanism=none",
+                "training.weighting=patients",
+                "training.weight_unit=10",
+                "training.weight_most=100",
+            ],
+            randomness=seeded("x"),
+            say=said.append,
+        )
+    assert said == []
+
+
 def test_the_next_hospital_equals_the_restricted_likelihoods_maximum():
     """Oracle: the restricted likelihood itself, maximised by search."""
     found = [(0.91, 0.02), (0.78, 0.03), (0.85, 0.02), (0.69, 0.05), (0.88, 0.015)]

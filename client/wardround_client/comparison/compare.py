@@ -8,10 +8,12 @@ from wardround.canonical import Json, parse_json
 from wardround.durable import write_durably
 from wardround.errors import BadInput
 from wardround.randomness import Randomness
+from wardround.study.files import read_study_plan
 from wardround_client.comparison.page import page
 from wardround_client.comparison.picture import forest
 from wardround_client.comparison.result import Comparison, compared
 from wardround_client.comparison.sites import gather
+from wardround_client.comparison.training import refuse_unplayed
 from wardround_client.comparison.ways import score, ways_of
 
 _REPORT_LIMIT_BYTES = 64 << 20
@@ -29,8 +31,10 @@ def compare(
 ) -> Comparison:
     """Train every way once, on the split that the hospitals themselves use.
 
-    `run` is the folder of a finished rehearsal, whose report becomes a line of its own.
+    `run` is the folder of a finished rehearsal, whose report becomes a line of its own. Raises
+    BadInput for a study whose rounds cannot be played here, before anything is read.
     """
+    refuse_unplayed(read_study_plan(folder / "study.toml", overrides))
     gathered = gather(folder, data, overrides)
     report = None if run is None else _report(run / "report.json")
     sites, scored = gathered.sites(), []

@@ -20,7 +20,7 @@ from wardround.optimisers import OptimiserState, step
 from wardround.protocol.halves import trained_parameters, whole_update
 from wardround.protocol.specs import standardises, training_scale
 from wardround.randomness import Randomness
-from wardround.study.manifest import Study
+from wardround.study.manifest import Study, StudyPlan
 from wardround_client.plans import step_sizes, training_plan
 from wardround_client.training.distributed import one_step
 from wardround_client.training.drift import Control
@@ -56,14 +56,21 @@ class Player:
         return None if self.control is None else self.control.correction(model, study.training)
 
 
-def trained(study: Study, hospitals: Mapping[str, PatientRecords], randomness: Randomness) -> Model:
-    """The model after all rounds of `study`, float32 [parameters].
+def refuse_unplayed(study: StudyPlan) -> None:
+    """Raise BadInput for a study whose rounds are not played here.
 
-    Every hospital answers every round. Raises BadInput for a study that weights its hospitals, sums
-    them in groups or scales its features by released statistics: their rounds are not played here.
+    It weights its hospitals, sums them in groups or scales its features by released statistics.
     """
     if study.training.weighting != "equal" or study.robust is not None or standardises(study):
         raise BadInput("comparison: studies with weights, groups or standardising are not compared")
+
+
+def trained(study: Study, hospitals: Mapping[str, PatientRecords], randomness: Randomness) -> Model:
+    """The model after all rounds of `study`, float32 [parameters].
+
+    Every hospital answers every round. Raises BadInput as `refuse_unplayed` does.
+    """
+    refuse_unplayed(study)
     network = build(study)
     model = parameters_of(network).numpy().copy()
     count = len(hospitals)
