@@ -361,6 +361,7 @@ def test_a_table_that_the_database_has_not_is_named(tmp_path):
         ({"concepts": [], "source_concepts": [1], "descendants": True}, "belongs to `concepts`"),
         ({"name": "person_id"}, "none is person_id"),
         ({"table": "note"}, "table"),
+        ({"unti": 8840}, "the nearest known one is `unit`"),
     ],
 )
 def test_a_form_that_makes_no_sense_is_refused(changes, said):

@@ -32,7 +32,7 @@ _NO_CONNECTION = (
 )
 # What PostgreSQL's codes mean for who reads this (PostgreSQL, appendix A), by code or by class.
 _CODES = {
-    "25006": "the query would change something; it may only read",
+    "25006": "the query would change something, and may only read",
     "28": "the user or the password is refused",
     "3D000": "there is no such database",
     "42501": "the user may not read what the query reads",
@@ -45,7 +45,7 @@ _CODES = {
 }
 _SQLITE_CODES = {
     "SQLITE_INTERRUPT": "it took longer than `timeout_s`",
-    "SQLITE_READONLY": "the query would change something; it may only read",
+    "SQLITE_READONLY": "the query would change something, and may only read",
     "SQLITE_NOTADB": "the file is no SQLite database",
     "SQLITE_CORRUPT": "the file is damaged",
     "SQLITE_BUSY": "another program is writing to it",
@@ -116,7 +116,7 @@ def _checked_url(text: str, source: SqlSource) -> "URL":
     if url is None or url.drivername not in {"postgresql", "postgresql+psycopg"}:
         raise BadInput(
             f"{source.place()} is none that is known: postgresql://user:password@server/database "
-            "is due; a file of SQLite is named by `database`"
+            "is due, or `database` for a file of SQLite"
         )
     return url.set(drivername="postgresql+psycopg")
 

@@ -167,7 +167,7 @@ class EventColumn(Chosen, Window):
         return self.value == "number" and self.take in _OF_NUMBERS
 
 
-Column = Annotated[PersonColumn | EventColumn, Field(discriminator="table")]
+Column = Annotated[EventColumn | PersonColumn, Field(discriminator="table")]
 
 
 class OmopSource(Frozen):

@@ -123,7 +123,7 @@ def _faults(connection: "Connection", omop: OmopSource, column: EventColumn) -> 
     if strange:
         found.append(
             f"column {column.name}: {strange} of {values} values are in another unit than "
-            f"{column.unit}; how to convert it belongs in `units`"
+            f"{column.unit} (how to convert it belongs in `units`)"
         )
     return found
 

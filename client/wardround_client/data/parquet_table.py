@@ -66,7 +66,7 @@ def _look_at_size(path: Path, name: str) -> None:
         raise BadInput(f"{name}: over {TABLE_LIMIT_BYTES} bytes")
     with path.open("rb") as file:
         if file.read(len(_ENCRYPTED)) == _ENCRYPTED:
-            raise BadInput(f"{name}: the file is encrypted; export it without, or decrypt it first")
+            raise BadInput(f"{name}: the file is encrypted, export it without")
 
 
 def _looked_at(file: Any, asked: Asked, arrow: ModuleType) -> list[str]:
@@ -100,7 +100,7 @@ def _look_at_columns(schema: Any, names: Sequence[str], path: str, arrow: Module
     ]
     if strange:
         due = "text, numbers, times, or yes and no are due, one a row"
-        raise BadInput(f"{path}: column {', '.join(strange)}; {due}")
+        raise BadInput(f"{path}: column {', '.join(strange)}, but {due}")
 
 
 def _is_plain(kind: Any, types: ModuleType) -> bool:

@@ -63,9 +63,9 @@ def _read_secret(folder: Path, path: str) -> str:
     found = file_inside(folder, path)
     status = found.stat()
     if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-        raise BadInput(f"sql: {path}: others than its owner can use it; `chmod 600` is due")
+        raise BadInput(f"sql: {path}: others than its owner can use it: `chmod 600` is due")
     if status.st_size > _URL_LIMIT:
-        raise BadInput(f"sql: {path}: over {_URL_LIMIT} bytes; one line with a URL is due")
+        raise BadInput(f"sql: {path}: over {_URL_LIMIT} bytes, one line with a URL is due")
     try:
         return found.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:

@@ -38,7 +38,7 @@ def single_query(text: str, name: str) -> str:
     if end.endswith(";"):
         end = end[:-1].rstrip()
     if ";" in end:
-        raise BadInput(f"{name}: more than one statement; one query is due")
+        raise BadInput(f"{name}: more than one statement, one query is due")
     if not _BEGINS.match(bare):
         raise BadInput(f"{name}: a query is due: it begins with SELECT or WITH")
     return text[: len(end)].strip()

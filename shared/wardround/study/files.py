@@ -127,7 +127,9 @@ def _keys_at(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
         fields = {
             field.alias or name: field.annotation for name, field in here.model_fields.items()
         }
-        here = _model_in(fields.get(part))
+        if part not in fields:
+            continue  # the tag of a union, whose first model speaks for all
+        here = _model_in(fields[part])
         if here is None:
             return []
     return [field.alias or name for name, field in here.model_fields.items()]
