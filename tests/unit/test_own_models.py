@@ -22,6 +22,7 @@ from wardround_client.personalisation.own_models import (
     head_of,
     network_of,
     train_alone,
+    tuned_part,
     tuning_steps,
 )
 
@@ -159,6 +160,35 @@ def test_the_harder_the_pull_the_nearer_the_released_model():
         for pull in (0.0, 0.1, 10.0)
     ]
     assert far[0] > far[1] > far[2] > 0
+
+
+@pytest.mark.parametrize("name", ["mlp", "small cnn", "gru", "deep hazards", "dense autoencoder"])
+def test_the_head_learns_the_same_from_the_body_s_outputs_as_from_the_records(name):
+    """As if every step ran the whole network, and each patient were scored by it."""
+    study = STUDIES[name]()
+    own, start = drawn_patients(study, 300, each=2), start_of(study)
+    plain, apart = network_of(study, start), network_of(study, start)
+    part, records = tuned_part(apart, study, own, Scope.HEAD)
+    assert (part is apart) == (name == "dense autoencoder")
+    assert len(records.features) == 600
+    for network, seen in ((plain, own), (part, records)):
+        for _ in tuning_steps(network, study, seen, Tuning(steps=25), seeded("x")):
+            pass
+    np.testing.assert_allclose(parameters_of(plain), parameters_of(apart), atol=1e-4)
+    np.testing.assert_allclose(
+        losses_of_patients(plain, own, study), losses_of_patients(part, records, study), atol=1e-4
+    )
+
+
+def test_a_head_that_is_not_last_or_used_twice_is_tuned_through_the_whole_network():
+    study = STUDIES["mlp"]()
+    own = drawn_patients(study, 20)
+    head = torch.nn.Linear(own.features.shape[1], own.features.shape[1])
+    for network in (
+        torch.nn.Sequential(head, torch.nn.Tanh()),
+        torch.nn.Sequential(head, torch.nn.ReLU(), head),
+    ):
+        assert tuned_part(network, study, own, Scope.HEAD) == (network, own)
 
 
 def test_many_patients_are_drawn_and_each_as_likely():

@@ -3,18 +3,26 @@
 No held-out patient is looked at, so that these still say how good the result is, and calibrate it.
 """
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from torch import nn
 
 from wardround.randomness import Randomness
 from wardround.study.manifest import StudyPlan
 from wardround_client.attacks.subjects import of_patients
 from wardround_client.comparison.training import Model
 from wardround_client.held_out import losses_of_patients
-from wardround_client.personalisation.own_models import Scope, Tuning, network_of, tuning_steps
+from wardround_client.personalisation.own_models import (
+    Scope,
+    Tuning,
+    network_of,
+    tuned_part,
+    tuning_steps,
+)
 from wardround_client.shuffling import random_order
 from wardround_client.training.plan import PatientRecords
 
@@ -69,16 +77,17 @@ def choose(
     asked = STEPS if steps is None else (steps,)
     grid = [(count, pull) for pull in PULLS for count in asked if count or pull == PULLS[0]]
     order = random_order(patients.patients, randomness)
+    part, records = tuned_part(network_of(study, model), study, patients, scope)
     losses = np.zeros((len(grid), patients.patients))
     before = np.zeros(patients.patients)
     for fold in range(FOLDS):
         out = np.sort(order[fold::FOLDS])
-        others = of_patients(patients, np.sort(np.setdiff1d(order, out)))
-        left_out = of_patients(patients, out)
-        before[out] = losses_of_patients(network_of(study, model), left_out, study)
+        others = of_patients(records, np.setdiff1d(order, out))
+        left_out = of_patients(records, out)
+        before[out] = losses_of_patients(part, left_out, study)
         for pull in PULLS:
             tuning = Tuning(scope=scope, steps=max(asked), pull=pull)
-            path = _path(study, model, (others, left_out), tuning, asked, randomness)
+            path = _path(study, part, (others, left_out), tuning, asked, randomness)
             for place, own in enumerate(grid):
                 if own[1] == pull:
                     losses[place, out] = path[asked.index(own[0])]
@@ -97,7 +106,7 @@ def nearest(candidates: Sequence[Candidate]) -> Candidate:
 
 def _path(
     study: StudyPlan,
-    model: Model,
+    part: nn.Module,
     parts: tuple[PatientRecords, PatientRecords],
     tuning: Tuning,
     asked: Sequence[int],
@@ -105,7 +114,7 @@ def _path(
 ) -> Losses:
     """[asked, patients of the fold]: the losses after each number of steps that is asked about."""
     others, left_out = parts
-    network = network_of(study, model)
+    network = copy.deepcopy(part)
     found = {0: losses_of_patients(network, left_out, study)} if 0 in asked else {}
     for number in tuning_steps(network, study, others, tuning, randomness):
         if number in asked:

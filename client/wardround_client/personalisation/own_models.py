@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from wardround.errors import BadInput
-from wardround.models.family import RECORDS_AT_ONCE, family_of
+from wardround.models.family import RECORDS_AT_ONCE, family_of, labels_themselves
 from wardround.models.gan import adversaries
 from wardround.models.generating import draws_of, fit_risk
 from wardround.models.losses import PerRecordLoss
@@ -109,7 +109,8 @@ def fine_tuned(
     """
     tuning = Tuning(scope=scope, steps=steps, learning_rate=learning_rate, pull=pull)
     network = network_of(study, model)
-    for _ in tuning_steps(network, study, patients, tuning, randomness):
+    part, records = tuned_part(network, study, patients, scope)
+    for _ in tuning_steps(part, study, records, tuning, randomness):
         pass
     found = parameters_of(network).numpy().copy()
     if not np.isfinite(found).all():
@@ -122,6 +123,33 @@ def network_of(study: StudyPlan, model: Model) -> nn.Module:
     network = build(study)
     load_parameters(network, torch.from_numpy(model.copy()))
     return network
+
+
+def tuned_part(
+    network: nn.Module, study: StudyPlan, patients: PatientRecords, scope: Scope
+) -> tuple[nn.Module, PatientRecords]:
+    """What is tuned, and what it sees: the head and the body's outputs, which then never change.
+
+    So the body runs once for each record, and not once for each step. All of the network and the
+    records themselves where the whole is tuned, where the head does not come last (an autoencoder's
+    tanh does), and where records are learned and not labels.
+    """
+    if scope is Scope.ALL or family_of(study).targets is not labels_themselves:
+        return network, patients
+    head, seen = head_of(network), []
+    network.eval()
+    hook = head.register_forward_hook(lambda _, inputs, out: seen.append((*inputs, out)))
+    try:
+        with torch.no_grad():
+            for start in range(0, len(patients.features), RECORDS_AT_ONCE):
+                outputs = network(patients.features[start : start + RECORDS_AT_ONCE])
+                if len(seen[-1]) != 2 or not torch.equal(seen[-1][1], outputs):
+                    return network, patients
+    finally:
+        hook.remove()
+    if not seen or len(seen) * RECORDS_AT_ONCE >= len(patients.features) + RECORDS_AT_ONCE:
+        return network, patients  # nobody, or a head that is used more than once
+    return head, replace(patients, features=torch.cat([one for one, _ in seen]))
 
 
 def tuning_steps(
