@@ -134,10 +134,6 @@ def evaluate_counts(
     patients, positives = int(counts.histogram.sum()), int(counts.histogram[1].sum())
     ranked = ranking(counts.histogram)
     groups = calibration_groups(counts)
-
-    def estimate(metric: _Metric) -> Estimate | None:
-        return _estimate(metric, counts, cut, cell_noise_sd)
-
     return Evaluation(
         mode=layout.mode,
         bins=layout.bins,
@@ -145,20 +141,9 @@ def evaluate_counts(
         patients=patients,
         positives=positives,
         negative_cells=int((counts.histogram < 0).sum()),
-        prevalence=estimate(_PREVALENCE),
-        auroc=estimate(_AUROC),
         auroc_lower=ranked.lower if ranked and exact else None,
         auroc_upper=ranked.upper if ranked and exact else None,
         auroc_se=auroc_standard_error(counts.histogram),
-        sensitivity=estimate(_SENSITIVITY),
-        specificity=estimate(_SPECIFICITY),
-        ppv=estimate(_PPV),
-        npv=estimate(_NPV),
-        accuracy=estimate(_ACCURACY),
-        net_benefit=estimate(_NET_BENEFIT),
-        average_precision=estimate(_AVERAGE_PRECISION),
-        f1=estimate(_F1),
-        brier=estimate(_BRIER),
         brier_error=2 / SCORE_ONE if exact else 1 / layout.bins,
         calibration_in_the_large=_in_the_large(counts),
         calibration_error=expected_calibration_error(groups),
@@ -166,6 +151,7 @@ def evaluate_counts(
         calibration=groups,
         roc=roc_points(counts.histogram),
         decision_curve=decision_curve(counts),
+        **{name: _estimate(each, counts, cut, cell_noise_sd) for name, each in _METRICS.items()},
     )
 
 
@@ -254,22 +240,24 @@ def _brier(counts: EvaluationCounts, _: int) -> float | None:
     return total / patients
 
 
-_PREVALENCE = _proportion(_prevalence_parts)
-_SENSITIVITY = _proportion(_sensitivity_parts)
-_SPECIFICITY = _proportion(_specificity_parts)
-_PPV = _proportion(_ppv_parts)
-_NPV = _proportion(_npv_parts)
-_ACCURACY = _proportion(_accuracy_parts)
-_AUROC = _Metric(_auroc, _auroc_interval)
-_BRIER = _Metric(_brier, lambda _counts, _cut: None)
-_NET_BENEFIT = _Metric(
-    net_benefit, net_benefit_interval, least=lambda counts, cut: -odds(counts, cut)
-)
-_AVERAGE_PRECISION = _Metric(
-    lambda counts, _cut: average_precision(counts.histogram),
-    lambda counts, _cut: average_precision_interval(counts.histogram),
-)
-_F1 = _Metric(f1_score, lambda _counts, _cut: None)
+_METRICS = {
+    "prevalence": _proportion(_prevalence_parts),
+    "auroc": _Metric(_auroc, _auroc_interval),
+    "sensitivity": _proportion(_sensitivity_parts),
+    "specificity": _proportion(_specificity_parts),
+    "ppv": _proportion(_ppv_parts),
+    "npv": _proportion(_npv_parts),
+    "accuracy": _proportion(_accuracy_parts),
+    "net_benefit": _Metric(
+        net_benefit, net_benefit_interval, least=lambda counts, cut: -odds(counts, cut)
+    ),
+    "average_precision": _Metric(
+        lambda counts, _cut: average_precision(counts.histogram),
+        lambda counts, _cut: average_precision_interval(counts.histogram),
+    ),
+    "f1": _Metric(f1_score, lambda _counts, _cut: None),
+    "brier": _Metric(_brier, lambda _counts, _cut: None),
+}
 
 
 def _in_the_large(counts: EvaluationCounts) -> float | None:
