@@ -240,6 +240,7 @@ STORY: tuple[Step, ...] = (
     ("hospital.md", "Look at the budget"),
     ("hospital.md", "Attack the model"),
     ("hospital.md", "Decide with the model"),
+    ("hospital.md", "What did joining give us?"),
     ("hospital.md", "Take an approval back"),
     ("coordinator.md", "Keep the result"),
     ("coordinator.md", "Back up"),
