@@ -28,6 +28,8 @@ MORE, LESS = "That is more than chance would give.", "So without it these patien
 CHANCE = "Chance alone could give that."
 UNKNOWN = "What joining gave is not available: a number or its interval is missing."
 
+_OF_PATIENTS = {"Observed risk"}  # the same whatever a model says
+
 
 class Value(NamedTuple):
     """A number with its interval of sampling; None where there is none."""
@@ -49,7 +51,11 @@ def beside_table(report: Report, t: Words) -> dict[str, Any]:
     return {
         "joined": {
             "heads": [t.word(way) for way in ways],
-            "rows": [_row(each, ways, t) for each in facts.beside[0].metrics],
+            "rows": [
+                _row(each, ways, t)
+                for each in facts.beside[0].metrics
+                if each.name not in _OF_PATIENTS
+            ],
             "made": [f"{t.word(way)}: {t.word(MADE[way])}" for way in ways if way in MADE],
             "figure": forest_plot(
                 [_mark(way, found.get(key), t) for way, found in ways.items()],

@@ -43,6 +43,17 @@ _SYNTHETIC_WITHOUT_NOISE = (
 )
 
 
+_ALWAYS = (
+    "That a hospital takes part, in which rounds, and when it dropped out: the logs show it.",
+    "Timing: when a hospital answered, and how long it took.",
+    "The model's architecture and every setting of the study: they are public.",
+    "The trained model itself, for whoever holds it: what it learnt about groups is its aim.",
+    "A patient treated at two hospitals: each hospital's epsilon counts for itself.",
+    "Facts about a group (a disease is common at a hospital): privacy of a person does not "
+    "hide them.",
+)
+
+
 def not_protected(
     study: Study,
     *,
@@ -56,15 +67,7 @@ def not_protected(
     `attacked` is whether a log tells how attacks on this run's model went, `described` whether one
     tells what a hospital's data are like, `compared` whether a rehearsal's tells of other models.
     """
-    lines = [
-        "That a hospital takes part, in which rounds, and when it dropped out: the logs show it.",
-        "Timing: when a hospital answered, and how long it took.",
-        "The model's architecture and every setting of the study: they are public.",
-        "The trained model itself, for whoever holds it: what it learnt about groups is its aim.",
-        "A patient treated at two hospitals: each hospital's epsilon counts for itself.",
-        "Facts about a group (a disease is common at a hospital): privacy of a person does not "
-        "hide them.",
-    ]
+    lines = [*_ALWAYS]
     if study.evaluation.counts == "exact" and study.rounds.count:
         lines.insert(
             0,
