@@ -27,9 +27,10 @@ from wardround_client.personalisation.kept import (
     personalised,
     refuse_a_second_look,
 )
+from wardround_client.personalisation.measures import Aim
 from wardround_client.personalisation.own_models import Scope, fine_tuned, network_of
 from wardround_client.personalisation.page import page
-from wardround_client.personalisation.paired import Aim, Gain, Row, Told, Way
+from wardround_client.personalisation.paired import Gain, Row, Told, Way
 from wardround_client.personalisation.personalise import personalise
 from wardround_client.personalisation.result import WARNING, Patients, Result
 from wardround_client.prediction.standing import NOT_AUDITED

@@ -88,10 +88,10 @@ def choose(
         for pull in PULLS:
             tuning = Tuning(scope=scope, steps=max(asked), pull=pull)
             path = _path(study, part, (others, left_out), tuning, asked, randomness)
-            for place, own in enumerate(grid):
-                if own[1] == pull:
-                    losses[place, out] = path[asked.index(own[0])]
-    found = tuple(_candidate(*own, row, before) for own, row in zip(grid, losses, strict=True))
+            for place, (count, used) in enumerate(grid):
+                if used == pull:
+                    losses[place, out] = path[asked.index(count)]
+    found = tuple(_candidate(*each, row, before) for each, row in zip(grid, losses, strict=True))
     own = nearest(found)
     chosen = Tuning(scope=scope, steps=own.steps, pull=own.pull)
     return Choice(tuning=chosen, candidates=found, patients=patients.patients, folds=FOLDS)

@@ -3,7 +3,8 @@
 from html import escape
 
 from wardround_client.personalisation.choosing import Candidate, Choice
-from wardround_client.personalisation.paired import Aim, Row, Way
+from wardround_client.personalisation.measures import Aim
+from wardround_client.personalisation.paired import Row, Way
 from wardround_client.personalisation.picture import picture
 from wardround_client.personalisation.result import (
     STAYS,

@@ -117,14 +117,13 @@ class Result:
 
     def to_json(self) -> Json:
         """Plain JSON; numbers have six digits after the point."""
-        value = asdict(self) | {
+        said = {
             "schema": SCHEMA,
             "verdict": self.verdict(),
             "warning": self.warning,
             "stays": STAYS,
         }
-        found: Json = _plain(value)
-        return found
+        return {name: _plain(part) for name, part in (asdict(self) | said).items()}
 
     def _few(self) -> str:
         held_out, positives = self.patients.held_out, self.patients.positives
