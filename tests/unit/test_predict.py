@@ -319,6 +319,21 @@ def test_the_command_prints_and_writes_nothing_into_the_hospitals_directory(kept
     assert hospital.log_entries(study) == before
 
 
+@pytest.mark.parametrize("option", ["--impute", "--representation"])
+def test_only_an_autoencoder_writes_codes_and_expectations_and_nothing_over_a_file(
+    kept, capsys, tmp_path, option
+):
+    hospital, _, path = kept
+    out = tmp_path / "out.csv"
+    assert command(hospital, path, option, out) == 4
+    assert "are an autoencoder's, its family is risk" in capsys.readouterr().err
+    assert not out.exists()
+    out.write_text("mine")
+    assert command(hospital, path, option, out) == 4
+    assert "exists already" in capsys.readouterr().err
+    assert out.read_text() == "mine"
+
+
 def test_a_hospital_without_a_model_is_told_so(tmp_path, capsys):
     ward = Ward.make(tmp_path / "ward", ("lakeside", "northside"))
     hospital = ward["lakeside"]
