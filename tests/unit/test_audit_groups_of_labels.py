@@ -41,7 +41,16 @@ COMPARED = {
     "numbers": "mean absolute error, share of the range",
     "survival": "C-index",
 }
-EVERY_KIND = pytest.mark.parametrize("kind", KINDS)
+FAST = {"survival", "noised classes"}
+
+
+def each(kinds):
+    """The kinds as parameters; what takes its time is for make test-all."""
+    marked = [pytest.param(k, marks=() if k in FAST else pytest.mark.slow) for k in kinds]
+    return pytest.mark.parametrize("kind", marked)
+
+
+EVERY_KIND = each(KINDS)
 
 
 @lru_cache(maxsize=8)
@@ -65,7 +74,7 @@ def test_a_bundle_with_groups_of_every_label_verifies(kind: str):
     assert verdicts.ok, list(verdicts.lines())
 
 
-@pytest.mark.parametrize("kind", OF_EVERY_LABEL)
+@each(OF_EVERY_LABEL)
 def test_the_group_whose_outputs_are_coins_is_named(kind: str):
     found = hazard(report(kind))
     assert found.status is Status.FAIL
@@ -81,10 +90,7 @@ def test_the_group_whose_outputs_are_coins_is_named(kind: str):
 
 @pytest.mark.parametrize(
     "kind",
-    [
-        pytest.param(kind, marks=() if kind in {"survival", "numbers"} else pytest.mark.slow)
-        for kind in KINDS
-    ],
+    ["survival", *(pytest.param(k, marks=pytest.mark.slow) for k in KINDS if k != "survival")],
 )
 def test_both_pages_show_every_number_of_every_group_in_both_languages(kind: str):
     value = report(kind).to_json()
@@ -109,8 +115,8 @@ def test_both_pages_show_every_number_of_every_group_in_both_languages(kind: str
 
 def test_a_hidden_group_has_no_number_in_the_report():
     found = report("noised classes").evaluation.subgroups
-    assert [each.column for each in found] == ["angina by age", "angina"]
-    hidden = [group for each in found for group in each.groups if group.standing != "shown"]
+    assert [part.column for part in found] == ["angina by age", "angina"]
+    hidden = [group for part in found for group in part.groups if group.standing != "shown"]
     assert {group.group for group in hidden} == {"not known"}
     for group in hidden:
         told = (group.patients, group.of_outcome, group.metrics, group.worse_by)

@@ -56,7 +56,7 @@ def careless(table, smallest):
     return tuple(not any(cell) or min(cell) >= smallest for cell in table)
 
 
-ONE_OUTCOME = [(3, 5, 13), (5, 4, 22)]
+ONE_OUTCOME = [pytest.param(3, 5, 13, marks=pytest.mark.slow), (5, 4, 22)]
 
 
 @pytest.mark.parametrize(("smallest", "cells", "most"), ONE_OUTCOME)
@@ -112,6 +112,7 @@ def test_a_margin_beside_its_crossing_opens_what_is_hidden():
     assert opened
 
 
+@pytest.mark.slow
 def test_a_grouping_by_other_columns_tells_nothing_more_of_a_crossing():
     """Every pair of tables with one total has patients who give both, so each says no more than
     alone. Shown by all patients of two groupings by two columns, [2 x 2 groups, 2 wards]."""
