@@ -9,7 +9,7 @@ export OMP_NUM_THREADS := 1
 export FLWR_TELEMETRY_ENABLED := 0
 export FLWR_DISABLE_UPDATE_CHECK := 1
 
-.PHONY: setup demo demo-ct test test-all fuzz check bench-rounds bench-masking bench-transport bench-memory bench-dp bench-utility bench-models bench-verify verifier clean
+.PHONY: setup demo demo-ct test test-all fuzz check bench-rounds bench-masking bench-transport bench-memory bench-dp bench-utility bench-methods bench-models bench-verify verifier clean
 
 setup: $(STAMP)
 
@@ -66,6 +66,10 @@ bench-dp: setup
 
 bench-utility: setup
 	$(BIN)/python -m tests.benchmarks.bench_utility
+
+# FedAvg, FedProx, SCAFFOLD, FedAdam and FedYogi on hospitals that differ.
+bench-methods: setup
+	$(BIN)/python -m tests.benchmarks.bench_methods
 
 # Every study in deploy/studies over its seeds, one real rehearsal of each; table and picture go to shared/docs.
 bench-models: setup
