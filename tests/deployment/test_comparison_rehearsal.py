@@ -24,9 +24,11 @@ epsilon_budget = 10.0
 delta_max = 1e-3
 mechanisms = ["none"]
 allow_exact_evaluation = true
+allow_own_models_beside = true
 empirical_audit = false
 """
 ALL_IN_EVERY_BATCH = ("privacy.mechanism=none", "privacy.sampling_rate=0.999999999")
+BESIDE = 'evaluation.beside=["local-only", "personalised"]'
 
 
 def rehearse(folder: Path, *words: str):
@@ -42,7 +44,7 @@ def test_the_comparison_stands_in_the_report_and_its_training_is_the_real_ones(
 ) -> None:
     write_study(tmp_path, NAMES)
     (tmp_path / "study" / "policy.toml").write_text(NO_NOISE_ALLOWED)
-    settings = [word for each in ALL_IN_EVERY_BATCH for word in ("--set", each)]
+    settings = [word for each in (*ALL_IN_EVERY_BATCH, BESIDE) for word in ("--set", each)]
     done = rehearse(tmp_path, "--compare", *settings)
     assert done.code == 0, done.err
     out = tmp_path / "out"
@@ -66,6 +68,13 @@ def test_the_comparison_stands_in_the_report_and_its_training_is_the_real_ones(
     assert {each["way"]: each["whole"]["value"] for each in stated["ways"]} == ways
     page = (out / "report.html").read_text()
     assert page.index("Stated, not verified") < page.index("the next hospital")
+    # Alone is the same in the federation's masked sum, where the hospitals trained it themselves.
+    alone, personalised = report["evaluation"]["beside"]
+    assert (alone["way"], personalised["way"]) == (Way.ALONE, "personalised")
+    counted = alone["metrics"][0]["estimate"]["value"]
+    assert counted == pytest.approx(ways[Way.ALONE], abs=2e-3)
+    assert "What did joining give?" in page
+    assert not [*out.glob("hospitals/*/models-beside/*")]
     assert MARK in (out / "comparison.html").read_text()
     assert done.json["verified"]
     # One digit of it changed, and the bundle is none any more.
