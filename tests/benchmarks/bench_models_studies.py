@@ -107,6 +107,22 @@ _ALL = (
         note="In drug_response ridge regression on the pooled rows, cross-validated, has a mean "
         "correlation of 0.33 with these genes and no more with all 1,555.",
     ),
+    BenchedStudy(
+        name="leukemia_expression",
+        data="golub_leukemia",
+        metric="AUROC",
+        at_least={},
+        note="In leukemia_expression some 16 patients are held out: read the hospitals left out.",
+    ),
+    BenchedStudy(
+        name="treatment_choice",
+        data="survival_multisite",
+        metric="AUROC",
+        seeds=10,  # 40 patients have the outcome
+        at_least={},
+        note="The AUROC of treatment_choice is that of the risk; whether choosing by it helps "
+        "stands in its report.",
+    ),
     BenchedStudy(name="ecg_beats", data="ecg", metric="AUROC", at_least={}, draws=2),
     BenchedStudy(name="anomaly", data="ecg", metric="AUROC", at_least={}),
     BenchedStudy(name="generated_ward", data=None, metric="AUROC", at_least={}),
