@@ -157,6 +157,17 @@ def test_an_export_as_onnx_scores_as_predict_does_and_has_a_card(ended, tmp_path
     assert verified.code == 0, verified.out
 
 
+def _names_the_personalised_model(out: Path, told) -> None:
+    for line in out.read_text().splitlines():
+        resource = json.loads(line)
+        for version in (RiskAssessmentR4, RiskAssessmentR5):
+            version.model_validate(resource)
+        named = {one["system"]: one["value"] for one in resource["identifier"]}
+        assert named["urn:wardround:model"] == told["personalised"]
+        assert named["urn:wardround:released-model"] == told["released"]
+        assert "not the audited model" in resource["note"][0]["text"]
+
+
 @pytest.mark.slow  # eight processes
 def test_personalise_says_what_joining_gave_and_its_model_answers(ended, tmp_path) -> None:
     federation, study = ended
@@ -190,14 +201,7 @@ def test_personalise_says_what_joining_gave_and_its_model_answers(ended, tmp_pat
     released = wardround("predict", *about(federation, study), *new_patients(federation), "--json")
     assert released.json["model"] == told["released"]
     assert released.json["patients"] != own.json["patients"]
-    for line in out.read_text().splitlines():
-        resource = json.loads(line)
-        for version in (RiskAssessmentR4, RiskAssessmentR5):
-            version.model_validate(resource)
-        named = {one["system"]: one["value"] for one in resource["identifier"]}
-        assert named["urn:wardround:model"] == told["personalised"]
-        assert named["urn:wardround:released-model"] == told["released"]
-        assert "not the audited model" in resource["note"][0]["text"]
+    _names_the_personalised_model(out, told)
     why = wardround("explain", *words, "--patient", "n1", "--out", tmp_path / "why", "--json")
     assert why.code == 0, why.err
     assert why.json["note"] == "personalised at this hospital, not the audited model"

@@ -1,6 +1,6 @@
 """What did joining give this hospital? Three models, one look at its held-out patients."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -49,12 +49,10 @@ def personalise(
     choice = choose(study, released, support.train, randomness, scope=scope, steps=steps)
     own = None if choice is None else _own(study, released, support, choice.tuning, randomness)
     models = {Way.RELEASED: released, Way.ALONE: alone}
-    models |= {} if own is None else {Way.PERSONALISED: own}
+    if own is not None:
+        models[Way.PERSONALISED] = own
     say(f"scoring {support.held_out.patients} held-out patients, once")
-    outcomes = {
-        way: held_out_outcomes(network_of(study, model), support.held_out, study)
-        for way, model in models.items()
-    }
+    outcomes = _scored(support, study, models)
     result = Result(
         hospital=standing.hospital,
         study=study.name,
@@ -70,6 +68,14 @@ def personalise(
         rows=rows_of(study, outcomes, randomness),
     )
     return result, own
+
+
+def _scored(support: Support, study: Study, models: Mapping[Way, Model]) -> dict[Way, Outcomes]:
+    """What each model says of the held-out patients: the one look at them."""
+    return {
+        way: held_out_outcomes(network_of(study, model), support.held_out, study)
+        for way, model in models.items()
+    }
 
 
 def _own(
