@@ -18,6 +18,7 @@ needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="skipped: ../shared/da
 
 
 @needs_data
+@pytest.mark.slow
 def test_drug_responses_and_mutations_are_those_of_the_two_files():
     """Oracle: pandas on the two matrices, cell line by cell line."""
     folder = DATA / "gdsc1_response"
@@ -70,6 +71,7 @@ def test_every_fourth_sample_of_a_beat_is_a_step_of_its_series():
 
 
 @needs_data
+@pytest.mark.slow
 def test_the_leukaemias_are_told_by_named_markers_of_all_38_patients():
     table = pd.read_csv(DATA / "golub_leukemia" / "golub_train_38x3051.csv")
     gathered = gather(LEUKAEMIA, DATA / "golub_leukemia")
