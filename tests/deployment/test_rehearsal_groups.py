@@ -28,6 +28,7 @@ def rehearsed(folder: Path, *settings: str) -> tuple[Json, Path]:
         *("rehearse", str(folder / "study"), "--data", str(folder / "data")),
         *("--out", str(folder / "out"), "--json"),
         *(part for setting in settings for part in ("--set", setting)),
+        timeout_s=400,
     )
     assert done.code == 0, done.err
     report = read_json(Path(done.json["report"]).with_suffix(".json"))

@@ -32,7 +32,7 @@ def group_metrics(
     `worse_by` compares the headline metric of a group with that of all others of its grouping,
     hidden ones included; more is worse. Its intervals hold jointly for all groups (Bonferroni).
     """
-    exact = cell_noise_sd == 0.0
+    exact, result = cell_noise_sd == 0.0, []
     told = [
         standings([apart.totals(cell) for cell in cells], smallest, exact=exact)
         for _, cells in groupings
@@ -46,27 +46,31 @@ def group_metrics(
     ]
     looks = sum(gap is not None for found in gaps for gap in found)
     wide = NormalDist().inv_cdf(1 - 0.025 / looks) if looks else Z_95
-    result = []
+    mode = CountsMode.EXACT if exact else CountsMode.NOISED
     for (groups, cells), words, found in zip(groupings, told, gaps, strict=True):
-        names = groups.cells(CountsMode.EXACT if exact else CountsMode.NOISED)
         said = [
             _group(apart, name, word, cell, cell_noise_sd)
             | {"worse_by": None if gap is None else _with_ends(gap, wide, exact=exact)}
-            for name, word, cell, gap in zip(names, words, cells, found, strict=True)
+            for name, word, cell, gap in zip(groups.cells(mode), words, cells, found, strict=True)
         ]
-        count_noise = Z_95 * cell_noise_sd * math.sqrt(apart.cells_of_patients)
         result.append(
             {
                 "column": groups.column,
                 "unit": groups.unit,
                 "smallest": smallest,
-                "count_noise": rounded(count_noise),
+                "count_noise": _count_noise(apart, cell_noise_sd),
                 "compared_by": apart.compared.name,
                 "outcomes": list(apart.kinds),
                 "groups": said,
             }
         )
     return result
+
+
+def _count_noise(apart: Apart, cell_noise_sd: float) -> float:
+    """Half of the 95 % interval of the noise in a group's number of patients."""
+    noise: float = rounded(Z_95 * cell_noise_sd * math.sqrt(apart.cells_of_patients))
+    return noise
 
 
 def _group(apart: Apart, name: str, word: Standing, lanes: Counts, cell_noise_sd: float) -> Json:
