@@ -65,20 +65,25 @@ def people(omop: OmopSource) -> Select[Any]:
 def values(omop: OmopSource, column: EventColumn) -> Select[Any]:
     """(person_id, value) for each person of the cohort that has one in the window."""
     cohort, event = _cohort(omop), cdm_table(column.table, omop.schema_)
+    person = cohort.c.person_id.label("person_id")
     if column.take in {"any", "count"}:
-        rows = _in_window(omop, cohort, event, column, cohort.c.person_id, func.count())
-        return rows.group_by(cohort.c.person_id)
+        found = _apart(_in_window(omop, cohort, event, column, person))
+        return select(found.c.person_id, func.count()).group_by(found.c.person_id)
     value, usable = _value(event, column)
     if column.take in {"first", "last"}:
         place = _place(event, column.take).label("place")
-        rows = _in_window(
-            omop, cohort, event, column, cohort.c.person_id, value.label("value"), place
-        )
+        rows = _in_window(omop, cohort, event, column, person, value.label("value"), place)
         numbered = rows.where(usable).subquery()
         return select(numbered.c.person_id, numbered.c.value).where(numbered.c.place == 1)
-    taken = _taken(column.take, value)
-    rows = _in_window(omop, cohort, event, column, cohort.c.person_id, taken)
-    return rows.where(usable).group_by(cohort.c.person_id)
+    rows = _in_window(omop, cohort, event, column, person, value.label("value"))
+    found = _apart(rows.where(usable))
+    taken = _taken(column.take, found.c.value)
+    return select(found.c.person_id, taken).group_by(found.c.person_id)
+
+
+def _apart(rows: Select[Any]) -> CTE:
+    """PostgreSQL would group while it joins, and sort the whole table of events by person."""
+    return rows.cte("found").prefix_with("MATERIALIZED", dialect="postgresql")
 
 
 def faults(omop: OmopSource, column: EventColumn) -> Select[Any]:

@@ -36,6 +36,7 @@ def read_omop(
     """
     what = asked.path
     limit = time.monotonic() + source.timeout_s
+    _plan_for_many(connection)
     rows = _people(connection, omop, source, what)
     own = [column for column in omop.columns if column.name in asked.columns]
     _check(rows, own, what)
@@ -57,6 +58,14 @@ def read_omop(
     if broken:
         raise BadInput(f"{what}: " + "; ".join(broken))
     return text_table(table)
+
+
+def _plan_for_many(connection: "Connection") -> None:
+    """PostgreSQL takes a cohort for a few rows and would search an index again for each person."""
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql(
+            "SET LOCAL enable_nestloop = off", execution_options={"stream_results": False}
+        )
 
 
 def _people(
