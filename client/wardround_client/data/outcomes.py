@@ -42,12 +42,14 @@ def outcomes(patients: tuple[str, ...], labels: Floats, label: Label) -> Outcome
 
 
 def coarse(count: int, whole: int) -> str:
-    """A count, hidden when it or what is left of the whole is 1 to 4.
+    """A count, hidden when it, the whole or what is left of it is 1 to 4.
 
     >>> coarse(3, 100), coarse(98, 100), coarse(50, 100), coarse(0, 100), coarse(100, 100)
     ('<5', '>95', '50', '0', '100')
+    >>> coarse(0, 4), coarse(4, 4)
+    ('<5', '<5')
     """
-    if 0 < count < SMALLEST_CELL:
+    if 0 < count < SMALLEST_CELL or 0 < whole < SMALLEST_CELL:
         return f"<{SMALLEST_CELL}"
     if 0 < whole - count < SMALLEST_CELL:
         return f">{whole - SMALLEST_CELL}"
