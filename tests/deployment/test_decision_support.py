@@ -179,7 +179,8 @@ def test_personalise_says_what_joining_gave_and_its_model_answers(ended, tmp_pat
     )
     assert none.code == 4
     assert "no personalised model is kept here" in none.err
-    done = wardround("personalise", *about(federation, study), "--steps", 20, "--json")
+    words = (*about(federation, study), "--steps", 20, "--json")
+    done = wardround("personalise", *words, timeout_s=300)
     assert done.code == 0, done.err
     told = done.json
     assert "must not leave" in told["warning"]
