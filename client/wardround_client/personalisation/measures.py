@@ -23,6 +23,7 @@ Flags = npt.NDArray[np.bool_]
 _NEAREST = 1e-6  # a score of 0 or 1 has no log odds
 _STEEPEST = 100.0
 _NEWTON = 50
+_PAIRS_AT_ONCE = 512  # of events, with everybody: the memory
 
 
 class Aim(StrEnum):
@@ -215,13 +216,16 @@ def c_index(times: Values, events: Flags, risks: Values, weights: Values) -> Val
     Of one time, an event comes before a censoring, and two events are no pair. (Harrell et al.
     1996)
     """
-    earlier = times[:, None] < times
-    earlier |= (times[:, None] == times) & ~events
-    counts = (earlier & events[:, None]).astype(np.float32)
-    right = (risks[:, None] > risks) + (risks[:, None] == risks) / np.float32(2)
-    own = weights.astype(np.float32)
-    agree = (own @ (counts * right).astype(np.float32) * own).sum(axis=1, dtype=np.float64)
-    return _over(agree, (own @ counts * own).sum(axis=1, dtype=np.float64))
+    agree, pairs = np.zeros(len(weights)), np.zeros(len(weights))
+    own, had = weights.astype(np.float32), np.flatnonzero(events)
+    for start in range(0, len(had), _PAIRS_AT_ONCE):
+        rows = had[start : start + _PAIRS_AT_ONCE, None]
+        later = (times[rows] < times) | ((times[rows] == times) & ~events)
+        right = (risks[rows] > risks) + (risks[rows] == risks) / np.float32(2)
+        mine, counts = own[:, rows[:, 0]], later.astype(np.float32)
+        pairs += (mine * (own @ counts.T)).sum(axis=1, dtype=np.float64)
+        agree += (mine * (own @ (counts * right).T)).sum(axis=1, dtype=np.float64)
+    return _over(agree, pairs)
 
 
 def _mean_of(each: list[Measure], label: Label) -> Callable[[Outcomes, Values], Values]:

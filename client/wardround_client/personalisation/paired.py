@@ -86,7 +86,12 @@ def pairs_of(ways: Sequence[Way]) -> tuple[tuple[Way, Way], ...]:
     return tuple(pair for pair in _PAIRS if set(pair) <= set(ways))
 
 
-def _row(study: StudyPlan, one: Measure, outcomes: Mapping[Way, Outcomes], draws: Values) -> Row:
+def _row(
+    study: StudyPlan,
+    one: Measure,
+    outcomes: Mapping[Way, Outcomes],
+    draws: npt.NDArray[np.uint8],
+) -> Row:
     label = study.contract.label
     whole = np.ones((1, draws.shape[1]))
     values = {way: float(one.value(own, whole)[0]) for way, own in outcomes.items()}
@@ -124,15 +129,22 @@ def auroc_difference(
         return None
     of_yes, of_no = [], []
     for scores in (first, second):
-        sides = np.sign(scores[yes][:, None] - scores[~yes]) / 2 + 0.5
-        of_yes.append(sides.mean(axis=1))
-        of_no.append(sides.mean(axis=0))
+        of_yes.append(_below(scores[~yes], scores[yes]))
+        of_no.append(1.0 - _below(scores[yes], scores[~yes]))
     apart = of_yes[0] - of_yes[1], of_no[0] - of_no[1]
     variance = float(apart[0].var(ddof=1) / positives + apart[1].var(ddof=1) / negatives)
     if variance <= 0.0:
         return None
     middle, half = float(apart[0].mean()), Z_95 * float(np.sqrt(variance))
     return max(middle - half, -1.0), min(middle + half, 1.0)
+
+
+def _below(others: Values, scores: Values) -> Values:
+    """The share of the others that each score is above, ties half."""
+    ordered = np.sort(others)
+    left, right = (np.searchsorted(ordered, scores, side=side) for side in ("left", "right"))
+    share: Values = (left + right) / (2 * len(others))
+    return share
 
 
 def _enough(study: StudyPlan, outcomes: Outcomes) -> bool:
@@ -147,20 +159,21 @@ def _enough(study: StudyPlan, outcomes: Outcomes) -> bool:
     return True
 
 
-def _draws(patients: int, randomness: Randomness) -> Values:
+def _draws(patients: int, randomness: Randomness) -> npt.NDArray[np.uint8]:
     """[draws, patients]: how often each patient is drawn, with replacement."""
     if patients < FEWEST:
-        return np.zeros((0, patients))
-    counts = np.zeros((DRAWS, patients))
+        return np.zeros((0, patients), dtype=np.uint8)
+    counts = np.zeros((DRAWS, patients), dtype=np.uint8)
     for draw in range(DRAWS):
         drawn = words(patients, randomness) % np.uint64(patients)
         counts[draw] = np.bincount(drawn.astype(np.int64), minlength=patients)
     return counts
 
 
-def _of_draws(one: Measure, outcomes: Outcomes, draws: Values) -> Values:
+def _of_draws(one: Measure, outcomes: Outcomes, draws: npt.NDArray[np.uint8]) -> Values:
     parts = [draws[start : start + _AT_ONCE] for start in range(0, len(draws), _AT_ONCE)]
-    return np.concatenate([np.zeros(0), *(one.value(outcomes, part) for part in parts)])
+    found = [one.value(outcomes, part.astype(np.float64)) for part in parts]
+    return np.concatenate([np.zeros(0), *found])
 
 
 def _of_auroc(value: float, yes: npt.NDArray[np.bool_]) -> tuple[float, float] | None:
