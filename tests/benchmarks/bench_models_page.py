@@ -23,9 +23,9 @@ seeds with its 95 % interval (Student's t); another seed is another split into t
 patients, other batches and other noise. The intervals tell how far other splits would lie, not how
 far other patients would. Epsilon counts for one patient over the whole training, at a delta of
 1e-4; it covers training patients and not the settings, which were chosen before, by simulation on
-the same public records. In the studies synthetic and synthetic_xray (GANs) the federated model has
-learnt from synthetic patients alone, *pooled* and *alone* from real ones; all are scored on real
-held-out patients.
+the same public records and in part on the same splits. In the studies synthetic and synthetic_xray
+(GANs) the federated model has learnt from synthetic patients alone, *pooled* and *alone* from real
+ones; all are scored on real held-out patients.
 
 ![Each study: federated with and without noise, pooled, alone](images/models.svg)
 """
