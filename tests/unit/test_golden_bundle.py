@@ -20,7 +20,7 @@ from wardround.canonical import canonical_bytes
 
 GOLDEN = Path(__file__).parents[1] / "vectors" / "golden"
 SHA256 = {
-    "report-1": "f070325a3586336b791ff4e65b05d611ee52137728f2f28cc94978261bf4d3f3",
+    "report-1": "a0be80d65a9570dfb2814e14bcd3b5123147443a942a5d91c46633794154c51e",
 }
 MOST_BYTES = 300_000
 
