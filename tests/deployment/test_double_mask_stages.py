@@ -118,6 +118,7 @@ def killed_while_survivors_sign(
     return run, number
 
 
+@pytest.mark.slow
 def test_a_coordinator_killed_while_survivors_sign_goes_on_with_fresh_keys_and_a_new_attempt(
     ward: Federation,
 ) -> None:

@@ -257,6 +257,7 @@ def until_training(out: Path) -> None:
     until(f"training: {out.parent / 'log'}", trains, 120)
 
 
+@pytest.mark.slow
 def test_a_rehearsal_whose_hospital_is_killed_ends_with_exit_code_8_and_a_verified_bundle(
     tmp_path: Path,
 ) -> None:

@@ -71,7 +71,14 @@ def test_one_more_than_the_bound_over_all_stages_is_void() -> None:
         attempt.run(dropped=names[:1], unsigned=names[1:3], silent=names[9:])
 
 
-@pytest.mark.parametrize(("bits", "gone"), [(20, (33, 0, 0)), (24, (0, 0, 33)), (32, (11, 11, 11))])
+@pytest.mark.parametrize(
+    ("bits", "gone"),
+    [
+        pytest.param(20, (33, 0, 0), marks=pytest.mark.slow),
+        pytest.param(24, (0, 0, 33), marks=pytest.mark.slow),
+        (32, (11, 11, 11)),
+    ],
+)
 def test_a_hundred_hospitals(bits: int, gone: tuple[int, int, int]) -> None:
     assert threshold_of(Profile.DOUBLE_MASK, 100, 2) == 67
     attempt = begin(100, 9, bits)

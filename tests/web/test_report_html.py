@@ -219,7 +219,7 @@ def test_officers_decisions_stand_on_a_page_that_was_made_from_the_bundle():
 
 def test_each_picture_has_a_title_and_the_label_has_the_curve_in_words():
     html = page("dp")
-    assert html.count("<svg") == html.count('"><title>') == 4
+    assert html.count("<svg") == html.count('"><title>') == 6
     value = json.loads(report("dp"))["guarantee"]
     assert value["found_in_words"] in html
     assert f"is right at most {value['right_of_100']['value']:.0f} times." in re.sub(
