@@ -139,7 +139,6 @@ _ALL = (
         name="synthetic_xray",
         data="pneumoniamnist",
         metric="AUROC",
-        seeds=3,  # a minute each
         at_least={},
         draws=1,
         note="The beats of anomaly are of one patient, so that epsilon protects a beat. Without "

@@ -110,6 +110,7 @@ def test_a_process_that_died_opens_a_session_in_which_all_begin_anew(talk, caplo
     played(talk, 0)
     played(talk, 1)
     talk.ward[FOUR[1]].restart()
+    caplog.clear()
     with caplog.at_level("INFO", logger="wardround.hospital"):
         assert standing(talk.open("ef" * 16), played(talk, 2).spec) == all_of("begun")
     said = [one.message for one in caplog.records if "control" in one.message]
