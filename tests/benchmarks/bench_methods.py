@@ -24,6 +24,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from tests.benchmarks.asked import asked, studies_parser
 from tests.benchmarks.bench_utility import interval
 from tests.benchmarks.bench_utility_studies import DATA, FOLDERS
 from tests.support.masked_hospitals import seeded
@@ -305,16 +306,11 @@ def _levels(text: str) -> tuple[float | None, ...]:
 
 
 def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Ways to keep differing hospitals together.")
-    parser.add_argument("--data", type=Path, default=DATA, help="the folder of the real data")
-    parser.add_argument("--studies", default=",".join(CASES))
+    parser = studies_parser("Ways to keep differing hospitals together.", CASES, DATA)
     parser.add_argument("--seeds", type=int, default=len(SEEDS), help="how many, from 0")
     parser.add_argument("--epsilons", type=_levels, default=LEVELS, help="such as none,3")
     parser.add_argument("--choose", action="store_true", help="choose settings, on other seeds")
-    wanted = parser.parse_args(arguments)
-    if unknown := set(wanted.studies.split(",")) - set(CASES):
-        parser.error(f"--studies: {', '.join(sorted(unknown))}; known are {', '.join(CASES)}")
-    return wanted
+    return asked(parser, arguments, CASES)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

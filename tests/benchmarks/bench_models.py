@@ -21,6 +21,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import torch
+from tests.benchmarks.asked import asked, studies_parser
 from tests.benchmarks.bench_models_page import LINES, PAGE, PICTURE, page, picture
 from tests.benchmarks.bench_models_studies import DATA, STUDIES, BenchedStudy, data_of, opened
 from tests.benchmarks.bench_utility import interval
@@ -182,16 +183,11 @@ def plain(gathered: Gathered, seeds: Sequence[int]) -> Json:
 
 
 def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="What each study reaches.")
-    parser.add_argument("--data", type=Path, default=DATA, help="the folder of the real data")
-    parser.add_argument("--studies", default=",".join(STUDIES))
+    parser = studies_parser("What each study reaches.", STUDIES, DATA)
     parser.add_argument("--seeds", type=int, help="how many, instead of each study's own number")
     parser.add_argument("--rehearse", action="store_true", help="one real rehearsal a study, too")
     parser.add_argument("--write", action="store_true", help=f"write {PAGE.name} and what it shows")
-    wanted = parser.parse_args(arguments)
-    if unknown := set(wanted.studies.split(",")) - set(STUDIES):
-        parser.error(f"--studies: {', '.join(sorted(unknown))}; known are {', '.join(STUDIES)}")
-    return wanted
+    return asked(parser, arguments, STUDIES)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -24,6 +24,7 @@ from pathlib import Path
 
 import torch
 from scipy.stats import t as student
+from tests.benchmarks.asked import asked, studies_parser
 from tests.benchmarks.bench_utility_page import picture, table
 from tests.benchmarks.bench_utility_runs import PRIVATE, WAYS, Settings, Way, auroc
 from tests.benchmarks.bench_utility_studies import DATA, FOLDERS, Hospitals, opened
@@ -157,19 +158,14 @@ def _ways(text: str) -> tuple[Way, ...]:
 
 
 def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="AUROC under each mechanism and epsilon.")
-    parser.add_argument("--data", type=Path, default=DATA, help="the folder of the real data")
-    parser.add_argument("--studies", default=",".join(FOLDERS))
+    parser = studies_parser("AUROC under each mechanism and epsilon.", FOLDERS, DATA)
     parser.add_argument("--ways", type=_ways, default=WAYS, help="no noise is always measured")
     parser.add_argument("--epsilons", type=_numbers, default=EPSILONS)
     parser.add_argument("--seeds", type=int, default=len(SEEDS), help="how many, from 0")
     parser.add_argument("--rounds", type=int, help="instead of the settings'")
     parser.add_argument("--plot", type=Path, help="write the picture (SVG) there")
     parser.add_argument("--choose", action="store_true", help="choose settings, on other seeds")
-    wanted = parser.parse_args(arguments)
-    if unknown := set(wanted.studies.split(",")) - set(FOLDERS):
-        parser.error(f"--studies: {', '.join(sorted(unknown))}; known are {', '.join(FOLDERS)}")
-    return wanted
+    return asked(parser, arguments, FOLDERS)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

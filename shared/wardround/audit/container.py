@@ -62,6 +62,7 @@ def unpack(content: bytes) -> dict[str, bytes]:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             _check_directory(archive)
             members = {info.filename: archive.read(info) for info in archive.infolist()}
+    # zipfile: NotImplementedError for a compression or a version that it does not know.
     except (zipfile.BadZipFile, EOFError, NotImplementedError, OSError, ValueError) as error:
         raise BadInput(f"bundle: not a readable zip file ({type(error).__name__})") from error
     # A byte between, before or after the members, a second name or a comment would be carried
