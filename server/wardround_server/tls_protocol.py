@@ -47,7 +47,9 @@ class PeerProtocol(HttpToolsProtocol):
     peer: Peer | None = None
     watched = False
 
-    def connection_made(  # type: ignore[override]  # as uvicorn: the transport is asyncio.Transport
+    # asyncio declares any transport; uvicorn narrows it to one that reads and writes, as all of a
+    # TLS server's do, and we override uvicorn's method.
+    def connection_made(  # type: ignore[override]
         self, transport: asyncio.Transport
     ) -> None:
         """Read the certificate, then go on as uvicorn does."""

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from tests.support.small_federation import wardround
 
+from wardround.canonical import Json
 from wardround.study.files import read_study_plan
 from wardround_client.data.description import read_description
 from wardround_client.data.reading import read_records
@@ -38,21 +39,27 @@ def rows(name: str) -> dict[str, np.ndarray]:
     }
 
 
-def test_the_report_has_every_hospitals_verdict_and_each_sees_where_it_differs(
-    tmp_path: Path,
-) -> None:
-    policy = tmp_path / "policy.toml"
+def report_of_statistics(study: Path, data: Path, folder: Path) -> Json:
+    """The report of a verified rehearsal that only counts, at hospitals that tell."""
+    policy = folder / "policy.toml"
     policy.write_text(TELLING)
     settings = (word for each in ONLY_STATISTICS for word in ("--set", each))
     done = wardround(
-        *("rehearse", HEART, "--data", HEART_DATA, "--out", tmp_path / "run", "--json"),
+        *("rehearse", study, "--data", data, "--out", folder / "run", "--json"),
         *settings,
         *("--policy", policy),
         timeout_s=280,
     )
     assert done.code == 0, done.err
     assert done.json["verified"] is True
-    report = json.loads((tmp_path / "run" / "report.json").read_bytes())
+    found: Json = json.loads((folder / "run" / "report.json").read_bytes())
+    return found
+
+
+def test_the_report_has_every_hospitals_verdict_and_each_sees_where_it_differs(
+    tmp_path: Path,
+) -> None:
+    report = report_of_statistics(HEART, HEART_DATA, tmp_path)
     told = {sheet["hospital"]: sheet for sheet in report["datasheets"]}
     assert {name: sheet["patients"]["value"] for name, sheet in told.items()} == {
         "cleveland": 305,
@@ -93,18 +100,7 @@ def test_a_prognosis_is_counted_and_every_verdict_goes_with_the_counts_that_are_
     tmp_path: Path,
 ) -> None:
     """Six regions, most of whose patients are lost from sight: the verifier finds nothing wrong."""
-    policy = tmp_path / "policy.toml"
-    policy.write_text(TELLING)
-    settings = (word for each in ONLY_STATISTICS for word in ("--set", each))
-    done = wardround(
-        *("rehearse", BRCA, "--data", BRCA_DATA, "--out", tmp_path / "run", "--json"),
-        *settings,
-        *("--policy", policy),
-        timeout_s=280,
-    )
-    assert done.code == 0, done.err
-    assert done.json["verified"] is True
-    report = json.loads((tmp_path / "run" / "report.json").read_bytes())
+    report = report_of_statistics(BRCA, BRCA_DATA, tmp_path)
     assert "a range is hardly used" in report["datasheets"][0]["reasons"]
     contract = read_study_plan(BRCA / "study.toml").contract
     paths = sorted((BRCA / "hospitals").glob("*.toml"))

@@ -20,7 +20,8 @@ from wardround_client.gradients.patients import Patients
 from wardround_client.gradients.uses import Use, unshared
 
 
-class FastGradSampleModule(AbstractGradSampleModule):  # type: ignore[misc]  # Opacus has no types
+# Opacus ships no types, so that its class is Any to mypy: there is no typed base to derive from.
+class FastGradSampleModule(AbstractGradSampleModule):  # type: ignore[misc]
     """A wrapped model whose ordinary `loss.backward()` leaves what an Opacus optimizer reads.
 
     Without `max_grad_norm` each parameter's `grad_sample`, for DPOptimizer. With it the clipped
@@ -56,7 +57,8 @@ class FastGradSampleModule(AbstractGradSampleModule):  # type: ignore[misc]  # O
         if not isinstance(output, Tensor):
             raise BadInput(f"opacus module: output is {type(output).__name__}, a tensor was due")
         fill = partial(self._fill, output)
-        return _Cut.apply(self._engine.tape.anchor, output.detach(), fill)  # type: ignore[no-untyped-call]  # torch
+        # torch's own stubs leave Function.apply, the one way to call it, without types.
+        return _Cut.apply(self._engine.tape.anchor, output.detach(), fill)  # type: ignore[no-untyped-call]
 
     def remove_hooks(self) -> None:
         """Give the layers their forwards back."""
@@ -94,7 +96,8 @@ def _leave_samples(uses: list[Use]) -> None:
                 after: Any = formed
             else:
                 after = [*(before if isinstance(before, list) else [before]), formed]
-            parameter.grad_sample = after  # type: ignore[attr-defined]  # Opacus' field
+            # Opacus' optimizers read this name; torch's Parameter does not declare it.
+            parameter.grad_sample = after  # type: ignore[attr-defined]
 
 
 class _Cut(torch.autograd.Function):
