@@ -17,8 +17,10 @@ import numpy.typing as npt
 
 from wardround.masking.quantise import dequantise
 from wardround.masking.round_spec import Purpose, RoundSpec
+from wardround.protocol.messages import RefusalCode
 from wardround.protocol.weighting import head_lanes
 from wardround.study.manifest import Study
+from wardround_client.refusal import StudyRefused
 from wardround_client.restored import LoggedAttempt
 from wardround_client.training.drift import Control
 from wardround_client.training.stages import ClearUpdate, NoisedLanes, NoisedUpdate, lanes_of
@@ -51,7 +53,8 @@ class SessionControl:
         """Take up an attempt, before it is logged: `logged` is the one before it.
 
         Returns whether the control was kept from the round before or begins anew, None where the
-        study has none.
+        study has none. Raises StudyRefused, before anything is charged, for a model so far from the
+        last one that their difference is no number.
         """
         self.correction = None
         if study.training.control == "none" or spec.purpose is not Purpose.TRAIN:
@@ -60,7 +63,12 @@ class SessionControl:
         if why is not None or self._last is None:
             log.info("%s: control begins anew: %s", spec.where, why)
             return "begun"
-        self.correction = self._last.control.correction(model, study.training)
+        correction = self._last.control.correction(model, study.training)
+        if not np.isfinite(correction).all():
+            raise StudyRefused(
+                RefusalCode.SPEC, "model: it lies too far from the last one for a control"
+            )
+        self.correction = correction
         return "kept"
 
     def answered(

@@ -8,6 +8,10 @@ from tests.support.hospitals import RUN, Talk, Ward
 from wardround.masking.quantise import dequantise
 from wardround.masking.round_spec import RoundSpec
 from wardround.optimisers import OptimiserState, step
+from wardround_client.kept_control import SessionControl, _Answered
+from wardround_client.refusal import StudyRefused
+from wardround_client.restored import LoggedAttempt
+from wardround_client.training.drift import Control
 
 SCAFFOLD = {
     "training__control": "scaffold",
@@ -117,6 +121,20 @@ def test_a_process_that_died_opens_a_session_in_which_all_begin_anew(talk, caplo
     due = "round 3, attempt 1: control begins anew: it is the first of this session"
     assert said == [due] * len(FOUR)
     assert standing(talk, played(talk, 3).spec) == all_of("kept")
+
+
+def test_a_model_too_far_from_the_last_one_is_refused(talk):
+    """A hostile coordinator: both models are finite, their difference is not."""
+    before, after = (
+        Attempt(talk, {"number": number, "attempt": 1, "cohort": FOUR}).spec for number in (0, 1)
+    )
+    model = np.full_like(talk.model, 3e38)
+    control = SessionControl()
+    control._last = _Answered(before, "", Control(model, np.zeros_like(model)))
+    logged = LoggedAttempt("", before.cohort)
+    with pytest.raises(StudyRefused, match="too far from the last one"):
+        control.begin(after, -model, logged, talk.study)
+    assert control.correction is None
 
 
 def test_it_is_gone_with_the_session_and_was_never_on_disk(talk):

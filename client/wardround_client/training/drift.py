@@ -81,7 +81,8 @@ class Control:
         update of two successive models: no number has to travel for it.
         """
         reach = training.local_steps * training.learning_rate * training.server.learning_rate
-        common: Vector = (self.model - model) / np.float32(reach)
+        with np.errstate(over="ignore"):  # whoever takes it looks whether it is finite
+            common: Vector = (self.model - model) / np.float32(reach)
         return common - self.own
 
 
