@@ -167,15 +167,21 @@ def test_what_an_auditor_runs_needs_neither_torch_nor_flwr(part):
 
 
 def test_every_silenced_check_gives_its_reason():
-    """`# noqa: X - why`, `# noqa: X (why)` or `# noqa: X  # why`; the same for type: ignore."""
+    """Beside the code (`# noqa: X - why`, the same for type: ignore) or in the comment above it."""
     silenced = re.compile(r"#\s*(noqa|type:\s*ignore)(.*)$")
     bare = []
     for path in MODULES:
+        above = ""
         for number, line in enumerate(path.read_text().splitlines(), start=1):
             found = silenced.search(line)
-            if found and not re.search(r"[#(-]\s*\w+.*\w+", _after_codes(found[2])):
+            if found and not any(map(_reason, (_after_codes(found[2]), above))):
                 bare.append(f"{place(path)}:{number}")
+            above = line.strip() if line.lstrip().startswith("#") else ""
     assert bare == []
+
+
+def _reason(comment):
+    return re.search(r"[#(-]\s*\w+.*\w+", comment)
 
 
 def _after_codes(text):
