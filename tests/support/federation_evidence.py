@@ -60,6 +60,7 @@ class Absent:
     vanished: dict[str, tuple[int, str]]
     suspected: dict[str, tuple[int, str]]
     void: set[int]
+    returned: frozenset[str] = frozenset()
 
 
 @dataclass
@@ -130,6 +131,7 @@ def federation(
     vanished: Mapping[str, tuple[int, str]] | None = None,
     suspected: Mapping[str, tuple[int, str]] | None = None,
     void: Collection[int] = (),
+    returned: Collection[str] = (),
     changes: Mapping[str, Mapping[str, object]] | None = None,
     study: Study | None = None,
     keys: str = "",
@@ -145,7 +147,8 @@ def federation(
     Round STATISTICS is before the first, the evaluation's after the last.
     `vanished` = {hospital: (round, stage)}: its update is in the sum, and it is gone from that
     stage on, for this round only. `suspected` = {hospital: (round, what did not fit)}. Of the
-    rounds in `void` the first attempt has one signature too few. `audited`: the hospitals audited
+    rounds in `void` the first attempt has one signature too few. Who is `returned` as well as
+    lost is asked again in the next round. `audited`: the hospitals audited
     their engines before, and measured their noise. `described`: they say what their data are
     like. `compared`: it is a rehearsal, and its coordinator states how other models do.
     `witnessed`: the coordinator logs the heads of the hospitals' logs, as the real one does.
@@ -156,7 +159,13 @@ def federation(
         study=study,
         coordinator=Party("coordinator", new_identity(f"{keys}coordinator")),
         hospitals={name: Party(name, new_identity(keys + name)) for name in study.names()},
-        absent=Absent(dict(lost or {}), dict(vanished or {}), dict(suspected or {}), set(void)),
+        absent=Absent(
+            dict(lost or {}),
+            dict(vanished or {}),
+            dict(suspected or {}),
+            set(void),
+            frozenset(returned),
+        ),
         audited=audited,
         described=described,
         compared=compared,
@@ -237,7 +246,7 @@ def _round(
     fed: Federation, number: int, cohort: tuple[str, ...], model: str
 ) -> tuple[tuple[str, ...], str]:
     tried = _absences(fed, number)
-    gone, attempt, found = tried.gone, 1, None
+    gone, attempt, found = tried.gone.keys() - fed.absent.returned, 1, None
     if number in fed.absent.void:
         spec = spec_of(fed, Purpose.TRAIN, number, 1, cohort, model)
         silent = dict.fromkeys(cohort[spec.threshold - 1 :], UNSIGNED)
@@ -335,7 +344,7 @@ def _open_counts(
 def _close(fed: Federation, cohort: tuple[str, ...], model: str) -> None:
     closed = {
         "rounds": fed.study.rounds.count,
-        "hospitals_completed": list(cohort),
+        "hospitals_completed": [name for name in cohort if name not in fed.absent.returned],
         "model": model,
     }
     if fed.compared:

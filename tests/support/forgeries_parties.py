@@ -36,6 +36,7 @@ from tests.support.forgeries import (
     update_left_out,
     weaker_study,
 )
+from tests.support.forgeries_control import CONTROL_FORGERIES
 from tests.support.forgeries_survivors import (
     few_signatures,
     few_who_answered,
@@ -122,4 +123,5 @@ FORGERIES = (
         "end-differs",
         lost=True,
     ),
+    *CONTROL_FORGERIES,
 )

@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 from tests.support.evidence_party import Party
 from tests.support.federation_study import counts_of_hospital, statistics_of_hospital
+from tests.support.honest_controls import control_of
 from tests.support.honest_engines import engine_of
 
 from wardround.canonical import Json
@@ -125,6 +126,7 @@ def _update_of(fed: Running, name: str, spec: RoundSpec, total: Lanes) -> Json:
         "transcript": transcript,
         "purpose": spec.purpose.value,
         "mechanism": engine["mechanism"],
+        **control_of(fed, name, spec),
     }
     party.append("release-reserved", reserved, at=fed.tick())
     total += _lanes(fed.study, spec, name)

@@ -9,6 +9,7 @@ from wardround.audit.check_attacks import attack_faults
 from wardround.audit.check_authentic import Pins, check_parties, check_roster, check_signatures
 from wardround.audit.check_comparison import comparison_faults
 from wardround.audit.check_complete import check_both_sides, check_opening, unsent_remarks
+from wardround.audit.check_control import check_control
 from wardround.audit.check_data import data_faults
 from wardround.audit.check_groups import check_groups
 from wardround.audit.check_intact import check_members, read_logs
@@ -156,6 +157,7 @@ def _check_evidence(bundle: Bundle, evidence: Evidence, found: _Findings) -> Non
     found.complete += check_rounds(evidence, attempts)
     found.complete += check_groups(evidence, attempts)
     found.complete += check_survivors(evidence, attempts)
+    found.complete += check_control(evidence, attempts, releases)
     found.complete += check_both_sides(evidence, attempts, releases, bundle)
     found.remarks += unsent_remarks(releases)
     found.recomputed += check_numbers(evidence, attempts, releases)
