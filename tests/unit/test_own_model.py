@@ -203,6 +203,64 @@ def test_what_is_no_network_for_the_study_is_refused_by_name(put, text):
         build(plan())
 
 
+MIXING = {
+    "mean": "return self.last(x - x.mean(dim=0))",
+    "scale": "return self.last(x) / (1 + x.std())",
+    "from the one before": "return self.last(x.cumsum(dim=0))",
+    "rank, which has no derivative": "return self.last((x >= x.median(dim=0).values).float())",
+    "in training only": "return self.last(x - x.mean(dim=0) if self.training else x)",
+    "behind a layer of zeros": "return self.zero(x - x.mean(dim=0))",
+}
+
+
+def mixing(body):
+    return (
+        "from torch import nn\n"
+        "class Net(nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.last, self.zero = nn.Linear(5, 1), nn.Linear(5, 1)\n"
+        "        nn.init.zeros_(self.zero.weight)\n"
+        "    def forward(self, x):\n"
+        f"        {body}\n"
+        "def network(study): return Net()\n"
+    )
+
+
+@pytest.mark.parametrize("how", MIXING)
+def test_a_network_that_mixes_the_records_of_a_batch_is_refused(put, how):
+    """No layer does it, so that no list of layers finds it."""
+    put(mixing(MIXING[how]))
+    with pytest.raises(BadInput, match=r"model ward-net: .*depends on the others of its batch"):
+        build(plan())
+
+
+APART = {
+    "normed within": "return self.last(x - x.mean(dim=1, keepdim=True))",
+    "changed in place": "x *= 2; return self.last(x)",
+}
+
+
+@pytest.mark.parametrize("how", APART)
+def test_a_network_that_uses_a_record_alone_is_not_taken_for_one_that_mixes(put, how):
+    put(mixing(APART[how]))
+    assert build(plan()).training
+
+
+def test_centred_on_the_batch_one_patient_moves_a_clipped_sum_by_nineteen_clip_norms():
+    """Why it is refused: when one patient comes, everybody's clipped gradient changes."""
+
+    def clipped_sum(records):
+        # The gradient of a loss of -w (x - mean) is minus the centred record.
+        centred = -(records - records.mean(dim=0))
+        norms = centred.norm(dim=1, keepdim=True).clamp(min=1e-12)
+        return (centred * (1.0 / norms).clamp(max=1.0)).sum(dim=0)
+
+    others = torch.tensor([[1.0, 0.0]]).repeat(20, 1)
+    everybody = torch.cat([others, torch.tensor([[1.0, 100.0]])])
+    assert float((clipped_sum(everybody) - clipped_sum(others)).norm()) == pytest.approx(19.0)
+
+
 @pytest.mark.parametrize(
     "wrong",
     [

@@ -5,6 +5,7 @@ A study names the entry point, its package and the digest of its sources. Nothin
 a hospital that has another version, or none, refuses by name.
 """
 
+import copy
 import importlib.metadata
 from collections.abc import Callable
 from importlib.metadata import EntryPoint
@@ -53,7 +54,8 @@ def network(study: "StudyPlan") -> "nn.Module":
     """The study's network: [records, *contract.input_shape()] -> [records, channels].
 
     An autoencoder gives its input's shape. Raises BadInput as `check_installed` does, when the
-    package cannot be loaded or was changed meanwhile, and for what is no such network.
+    package cannot be loaded or was changed meanwhile, for what is no such network, and for one that
+    mixes the records of a batch.
     """
     own = study.task.own
     if own is None:
@@ -112,6 +114,27 @@ def _check_network(built: Any, study: "StudyPlan", own: OwnModel) -> None:
             came = tuple(built.eval()(torch.zeros(_RECORDS, *shape)).shape)
     except (RuntimeError, ValueError) as error:
         raise BadInput(f"model {own.name}: it takes no records of shape {shape}") from error
-    built.train()
     if came != due:
         raise BadInput(f"model {own.name}: outputs of shape {came} came, {due} is due")
+    _check_records_apart(built.train(), shape, own)
+
+
+def _check_records_apart(built: "nn.Module", shape: tuple[int, ...], own: OwnModel) -> None:
+    """Of a made-up record and parameters near the start, since those may be 0: no patient's."""
+    import torch  # noqa: PLC0415  # see above
+
+    from wardround.models.records_apart import records_mix  # noqa: PLC0415  # loads torch
+
+    drawn = torch.Generator().manual_seed(0)
+    record = 2.0 * torch.rand(1, *shape, generator=drawn) - 1.0
+    tried = copy.deepcopy(built)
+    with torch.no_grad():
+        for parameter in tried.parameters():
+            parameter.add_(0.1 * torch.rand(parameter.shape, generator=drawn) - 0.05)
+    for training in (False, True):
+        if records_mix(tried.train(training), record):
+            raise BadInput(
+                f"model {own.name}: what it says of a record depends on the others of its batch, "
+                "so no clip bounds what one patient changes; only what lies within a record may be "
+                "used"
+            )
