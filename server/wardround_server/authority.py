@@ -17,8 +17,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from wardround.durable import sync_folder, write_durably
 from wardround.errors import BadInput
 from wardround.identity import write_secret
+from wardround.renewal import AUTHORITY_FILE, SERVER_FILE, certificate_of, is_due
 from wardround.ticket import hospital_name
 
 ORGANISATION = "Wardround"
@@ -26,9 +28,9 @@ CLOCK_SKEW = timedelta(minutes=5)
 AUTHORITY_LIFE = timedelta(days=3650)
 SERVER_LIFE = timedelta(days=397)
 HOSPITAL_LIFE = timedelta(days=825)
-RENEWAL_MARGIN = timedelta(days=30)
-CERTIFICATE_FILE, KEY_FILE = "authority.pem", "authority-key.pem"
-SERVER_CERTIFICATE_FILE, SERVER_KEY_FILE = "server.pem", "server-key.pem"
+THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
+KEY_FILE = "authority-key.pem"
+SERVER_KEY_FILE, NEXT_SERVER_KEY_FILE = "server-key.pem", "server-key.next.pem"
 
 
 class Role(StrEnum):
@@ -82,16 +84,14 @@ class Authority:
         key = ec.generate_private_key(ec.SECP256R1())
         write_secret(directory / KEY_FILE, _key_pem(key))
         certificate = _self_signed(key)
-        (directory / CERTIFICATE_FILE).write_bytes(_pem(certificate))
+        write_durably(directory / AUTHORITY_FILE, _pem(certificate))
         return cls(directory, certificate, key)
 
     @classmethod
     def load(cls, directory: Path) -> "Authority":
         """Read what `create` wrote. Raises BadInput when it is missing or damaged."""
         try:
-            certificate = x509.load_pem_x509_certificate(
-                (directory / CERTIFICATE_FILE).read_bytes()
-            )
+            certificate = x509.load_pem_x509_certificate((directory / AUTHORITY_FILE).read_bytes())
             key = serialization.load_pem_private_key((directory / KEY_FILE).read_bytes(), None)
         except (OSError, ValueError) as error:
             raise BadInput(
@@ -106,23 +106,25 @@ class Authority:
         """What a hospital pins."""
         return _pem(self.certificate).decode("ascii")
 
-    def server_files(self, hosts: Sequence[str]) -> TlsFiles:
+    def server_files(self, hosts: Sequence[str], *, now: datetime | None = None) -> TlsFiles:
         """Certificate for these host names and addresses, and always for this machine itself.
 
-        The one on disk is kept while it covers the hosts and lasts another 30 days.
+        The one on disk is kept while it covers the hosts, its key is there and it is not due. A new
+        one is on disk when this returns.
         """
-        names = _subject_names([*hosts, "localhost", "127.0.0.1", "::1"])
         files = TlsFiles(
-            self.directory / SERVER_CERTIFICATE_FILE,
+            self.directory / SERVER_FILE,
             self.directory / SERVER_KEY_FILE,
-            self.directory / CERTIFICATE_FILE,
+            self.directory / AUTHORITY_FILE,
         )
-        if not self._covers(files, names):
-            issued = self._issue_server(names)
-            files.key.unlink(missing_ok=True)
-            write_secret(files.key, issued.key)
-            files.certificate.write_bytes(issued.certificate)
+        if not self._covers(files, hosts, now or datetime.now(UTC)):
+            self._store_server(files, self.issue_server(hosts))
         return files
+
+    def is_due(self, certificate: x509.Certificate, now: datetime) -> bool:
+        """Whether it ends within 60 days, as for hospitals, and a new one would last longer."""
+        last = self.certificate.not_valid_after_utc
+        return is_due(certificate, now) and certificate.not_valid_after_utc < last
 
     def issue_hospital(
         self, hospital: str, signing_request: str, *, life: timedelta = HOSPITAL_LIFE
@@ -155,26 +157,39 @@ class Authority:
         usage = ExtendedKeyUsageOID.CLIENT_AUTH
         return Issued(_pem(self._sign(name, key.public_key(), expires, usage)), _key_pem(key))
 
-    def _issue_server(self, names: list[x509.GeneralName]) -> Issued:
+    def issue_server(self, hosts: Sequence[str], *, life: timedelta = SERVER_LIFE) -> Issued:
+        """Certificate and key of the coordinator itself, for these host names and addresses."""
+        names = _server_names(hosts)
         key = ec.generate_private_key(ec.SECP256R1())
-        ends = datetime.now(UTC) + SERVER_LIFE
+        # As a hospital's: one that outlives its authority is worth nothing.
+        ends = min(datetime.now(UTC) + life, self.certificate.not_valid_after_utc)
         usage = ExtendedKeyUsageOID.SERVER_AUTH
         subject = _subject("coordinator", Role.COORDINATOR)
         return Issued(
             _pem(self._sign(subject, key.public_key(), ends, usage, names)), _key_pem(key)
         )
 
-    def _covers(self, files: TlsFiles, names: list[x509.GeneralName]) -> bool:
+    def _store_server(self, files: TlsFiles, issued: Issued) -> None:
+        """Put both in place. After a crash in between they do not fit, and `_covers` sees it."""
+        beside = self.directory / NEXT_SERVER_KEY_FILE
+        beside.unlink(missing_ok=True)
+        write_secret(beside, issued.key)
+        beside.replace(files.key)
+        sync_folder(self.directory)
+        write_durably(files.certificate, issued.certificate)
+
+    def _covers(self, files: TlsFiles, hosts: Sequence[str], now: datetime) -> bool:
+        names = _server_names(hosts)
         if not (files.certificate.exists() and files.key.exists()):
             return False
         try:
-            held = x509.load_pem_x509_certificate(files.certificate.read_bytes())
+            held = certificate_of(files.certificate.read_bytes())
             covered = held.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        except (ValueError, x509.ExtensionNotFound):
+            key = serialization.load_pem_private_key(files.key.read_bytes(), None)
+        except (BadInput, ValueError, x509.ExtensionNotFound):
             return False
-        lasting = held.not_valid_after_utc > datetime.now(UTC) + RENEWAL_MARGIN
-        ours = held.issuer == self.certificate.subject
-        return lasting and ours and set(names) <= set(covered)
+        ours = held.issuer == self.certificate.subject and key.public_key() == held.public_key()
+        return ours and not self.is_due(held, now) and set(names) <= set(covered)
 
     def _sign(
         self,
@@ -279,9 +294,9 @@ def _subject(name: str, role: Role) -> x509.Name:
     )
 
 
-def _subject_names(hosts: Sequence[str]) -> list[x509.GeneralName]:
+def _server_names(hosts: Sequence[str]) -> list[x509.GeneralName]:
     names: list[x509.GeneralName] = []
-    for host in dict.fromkeys(host.strip("[]") for host in hosts):
+    for host in dict.fromkeys(host.strip("[]") for host in (*hosts, *THIS_MACHINE)):
         try:
             names.append(x509.IPAddress(ipaddress.ip_address(host)))
         except ValueError:

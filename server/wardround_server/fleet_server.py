@@ -16,12 +16,13 @@ import uvicorn
 
 from wardround.errors import BadInput, WardroundError
 from wardround.wire import DEFAULT_LIMITS, WireLimits
-from wardround_server.authority import Authority, TlsFiles
+from wardround_server.authority import Authority
 from wardround_server.enrolment import Enrolment
 from wardround_server.flower_adapter import FlowerFleet
 from wardround_server.gateway import LONGEST_POLL_S, Gateway
 from wardround_server.grid import HospitalGrid
 from wardround_server.letters import RESUME_S
+from wardround_server.own_certificate import OwnCertificate
 from wardround_server.presence import GRACE_S, SILENCE_S, Bell, Presence
 from wardround_server.tls_protocol import PeerProtocol
 
@@ -54,7 +55,7 @@ class RunningFleet:
     def __init__(
         self,
         listener: socket.socket,
-        files: TlsFiles,
+        certificate: OwnCertificate,
         enrolment: Enrolment,
         spools: Path,
         options: FleetOptions,
@@ -72,9 +73,10 @@ class RunningFleet:
             self._fleet,
             enrolment,
             self._presence,
+            certificate,
             longest_poll_s=options.longest_poll_s,
         )
-        self._server = uvicorn.Server(_uvicorn_config(self._gateway, files))
+        self._server = uvicorn.Server(_uvicorn_config(self._gateway, certificate.context))
         self._listener = listener
         self._thread = threading.Thread(
             target=self._server.run, args=([listener],), name="gateway", daemon=True
@@ -140,11 +142,11 @@ def start_fleet(
     """
     authority = Authority.load(directory / "authority")
     enrolment = Enrolment.open(directory, authority)
-    files = authority.server_files([host, *names])
+    certificate = OwnCertificate(authority, [host, *names])
     spools = directory / SPOOL_FOLDER
     spools.mkdir(mode=0o700, exist_ok=True)
     chosen = options or FleetOptions()
-    running = RunningFleet(_listen(host, port), files, enrolment, spools, chosen)
+    running = RunningFleet(_listen(host, port), certificate, enrolment, spools, chosen)
     try:
         running.start()
     except BaseException:
@@ -164,10 +166,10 @@ def _listen(host: str, port: int) -> socket.socket:
         raise BadInput(f"cannot listen on {host}:{port}: {error.strerror}") from error
 
 
-def _uvicorn_config(gateway: Gateway, files: TlsFiles) -> uvicorn.Config:
+def _uvicorn_config(gateway: Gateway, tls: ssl.SSLContext) -> uvicorn.Config:
     def context(config: uvicorn.Config, default: object) -> ssl.SSLContext:
         del config, default
-        return _tls_context(files)
+        return tls
 
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
     return uvicorn.Config(
@@ -185,15 +187,3 @@ def _uvicorn_config(gateway: Gateway, files: TlsFiles) -> uvicorn.Config:
         timeout_graceful_shutdown=GRACEFUL_STOP_S,
         ssl_context_factory=context,
     )
-
-
-def _tls_context(files: TlsFiles) -> ssl.SSLContext:
-    """TLS 1.3 only; who has no certificate of the authority does not get past the handshake."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
-    context.load_cert_chain(files.certificate, files.key)
-    context.load_verify_locations(files.authority)
-    context.verify_mode = ssl.CERT_REQUIRED
-    # No session tickets: a resumed session would outlive the certificate it was made with.
-    context.num_tickets = 0
-    return context

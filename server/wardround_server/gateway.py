@@ -17,6 +17,7 @@ from wardround_server.asgi import Receive, Scope, Send, header_of, read_body
 from wardround_server.authority import Peer, Role
 from wardround_server.enrolment import Enrolment
 from wardround_server.flower_adapter import TASK_HEARTBEAT_S, FlowerFleet
+from wardround_server.own_certificate import OwnCertificate
 from wardround_server.presence import CHECK_EVERY_S, Presence
 from wardround_server.refusals import (
     GatewayRefusal,
@@ -52,12 +53,14 @@ class Gateway:
         fleet: FlowerFleet,
         enrolment: Enrolment,
         presence: Presence,
+        certificate: OwnCertificate,
         *,
         longest_poll_s: float = LONGEST_POLL_S,
     ) -> None:
         self._fleet = fleet
         self._enrolment = enrolment
         self._presence = presence
+        self._certificate = certificate
         self._vectors = VectorRoutes(fleet, presence)
         self._longest_poll_s = longest_poll_s
         self._polls: dict[str, set[asyncio.Event]] = {}
@@ -211,7 +214,8 @@ class Gateway:
         await receive()
         self._loop = asyncio.get_running_loop()
         scope["state"][STATE_KEY] = self
-        tasks = [asyncio.create_task(self._check_presence()), asyncio.create_task(self._beat())]
+        beside = (self._check_presence(), self._beat(), self._certificate.keep())
+        tasks = [asyncio.create_task(one) for one in beside]
         await send({"type": "lifespan.startup.complete"})
         await receive()
         for task in tasks:

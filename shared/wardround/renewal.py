@@ -26,6 +26,8 @@ from wardround.ticket import (
 )
 
 CERTIFICATE_FILE = "tls-certificate.pem"  # in a hospital's directory
+COORDINATOR_AUTHORITY = "authority"  # in a coordinator's directory, with these two in it
+AUTHORITY_FILE, SERVER_FILE = "authority.pem", "server.pem"
 RENEW_PATH = "/v1/renew"
 RENEWAL_PURPOSE = b"renewal"
 RENEW_BEFORE = timedelta(days=60)

@@ -1,5 +1,6 @@
 """The coordinator's certificates: what they say, and what is refused."""
 
+import ssl
 import stat
 from datetime import UTC, datetime, timedelta
 
@@ -8,6 +9,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from tests.support.dying_writers import killed_at, steps_of
 
 from wardround.errors import BadInput
 from wardround_server.authority import Authority, Role, peer_of_pem, read_peer
@@ -96,6 +98,66 @@ def test_the_server_certificate_names_its_hosts_and_this_machine_and_is_kept(aut
     assert addresses == {"192.0.2.7", "127.0.0.1", "::1"}
     assert authority.server_files(["coordinator.example"]).certificate.read_bytes() == first
     assert authority.server_files(["new.example"]).certificate.read_bytes() != first
+
+
+@pytest.mark.parametrize(("days", "kept"), [(61, True), (59, False), (-1, False)])
+def test_the_server_certificate_is_kept_until_sixty_days_before_its_end(authority, days, kept):
+    first = authority.server_files([]).certificate.read_bytes()
+    ends = x509.load_pem_x509_certificate(first).not_valid_after_utc
+    then = authority.server_files([], now=ends - timedelta(days=days)).certificate.read_bytes()
+    assert (then == first) is kept
+
+
+def test_a_server_certificate_that_lasts_as_long_as_its_authority_is_not_renewed_again(authority):
+    ends = authority.certificate.not_valid_after_utc
+    issued = authority.issue_server([], life=timedelta(days=99_999))
+    held = x509.load_pem_x509_certificate(issued.certificate)
+    assert held.not_valid_after_utc == ends
+    assert not authority.is_due(held, ends - timedelta(days=1))
+
+
+def test_a_key_that_is_not_the_server_certificates_is_seen_and_both_are_made_anew(authority):
+    files = authority.server_files([])
+    first = files.certificate.read_bytes()
+    for content in (authority.issue_server([]).key, b"damaged"):
+        files.key.write_bytes(content)
+        assert not opens_tls(files)
+        authority.server_files([])
+        assert opens_tls(files)
+        assert files.certificate.read_bytes() != first
+
+
+def test_a_crash_at_any_step_of_a_renewal_leaves_a_coordinator_that_starts(tmp_path):
+    def renewed(directory, say):
+        authority = Authority.load(directory / "authority")
+        say("begun")
+        authority.server_files([], now=datetime.now(UTC) + timedelta(days=390))
+        say("done")
+
+    def fresh(name):
+        authority = Authority.create(tmp_path / name / "authority")
+        authority.server_files([])
+        return authority
+
+    fresh("counted")
+    count = steps_of(renewed, tmp_path / "counted")
+    assert count > 10
+    torn = 0
+    for stop_at in range(count):
+        authority = fresh(f"stopped-{stop_at}")
+        files = authority.server_files([])
+        assert "done" not in killed_at(stop_at, renewed, authority.directory.parent)
+        torn += not opens_tls(files)
+        assert opens_tls(authority.server_files([]))
+    assert torn  # key and certificate are two files
+
+
+def opens_tls(files):
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(files.certificate, files.key)
+    except ssl.SSLError:
+        return False
+    return True
 
 
 def test_a_loaded_authority_issues_what_the_created_one_verifies(authority):
