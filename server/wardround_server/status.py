@@ -11,8 +11,9 @@ from pathlib import Path
 
 from wardround.canonical import Json
 from wardround.errors import BadInput
+from wardround.renewal import COORDINATOR_AUTHORITY, SERVER_FILE, certificate_of, days_left
 from wardround.study.files import read_signed_study
-from wardround.ticket import parse_time
+from wardround.ticket import format_time, parse_time
 from wardround_server.home import CoordinatorHome
 
 
@@ -30,6 +31,18 @@ def study_states(home: CoordinatorHome) -> list[Json]:
             row |= {"state": "failed" if "error" in result else "done", "result": result}
         states.append(row)
     return states
+
+
+def certificate_state(home: CoordinatorHome, now: datetime | None = None) -> Json:
+    """When the coordinator's own certificate ends; empty before the first start."""
+    path = home.directory / COORDINATOR_AUTHORITY / SERVER_FILE
+    if not path.exists():
+        return {}
+    held = certificate_of(path.read_bytes())
+    return {
+        "ends": format_time(held.not_valid_after_utc),
+        "days": days_left(held, now or datetime.now(UTC)),
+    }
 
 
 def status_line(state: Json) -> str:

@@ -1,4 +1,4 @@
-"""`wardround doctor`: what it says of the keystream's engines and of a hospital's certificate."""
+"""`wardround doctor`: what it says of the keystream's engines and of a party's certificate."""
 
 import json
 from datetime import timedelta
@@ -9,8 +9,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from wardround.cli import main as cli
 from wardround.masking import keystream
 from wardround.renewal import CERTIFICATE_FILE
+from wardround.ticket import format_time
 from wardround_client.joining import signing_request
 from wardround_server.authority import Authority
+from wardround_server.home import CoordinatorHome, CoordinatorSettings
 
 
 def checks(capsys, *words):
@@ -76,6 +78,35 @@ def test_a_folder_without_a_certificate_is_told(tmp_path, capsys):
     found = checks(capsys, "--dir", str(tmp_path))["certificate"]
     assert not found["ok"]
     assert "hospital join" in found["mend"]
+
+
+@pytest.mark.parametrize(("days", "ok"), [(397, True), (59, False), (-3, False)])
+def test_of_a_coordinator_its_own_certificate_is_looked_at(tmp_path, capsys, days, ok):
+    own = Authority.create(tmp_path / "authority")
+    last = f"its authority on {format_time(own.certificate.not_valid_after_utc)}"
+    found = checks(capsys, "--dir", str(tmp_path))["certificate"]
+    assert found["ok"]
+    assert found["found"] == f"is made when the coordinator starts; {last}"
+    served = own.issue_server([], life=timedelta(days=days, hours=1))
+    (own.directory / "server.pem").write_bytes(served.certificate)
+    found = checks(capsys, "--dir", str(tmp_path))["certificate"]
+    assert found["ok"] is ok
+    assert found["found"].endswith(f"in {days} days; {last}")
+    assert "coordinator serve" in found["mend"]
+    (own.directory / "server.pem").write_bytes(b"damaged")
+    assert not checks(capsys, "--dir", str(tmp_path))["certificate"]["ok"]
+
+
+def test_the_status_of_a_coordinator_says_when_its_certificate_ends(tmp_path, capsys):
+    settings = CoordinatorSettings(port=9092, address="127.0.0.1:9092")
+    home = CoordinatorHome.create(tmp_path / "c", settings)
+    assert cli.run(["coordinator", "status", str(home.directory), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"studies": [], "certificate": {}}
+    Authority.load(home.directory / "authority").server_files([])
+    assert cli.run(["coordinator", "status", str(home.directory), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["certificate"]["days"] == 396
+    assert cli.run(["coordinator", "status", str(home.directory)]) == 0
+    assert "396 days left" in capsys.readouterr().out
 
 
 def test_the_status_says_when_the_certificate_ends(authority, tmp_path, capsys):

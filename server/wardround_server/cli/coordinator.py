@@ -61,18 +61,21 @@ def serve(
 
 @app.command()
 def status(directory: Directory, *, as_json: AsJson = False) -> None:
-    """Show every study's state."""
+    """Show every study's state, and when the coordinator's own certificate ends."""
     from wardround_server.home import CoordinatorHome
-    from wardround_server.status import status_line, study_states
+    from wardround_server.status import certificate_state, status_line, study_states
 
-    states = study_states(CoordinatorHome(directory))
+    home = CoordinatorHome(directory)
+    states, certificate = study_states(home), certificate_state(home)
     if as_json:
-        typer.echo(json.dumps({"studies": states}))
+        typer.echo(json.dumps({"studies": states, "certificate": certificate}))
         return
     for state in states:
         typer.echo(status_line(state))
     if not states:
         typer.echo("No study was submitted.")
+    if certificate:
+        typer.echo(f"certificate until {certificate['ends']}, {certificate['days']} days left")
 
 
 @app.command()

@@ -41,7 +41,8 @@ class Finding(NamedTuple):
 def doctor(
     role: Annotated[Role | None, typer.Option(help="Look at one part only.")] = None,
     directory: Annotated[
-        Path | None, typer.Option("--dir", help="A hospital's directory: its certificate.")
+        Path | None,
+        typer.Option("--dir", help="A hospital's or coordinator's directory: its certificate."),
     ] = None,
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
@@ -49,7 +50,7 @@ def doctor(
     """Check this installation: each line is ok, or a problem and how to fix it."""
     findings = [check() for check in _CHECKS] + _modules(role)
     if directory is not None:
-        findings.append(_certificate(directory))
+        findings.append(_certificate_in(directory))
     if as_json:
         rows = [finding._asdict() for finding in findings]
         typer.echo(json.dumps({"ok": all(f.ok for f in findings), "checks": rows}))
@@ -106,6 +107,46 @@ def _keystream() -> Finding:
         found.append(f"{engine.name} gives the known answer")
     found.append(f"{fastest_engine().name} is the fastest here and makes the masks")
     return Finding(what, True, "; ".join(found), "")
+
+
+def _certificate_in(directory: Path) -> Finding:
+    from wardround.renewal import COORDINATOR_AUTHORITY
+
+    is_coordinator = (directory / COORDINATOR_AUTHORITY).is_dir()
+    return _own_certificate(directory) if is_coordinator else _certificate(directory)
+
+
+def _own_certificate(directory: Path) -> Finding:
+    """The coordinator's certificate, and the end of the authority that nothing outlives."""
+    from wardround.errors import BadInput
+    from wardround.renewal import (
+        AUTHORITY_FILE,
+        COORDINATOR_AUTHORITY,
+        SERVER_FILE,
+        certificate_of,
+        days_left,
+        is_due,
+    )
+    from wardround.ticket import format_time
+
+    what, now, folder = "certificate", datetime.now(UTC), directory / COORDINATOR_AUTHORITY
+    mend = (
+        f"start the coordinator: wardround coordinator serve {directory.name}; it renews by "
+        "itself, and its log says where it cannot"
+    )
+    try:
+        authority = certificate_of((folder / AUTHORITY_FILE).read_bytes())
+        last = f"its authority on {format_time(authority.not_valid_after_utc)}"
+        if not (folder / SERVER_FILE).exists():
+            return Finding(what, True, f"is made when the coordinator starts; {last}", "")
+        held = certificate_of((folder / SERVER_FILE).read_bytes())
+    except (OSError, BadInput) as error:
+        return Finding(what, False, f"{type(error).__name__}: {error}", "restore a backup")
+    ends = format_time(held.not_valid_after_utc)
+    found = f"ends on {ends}, in {days_left(held, now)} days; {last}"
+    if held.not_valid_after_utc == authority.not_valid_after_utc:
+        mend = "the authority ends: make a new coordinator, and let the hospitals join it"
+    return Finding(what, not is_due(held, now), found, mend)
 
 
 def _certificate(directory: Path) -> Finding:
