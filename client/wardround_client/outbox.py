@@ -2,9 +2,8 @@
 
 One file, mode 0600, with nothing in it but what leaves anyway. It is written before the first byte
 leaves and emptied when the coordinator has the answer or does not want it. (RFC 5321, 4.5.4.1 asks
-the same of a mail server.) It is not synced: it outlives the process, and a machine that lost its
-power is back too late for the coordinator, which waits for seconds (decision 0013, with what
-syncing would cost).
+the same of a mail server.) It is synced: it outlives the power, too (decision 0013, with what that
+costs).
 """
 
 import hashlib
@@ -14,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from wardround.durable import sync_folder
 from wardround.errors import BadInput
 from wardround.framing import frame, unframe
 
@@ -43,17 +43,21 @@ class Outbox:
     limit_bytes: int
 
     def keep(self, reply: Reply) -> None:
-        """Write the answer; it outlives this process. Raises BadInput, OSError."""
+        """Write the answer; it is on disk when this returns. Raises BadInput, OSError."""
         head = frame([reply.letter.encode(), reply.digest.encode(), reply.envelope, *reply.objects])
         size = len(head) + (0 if reply.vector is None else len(reply.vector))
         if size > self.limit_bytes:
             raise BadInput(f"outbox: an answer of {size} bytes, at most {self.limit_bytes} fit")
+        is_new = not self.path.exists()
         descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "wb", buffering=0) as file:
             lengths = len(head).to_bytes(_WORD, "big")
             _write_all(file.fileno(), _MAGIC + lengths + hashlib.sha256(head).digest() + head)
             if reply.vector is not None:
                 _write_all(file.fileno(), reply.vector)
+            os.fsync(file.fileno())
+        if is_new:
+            sync_folder(self.path.parent)
 
     def left(self) -> Reply | None:
         """What was kept and not emptied; None, and an empty file, for what is not whole."""
@@ -67,7 +71,10 @@ class Outbox:
             return None
 
     def empty(self) -> None:
-        """The answer has arrived, or is not wanted."""
+        """The answer has arrived, or is not wanted.
+
+        Not synced: one that comes back is told so by the coordinator, and is emptied again.
+        """
         if self.path.exists():
             os.truncate(self.path, 0)
 

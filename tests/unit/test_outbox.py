@@ -1,6 +1,8 @@
 """The answer on its way, on disk: whole or not there, nobody else's, bounded."""
 
 import hashlib
+import os
+from pathlib import Path
 
 import pytest
 
@@ -72,6 +74,53 @@ def test_what_is_too_large_is_not_written(outbox):
     outbox.keep(SMALL)
     with pytest.raises(BadInput, match="at most 2000000 fit"):
         outbox.keep(Reply("ab" * 32, bytes(2_000_001), []))
+    assert outbox.left().letter == SMALL.letter
+
+
+class Disk:
+    """What would be left after a loss of power: of each file what it held when it was synced."""
+
+    def __init__(self, monkeypatch):
+        self._files, self._folders, real = {}, {}, os.fsync
+
+        def synced(descriptor):
+            real(descriptor)
+            path = Path(f"/proc/self/fd/{descriptor}").readlink()
+            if path.is_dir():
+                self._folders[path] = {each.name for each in path.iterdir()}
+            else:
+                self._files[path] = path.read_bytes()
+
+        monkeypatch.setattr(os, "fsync", synced)
+
+    def lose_power(self, folder):
+        for path in folder.iterdir():
+            path.unlink()
+        for name in self._folders.get(folder, ()):
+            (folder / name).write_bytes(self._files.get(folder / name, b""))
+
+
+@pytest.mark.parametrize("reply", [LARGE, SMALL])
+def test_a_kept_answer_outlives_a_loss_of_power(outbox, monkeypatch, reply):
+    disk = Disk(monkeypatch)
+    outbox.keep(SMALL)  # makes the file
+    disk.lose_power(outbox.path.parent)
+    assert outbox.left().letter == SMALL.letter
+    outbox.empty()
+    outbox.keep(reply)
+    disk.lose_power(outbox.path.parent)
+    assert outbox.left().letter == reply.letter
+    assert outbox.left().digest == reply.digest
+
+
+def test_power_that_goes_while_it_is_written_leaves_no_half_answer(outbox, monkeypatch):
+    disk = Disk(monkeypatch)
+    outbox.keep(SMALL)
+    outbox.empty()
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+    outbox.keep(LARGE)
+    assert outbox.left().letter == LARGE.letter
+    disk.lose_power(outbox.path.parent)  # what was never synced is gone; what was is old, and whole
     assert outbox.left().letter == SMALL.letter
 
 
