@@ -147,7 +147,7 @@ def test_faults_are_counted_by_name_and_name_nobody(folder):
     assert "1 files are no DICOM files that can be read (unreadable)" in said
     assert "1 files have the SOPInstanceUID of another file (duplicate)" in said
     assert "1 files have no PatientID, or no SeriesInstanceUID (no-patient)" in said
-    assert "1 series have slices of different orientations (mixed)" in said
+    assert "1 series have slices of different orientations or pixel spacings (mixed)" in said
     assert CANARY not in said
     assert "1.2.3.77" not in said
     rule = {"leave_out": ["unreadable", "duplicate", "no-patient", "mixed"]}

@@ -7,16 +7,18 @@ curve, comment, free text or nested sequence in what comes out, whatever the sta
 """
 
 import datetime as dt
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-import numpy as np
 import numpy.typing as npt
 
 from wardround.errors import BadInput
 from wardround_client.data.deidentify_keys import Pseudonyms
 from wardround_client.data.deidentify_table import EDITION
 from wardround_client.data.deidentify_words import NUMBERS, WORDS, kept_value
-from wardround_client.data.dicom import DICOM_FAULTS, check_dicom, parse_dicom
+from wardround_client.data.dicom import DICOM_LIMIT_BYTES, DicomImage, open_dicom
+from wardround_client.data.dicom_frames import ENHANCED
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -32,6 +34,7 @@ MODALITIES = {
     "1.2.840.10008.5.1.4.1.1.1.2.1": "MG",
     "1.2.840.10008.5.1.4.1.1.2": "CT",
     "1.2.840.10008.5.1.4.1.1.4": "MR",
+    **ENHANCED,
 }
 DATES = ("StudyDate", "SeriesDate", "AcquisitionDate", "ContentDate")
 UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "SOPInstanceUID")
@@ -48,73 +51,91 @@ _EMPTY = (
     "StudyID",
     "StudyTime",
 )
-_ASKED = ("SOPClassUID", "PatientID", "BurnedInAnnotation", "ModalityLUTSequence")
-WANTED = (*_ASKED, *UIDS, *DATES, *WORDS, *NUMBERS, "NumberOfFrames", "PixelData")
+_ASKED = ("PatientID", "BurnedInAnnotation", "ModalityLUTSequence")
+WANTED = (*_ASKED, *UIDS, *DATES, *WORDS, *NUMBERS)
 _BASIC = ("113100", "Basic Application Confidentiality Profile")
 _SHIFTED = ("113107", "Retain Longitudinal Temporal Information Modified Dates Option")
 _FIRST_YEAR = 1895
 IMPLEMENTATION_UID = "2.25.237406531982457019836275043181657129"
 
 
-def parsed_image(file: BinaryIO, size: int) -> "Dataset":
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceImage:
+    """An image that can be made anonymous: its header, and the stored values of each frame."""
+
+    image: DicomImage
+    stored: tuple[npt.NDArray[Any], ...] = field(repr=False)
+
+    @property
+    def elements(self) -> "Dataset":
+        """What was asked for of its header."""
+        return self.image.elements
+
+
+def parsed_image(file: BinaryIO, size: int) -> SourceImage:
     """What is needed of a file, its pixels too, when it is an image that can be made anonymous.
 
     Raises BadInput, which names no value, when it is none. An image that says of itself that
-    something is written into its pixels is refused here.
+    something is written into its pixels is refused here, before they are unpacked.
     """
-    check_dicom(file, size, (1,))
-    file.seek(0)
-    parsed = parse_dicom(file, WANTED, pixels=True)
-    modality = MODALITIES.get(str(parsed.get("SOPClassUID", "")))
-    burned = str(parsed.get("BurnedInAnnotation", "")).strip()
+    image = open_dicom(file, size, WANTED, exact=True)
+    parsed = image.elements
+    modality = MODALITIES.get(_text(parsed, "SOPClassUID"))
     if modality is None:
         raise BadInput("is of another kind than CT, CR, DX, MG and MR images")
-    if burned == "YES":
+    if _text(parsed, "BurnedInAnnotation") == "YES":
         raise BadInput("says that something is written into its pixels")
     for due in ("PatientID", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"):
         if not _text(parsed, due):
             raise BadInput(f"has no {due}")
     if "ModalityLUTSequence" in parsed:
         raise BadInput("has a table of grey values (Modality LUT), which is a nested sequence")
-    return parsed
+    if image.layout.frame_bytes * len(image.frames) > DICOM_LIMIT_BYTES:
+        raise BadInput(f"has pixels that unpack to over {DICOM_LIMIT_BYTES} bytes")
+    stored = tuple(image.unchanged(file, place) for place in range(len(image.frames)))
+    return SourceImage(image=image, stored=stored)
 
 
-def is_declared_clean(parsed: "Dataset") -> bool:
+def is_declared_clean(source: SourceImage) -> bool:
     """Whether the image says that nothing is written into its pixels."""
-    return str(parsed.get("BurnedInAnnotation", "")).strip() == "NO"
+    return _text(source.elements, "BurnedInAnnotation") == "NO"
 
 
-def pixel_bytes(parsed: "Dataset") -> bytes:
+def pixel_bytes(source: SourceImage) -> bytes:
     """The stored values, uncompressed, little-endian; those of an uncompressed file as they are.
 
-    Raises BadInput when they are not as many as the header says, or have something in the bits
-    beside them, as overlays once were.
+    Raises BadInput when they have something in the bits beside them, as overlays once were.
     """
-    stored = _stored(parsed)
-    try:
-        bits, high = int(parsed.BitsStored), int(parsed.HighBit)
-        signed, due = int(parsed.PixelRepresentation) == 1, (parsed.Rows, parsed.Columns)
-        allocated = int(parsed.BitsAllocated)
-    except DICOM_FAULTS:
-        raise BadInput("is a DICOM file without an image") from None
-    if stored.shape != due or stored.itemsize * 8 != allocated:
-        raise BadInput("has another number of pixels than its header says")
-    if high != bits - 1 or _beside(stored, bits, signed=signed):
-        raise BadInput("has something in the bits beside its pixels (an overlay?)")
-    content = stored.astype(stored.dtype.newbyteorder("<")).tobytes()
+    content = b"".join(_frame_bytes(source, stored) for stored in source.stored)
     return content + b"\0" * (len(content) % 2)
 
 
+def pictures(source: SourceImage) -> Iterator[bytes]:
+    """The bytes of each frame, as those of a file that has just this one."""
+    for stored in source.stored:
+        content = _frame_bytes(source, stored)
+        yield content + b"\0" * (len(content) % 2)
+
+
+def _frame_bytes(source: SourceImage, stored: npt.NDArray[Any]) -> bytes:
+    layout, high = source.image.layout, source.elements.get("HighBit", None)
+    bits = layout.bits_stored
+    if high != bits - 1 or _beside(stored, bits, signed=layout.signed):
+        raise BadInput("has something in the bits beside its pixels (an overlay?)")
+    return stored.astype(stored.dtype.newbyteorder("<")).tobytes()
+
+
 def deidentified(
-    parsed: "Dataset", pixels: bytes, pseudonyms: Pseudonyms, *, shift_dates: bool
+    source: SourceImage, pixels: bytes, pseudonyms: Pseudonyms, *, shift_dates: bool
 ) -> "FileDataset":
-    """A new file that holds `pixels` and of `parsed` only what may stay.
+    """A new file that holds `pixels` and of `source` only what may stay.
 
     With `shift_dates` the dates stay, moved by a number of days that is the patient's own; times
     of day never stay. Raises BadInput for a number of the picture that is out of its bounds.
     """
+    parsed = source.elements
     made = _empty_file(parsed, pseudonyms)
-    _keep_the_picture(made, parsed)
+    _keep_the_picture(made, source)
     for keyword in UIDS:
         if _text(parsed, keyword):
             setattr(made, keyword, pseudonyms.uid(_text(parsed, keyword)))
@@ -146,14 +167,16 @@ def _empty_file(parsed: "Dataset", pseudonyms: Pseudonyms) -> "FileDataset":
     return made
 
 
-def _keep_the_picture(made: "FileDataset", parsed: "Dataset") -> None:
+def _keep_the_picture(made: "FileDataset", source: SourceImage) -> None:
     for keyword in (*WORDS, *NUMBERS):
-        value = kept_value(keyword, parsed.get(keyword, None))
+        value = kept_value(keyword, source.elements.get(keyword, None))
         if value is not None:
             setattr(made, keyword, value)
     for keyword in _EMPTY:
         if keyword not in made:
             setattr(made, keyword, None)
+    if source.image.is_lossy:
+        made.LossyImageCompression = "01"
     # Some scanners write the bits of a signed number as if it had no sign.
     if "PixelPaddingValue" in made:
         bits = int(made.PixelPaddingValue) & 0xFFFF
@@ -187,22 +210,6 @@ def _beside(stored: npt.NDArray[Any], bits: int, *, signed: bool) -> bool:
         return bool(above.any())
     filled = (plain >> (bits - 1)) == (1 << (room + 1)) - 1
     return bool(((above != 0) & ~filled).any())
-
-
-def _stored(parsed: "Dataset") -> npt.NDArray[Any]:
-    """[rows, columns] of stored values; of an uncompressed file its own bytes, unchanged."""
-    try:
-        syntax = parsed.file_meta.TransferSyntaxUID
-        if syntax.is_compressed or not syntax.is_little_endian:
-            return np.asarray(parsed.pixel_array)
-        rows, columns = int(parsed.Rows), int(parsed.Columns)
-        pixel = np.dtype(f"<u{int(parsed.BitsAllocated) // 8}")
-        size = rows * columns * pixel.itemsize
-        if len(parsed.PixelData) not in (size, size + size % 2):
-            raise BadInput("has another number of pixels than its header says")
-        return np.frombuffer(parsed.PixelData[:size], pixel).reshape(rows, columns)
-    except DICOM_FAULTS:
-        raise BadInput("has pixels that cannot be decoded here") from None
 
 
 def _day(text: str) -> dt.date | None:

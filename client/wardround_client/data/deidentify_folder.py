@@ -8,14 +8,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rich.table import Table
 
 from wardround.canonical import Json, canonical_bytes, parse_canonical
 from wardround.durable import sync_folder
 from wardround.errors import BadInput, VerificationFailed
-from wardround_client.data.deidentify import deidentified, is_declared_clean
+from wardround_client.data.deidentify import (
+    SourceImage,
+    deidentified,
+    is_declared_clean,
+    pictures,
+)
 from wardround_client.data.deidentify_keys import Pseudonyms
 from wardround_client.data.deidentify_sheet import (
     Sheet,
@@ -25,9 +29,6 @@ from wardround_client.data.deidentify_sheet import (
 )
 from wardround_client.data.deidentify_table import EDITION
 from wardround_client.data.deidentify_words import shows_a_face
-
-if TYPE_CHECKING:
-    from pydicom import Dataset
 
 SCHEMA = "wardround.deidentification/1"
 PROFILE = f"DICOM PS3.15 {EDITION}, Basic Application Level Confidentiality Profile"
@@ -183,12 +184,13 @@ def read_report(content: bytes, pseudonyms: Pseudonyms) -> Json:
 
 
 def _take(
-    new: Path, parsed: "Dataset", pixels: bytes, pseudonyms: Pseudonyms, report: Report
+    new: Path, parsed: SourceImage, pixels: bytes, pseudonyms: Pseudonyms, report: Report
 ) -> None:
     """Write one image without its patient. Raises BadInput when it may not come in."""
     declared = is_declared_clean(parsed)
     if not declared and report.attestation is not None:
-        report.attestation.check(picture_digest(pixels))
+        for picture in pictures(parsed):
+            report.attestation.check(picture_digest(picture))
     made = deidentified(parsed, pixels, pseudonyms, shift_dates=report.shift_dates)
     buffer = io.BytesIO()
     made.save_as(buffer, enforce_file_format=True)

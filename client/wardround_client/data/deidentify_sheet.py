@@ -6,19 +6,22 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from wardround.canonical import canonical_bytes, parse_canonical
 from wardround.errors import BadInput
-from wardround_client.data.deidentify import is_declared_clean, parsed_image, pixel_bytes
-from wardround_client.data.images import FILE_LIMIT_BYTES
+from wardround_client.data.deidentify import (
+    SourceImage,
+    is_declared_clean,
+    parsed_image,
+    pictures,
+    pixel_bytes,
+)
+from wardround_client.data.dicom import DICOM_LIMIT_BYTES
 from wardround_client.data.listing import MOST_FILES
-
-if TYPE_CHECKING:
-    from pydicom import Dataset
 
 SHEET_FILE = "sheet.json"
 _SCHEMA = "wardround.contact-sheet/1"
@@ -34,7 +37,7 @@ class Sheet:
     numbers: Mapping[str, int]
 
 
-def each_image(source: Path, faults: Counter[str]) -> Iterator[tuple["Dataset", bytes]]:
+def each_image(source: Path, faults: Counter[str]) -> Iterator[tuple[SourceImage, bytes]]:
     """The images of a folder and their pixels, one at a time; what is none is counted by reason.
 
     Links are not followed. Raises BadInput when there is no such folder, or it has too many files.
@@ -48,10 +51,11 @@ def each_image(source: Path, faults: Counter[str]) -> Iterator[tuple["Dataset", 
         except BadInput as error:
             faults[str(error)] += 1
             continue
-        if str(parsed.SOPInstanceUID) in seen:
+        uid = str(parsed.elements.SOPInstanceUID)
+        if uid in seen:
             faults["has the SOPInstanceUID of another file"] += 1
             continue
-        seen.add(str(parsed.SOPInstanceUID))
+        seen.add(uid)
         yield parsed, pixels
 
 
@@ -73,15 +77,16 @@ def write_contact_sheet(source: Path, out: Path) -> tuple[Sheet, Counter[str]]:
         raise BadInput(f"{out.name}: cannot be made ({type(error).__name__})") from None
     faults, numbers = Counter[str](), dict[str, int]()
     tiles: list[npt.NDArray[np.uint8]] = []
-    for parsed, pixels in each_image(source, faults):
-        digest = picture_digest(pixels)
-        if is_declared_clean(parsed) or digest in numbers:
-            continue
-        numbers[digest] = len(numbers) + 1
-        tiles.append(_tile(parsed, pixels))
-        if len(tiles) == _PAGE:
-            _write_page(out, tiles, len(numbers))
-            tiles = []
+    for parsed, _ in each_image(source, faults):
+        for picture in () if is_declared_clean(parsed) else pictures(parsed):
+            digest = picture_digest(picture)
+            if digest in numbers:
+                continue
+            numbers[digest] = len(numbers) + 1
+            tiles.append(_tile(parsed, picture))
+            if len(tiles) == _PAGE:
+                _write_page(out, tiles, len(numbers))
+                tiles = []
     if tiles:
         _write_page(out, tiles, len(numbers))
     write_private(out / SHEET_FILE, canonical_bytes({"schema": _SCHEMA, "pictures": list(numbers)}))
@@ -121,21 +126,22 @@ def _files(source: Path) -> Iterator[Path]:
             yield path
 
 
-def _opened(path: Path) -> tuple["Dataset", bytes]:
+def _opened(path: Path) -> tuple[SourceImage, bytes]:
     try:
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
-            if size > FILE_LIMIT_BYTES:
-                raise BadInput(f"has over {FILE_LIMIT_BYTES} bytes")
+            if size > DICOM_LIMIT_BYTES:
+                raise BadInput(f"has over {DICOM_LIMIT_BYTES} bytes")
             parsed = parsed_image(file, size)
     except OSError:
         raise BadInput("cannot be opened") from None
     return parsed, pixel_bytes(parsed)
 
 
-def _tile(parsed: "Dataset", pixels: bytes) -> npt.NDArray[np.uint8]:
-    kind = ("i" if parsed.PixelRepresentation == 1 else "u") + str(parsed.BitsAllocated // 8)
-    rows, columns = int(parsed.Rows), int(parsed.Columns)
+def _tile(parsed: SourceImage, pixels: bytes) -> npt.NDArray[np.uint8]:
+    layout = parsed.image.layout
+    kind = ("i" if layout.signed else "u") + str(layout.bits_allocated // 8)
+    rows, columns = layout.rows, layout.columns
     values = np.frombuffer(pixels, f"<{kind}", rows * columns).reshape(rows, columns)
     small = _shrunk(values.astype(np.float32))
     low, high = float(small.min()), float(small.max())

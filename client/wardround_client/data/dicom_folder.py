@@ -1,8 +1,8 @@
 """A folder of DICOM files as a table: which slices of whom, from the headers alone.
 
 No DICOMDIR is needed, and no name of a file or folder means anything: patients, series and places
-come from the headers, pixels are read later and only of the slices that are chosen.
-(DICOM PS3.3 C.7.3.1, C.7.6.2)
+come from the headers, pixels are read later and only of the slices that are chosen. A frame of an
+enhanced object is a slice as a file is. (DICOM PS3.3 C.7.3.1, C.7.6.2, C.7.6.16)
 """
 
 import io
@@ -21,9 +21,10 @@ import pandas as pd
 
 from wardround.errors import BadInput
 from wardround_client.data.deidentify import MODALITIES
-from wardround_client.data.dicom import DICOM_FAULTS, parse_dicom
+from wardround_client.data.dicom import DICOM_LIMIT_BYTES
 from wardround_client.data.dicom_folder_source import DicomFolder, Fault
-from wardround_client.data.images import FILE_LIMIT_BYTES
+from wardround_client.data.dicom_frames import FRAME_ELEMENTS, Said, frames_of
+from wardround_client.data.dicom_header import DICOM_FAULTS, parse_dicom
 from wardround_client.data.listing import FILE, file_names
 from wardround_client.data.sources import file_inside
 from wardround_client.data.table_source import Asked, Bound, text_table
@@ -35,12 +36,13 @@ _SAID: dict[Fault, str] = {
     "unreadable": "files are no DICOM files that can be read",
     "duplicate": "files have the SOPInstanceUID of another file",
     "no-patient": "files have no PatientID, or no SeriesInstanceUID",
-    "mixed": "series have slices of different orientations",
+    "frames": "files of several frames do not say of each where it lies and how it is scaled",
+    "mixed": "series have slices of different orientations or pixel spacings",
     "unplaced": "series have slices without a place of their own",
     "several-series": "patients have several series that fit",
 }
 _WANTED = (
-    "SOPClassUID",
+    *FRAME_ELEMENTS,
     "SOPInstanceUID",
     "PatientID",
     "StudyInstanceUID",
@@ -51,6 +53,7 @@ _WANTED = (
     "InstanceNumber",
     "ImagePositionPatient",
     "ImageOrientationPatient",
+    "PixelSpacing",
 )
 _UNREADABLE = (BadInput, *DICOM_FAULTS)
 _PARALLEL = 1e-3
@@ -70,6 +73,7 @@ class _Slice:
     instance: int
     position: tuple[float, ...]
     orientation: tuple[float, ...]
+    spacing: tuple[float, ...]
 
     def __repr__(self) -> str:
         return "_Slice()"
@@ -126,20 +130,23 @@ def _indexed(source: DicomFolder, asked: Asked, faults: Counter[Fault]) -> tuple
         total += 1
         try:
             header = _header(opened)
-            one, uid = _slice(header, name)
+            uid = _text(header, "SOPInstanceUID")
             fits = _fits(header, source)
         except _UNREADABLE:
             faults["unreadable"] += 1
             continue
         if not fits:
             continue
-        if not one.patient or not one.series:
+        if not _text(header, "PatientID") or not _text(header, "SeriesInstanceUID"):
             faults["no-patient"] += 1
         elif uid in seen:
             faults["duplicate"] += 1
         else:
             seen.add(uid)
-            found.append(one)
+            try:
+                found += list(_slices(header, name))
+            except _UNREADABLE:
+                faults["frames"] += 1
     return found, total
 
 
@@ -159,22 +166,22 @@ def _files(asked: Asked) -> Iterator[tuple[str, Callable[[], BinaryIO]]]:
 
 def _plain(folder: Path, path: str) -> BinaryIO:
     found = file_inside(folder, path)
-    if found.stat().st_size > FILE_LIMIT_BYTES:
-        raise BadInput(f"has over {FILE_LIMIT_BYTES} bytes")
+    if found.stat().st_size > DICOM_LIMIT_BYTES:
+        raise BadInput(f"has over {DICOM_LIMIT_BYTES} bytes")
     return found.open("rb")
 
 
 def _member(archive: zipfile.ZipFile, name: str) -> BinaryIO:
     entry = archive.getinfo(name)
-    if entry.file_size > FILE_LIMIT_BYTES:
-        raise BadInput(f"has over {FILE_LIMIT_BYTES} bytes")
+    if entry.file_size > DICOM_LIMIT_BYTES:
+        raise BadInput(f"has over {DICOM_LIMIT_BYTES} bytes")
     return cast("BinaryIO", io.BytesIO(archive.read(entry)))
 
 
 def _header(opened: Callable[[], BinaryIO]) -> "Dataset":
     try:
         with opened() as file:
-            return parse_dicom(file, _WANTED, pixels=False)
+            return parse_dicom(file, _WANTED)
     # zipfile: RuntimeError for an encrypted member, NotImplementedError for a compression that it
     # does not know.
     except (RuntimeError, NotImplementedError, OSError, EOFError, zipfile.BadZipFile, zlib.error):
@@ -189,19 +196,28 @@ def _fits(header: "Dataset", source: DicomFolder) -> bool:
     return modality == source.modality and wanted and "LOCALIZER" not in list(kinds)
 
 
-def _slice(header: "Dataset", name: str) -> tuple[_Slice, str]:
-    one = _Slice(
-        file=name,
-        patient=_text(header, "PatientID"),
-        study=_text(header, "StudyInstanceUID"),
-        series=_text(header, "SeriesInstanceUID"),
-        description=_text(header, "SeriesDescription"),
-        manufacturer=_text(header, "Manufacturer"),
-        instance=int(header.get("InstanceNumber", None) or 0),
-        position=_numbers(header, "ImagePositionPatient", 3),
-        orientation=_numbers(header, "ImageOrientationPatient", 6),
-    )
-    return one, _text(header, "SOPInstanceUID")
+def _slices(header: "Dataset", name: str) -> Iterator[_Slice]:
+    """A slice for each frame of a file. Raises BadInput when the frames do not say what they are.
+
+    Of several, `instance` is the number of the frame in its file. Localizers are passed over.
+    """
+    frames = frames_of(header)
+    several = len(frames) > 1
+    for number, said in enumerate(frames, start=1):
+        if "LOCALIZER" in list(said.get("FrameType", None) or ()):
+            continue
+        yield _Slice(
+            file=f"{name}#{number}" if several else name,
+            patient=_text(header, "PatientID"),
+            study=_text(header, "StudyInstanceUID"),
+            series=_text(header, "SeriesInstanceUID"),
+            description=_text(header, "SeriesDescription"),
+            manufacturer=_text(header, "Manufacturer"),
+            instance=number if several else int(header.get("InstanceNumber", None) or 0),
+            position=_numbers(said, "ImagePositionPatient", 3),
+            orientation=_numbers(said, "ImageOrientationPatient", 6),
+            spacing=_numbers(said, "PixelSpacing", 2),
+        )
 
 
 def _one_series_each(
@@ -257,19 +273,27 @@ def _evenly(places: npt.NDArray[np.float64], count: int) -> list[int]:
 
 
 def _places(slices: list[_Slice]) -> npt.NDArray[np.float64] | None:
-    """[slices] in mm along the axis of the series, NaN without; None when orientations differ."""
+    """[slices] in mm along the axis of the series, NaN without; None when they do not match."""
     if not all(one.orientation and one.position for one in slices):
         return np.full(len(slices), np.nan)
     ways = np.array([one.orientation for one in slices])
-    if np.abs(ways - ways[0]).max() > _PARALLEL:
+    if np.abs(ways - ways[0]).max() > _PARALLEL or _spacings_differ(slices):
         return None
     axis = np.cross(ways[0, :3], ways[0, 3:])
     places: npt.NDArray[np.float64] = np.array([one.position for one in slices]) @ axis
     return places
 
 
-def _numbers(header: "Dataset", keyword: str, count: int) -> tuple[float, ...]:
-    values = header.get(keyword, None)
+def _spacings_differ(slices: list[_Slice]) -> bool:
+    """Whether the pixels of placed slices are of different sizes, or only some say theirs."""
+    if len({bool(one.spacing) for one in slices}) > 1:
+        return True
+    spacings = np.array([one.spacing for one in slices])
+    return bool(spacings.size and np.abs(spacings - spacings[0]).max() > _PARALLEL)
+
+
+def _numbers(said: Said, keyword: str, count: int) -> tuple[float, ...]:
+    values = said.get(keyword, None)
     found = tuple(float(value) for value in values) if values else ()
     return found if len(found) == count and np.isfinite(found).all() else ()
 

@@ -7,7 +7,9 @@ from pydantic import Field
 from wardround.study.contract import Frozen
 from wardround_client.data.sources import SourceName
 
-Fault = Literal["unreadable", "duplicate", "no-patient", "mixed", "unplaced", "several-series"]
+Fault = Literal[
+    "unreadable", "duplicate", "no-patient", "frames", "mixed", "unplaced", "several-series"
+]
 
 
 class DicomFolder(Frozen):
@@ -15,10 +17,11 @@ class DicomFolder(Frozen):
 
     Those of images of `modality`, and of series with one of `series_description`, if any is named;
     never localizers. A patient with several such series is a fault, or `series` takes the one with
-    the most slices, or all. `slices` is how many of a series, evenly over its length (1 is the one
-    in the middle), instead of all; `between_mm` limits them before to places along the series'
-    axis. What is wrong ends the reading, counted by name, unless it is in `leave_out`: then those
-    files, series or patients are not used.
+    the most slices, or all; a frame of an enhanced object is a slice as a file is. `slices` is how
+    many of a series, evenly over its length (1 is the one in the middle), instead of all;
+    `between_mm` limits them before to places along the series' axis. What is wrong ends the
+    reading, counted by name, unless it is in `leave_out`: then those files, series or patients are
+    not used.
     """
 
     modality: Literal["CR", "CT", "DX", "MG", "MR"]

@@ -1,17 +1,19 @@
 """Images at the hospital: found, checked by their headers, resampled by area, windowed.
 
-A file's suffix says how it is read: .npy, .png, .jpg or .jpeg; .dcm, .ima or none is DICOM. Files
-lie in a folder or in a .zip; or all images are one array in a .npz. Nothing is learned from the
-pixels: window and size are the contract's.
+A file's suffix says how it is read: .npy, .png, .jpg or .jpeg; .dcm, .ima or none is DICOM, where
+`FILE#3` is the third frame. Files lie in a folder or in a .zip; or all images are one array in a
+.npz. Nothing is learned from the pixels: window and size are the contract's.
 """
 
+import io
+import re
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path, PurePosixPath
 from types import TracebackType
-from typing import IO, BinaryIO, Self, cast
+from typing import IO, BinaryIO, NamedTuple, Self, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +21,7 @@ import numpy.typing as npt
 from wardround.errors import BadInput
 from wardround.study.contract import Column
 from wardround_client.data.description import ImageFiles, is_inside
-from wardround_client.data.dicom import check_dicom, read_dicom
+from wardround_client.data.dicom import DICOM_LIMIT_BYTES, DicomImage, open_dicom
 from wardround_client.data.pixels import (
     Pixels,
     check_npy,
@@ -34,15 +36,29 @@ IMAGES_LIMIT_BYTES = 8 << 30
 FILE_LIMIT_BYTES = 1 << 28
 Check = Callable[[BinaryIO, int, tuple[int, ...]], None]
 Read = Callable[[BinaryIO, tuple[int, ...]], Pixels]
-_READERS: dict[str, tuple[Check, Read]] = {
+# None is DICOM.
+_READERS: dict[str, tuple[Check, Read] | None] = {
     ".npy": (check_npy, read_npy),
     ".png": (check_picture, read_picture),
     ".jpg": (check_picture, read_picture),
     ".jpeg": (check_picture, read_picture),
-    ".dcm": (check_dicom, read_dicom),
-    ".ima": (check_dicom, read_dicom),
-    "": (check_dicom, read_dicom),  # what an archive exports often has no suffix
+    ".dcm": None,
+    ".ima": None,
+    "": None,  # what an archive exports often has no suffix
 }
+_FRAME = re.compile(r"(.+)#([1-9][0-9]{0,5})", re.DOTALL)
+
+
+class _Opened(NamedTuple):
+    """A DICOM file whose header was read: its frames are asked for one after the other.
+
+    `content` is all of it, where it has frames and lies in an archive: that has no way to the
+    middle of a packed file but from its start.
+    """
+
+    name: str
+    image: DicomImage
+    content: bytes | None
 
 
 class Images:
@@ -59,6 +75,7 @@ class Images:
         self._shape = column.shape
         self._archive: zipfile.ZipFile | None = None
         self._array: npt.NDArray[np.generic] | None = None
+        self._dicom: _Opened | None = None
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -85,11 +102,28 @@ class Images:
         if self._array is not None:
             self._row(name)
             return
-        check, _ = _reader(name)
-        if check is check_dicom and self._files.restates_a_header:
-            raise BadInput("is DICOM, whose header says what `[images]` says again")
+        file_name, number = self._frame_of(name)
+        reader = _reader(file_name)
+        if reader is None:
+            if self._files.restates_a_header:
+                raise BadInput("is DICOM, whose header says what `[images]` says again")
+            if self._shape[0] != 1:
+                raise BadInput(f"has 1 channel, {self._shape[0]} are due")
+            with self._opened_dicom(file_name) as (file, image):
+                image.check(file, number)
+            return
         with self._opened(name) as (file, size):
-            check(file, size, self._shape)
+            reader[0](file, size, self._shape)
+
+    def is_lossy(self, name: str) -> bool:
+        """Whether the DICOM header of an image that passed `check` says that it lost something."""
+        if self._array is not None:
+            return False
+        file_name, _ = self._frame_of(name)
+        if _reader(file_name) is not None:
+            return False
+        with self._opened_dicom(file_name) as (_, image):
+            return image.is_lossy
 
     def read(self, name: str) -> Pixels:
         """One image [channels, height, width], resampled, windowed and scaled to [-1, 1].
@@ -114,9 +148,7 @@ class Images:
             pixels = self._planes(self._row(name))
         else:
             self.check(name)
-            _, read = _reader(name)
-            with self._opened(name) as (file, _):
-                pixels = read(file, self._shape)
+            pixels = self._pixels(name)
         if not np.isfinite(pixels).all():
             raise BadInput("has a pixel that is not a finite number")
         return pixels
@@ -126,25 +158,63 @@ class Images:
         """The contract's range."""
         return self._column.range or (0.0, 1.0)
 
+    def _pixels(self, name: str) -> Pixels:
+        file_name, number = self._frame_of(name)
+        reader = _reader(file_name)
+        if reader is None:
+            with self._opened_dicom(file_name) as (file, image):
+                return image.pixels(file, number)
+        with self._opened(name) as (file, _):
+            return reader[1](file, self._shape)
+
+    def _frame_of(self, name: str) -> tuple[str, int | None]:
+        """A file's name and the number of a frame in it; a file of just this name comes first."""
+        found = _FRAME.fullmatch(name)
+        if found is None or self._is_there(name):
+            return name, None
+        return found[1], int(found[2])
+
+    def _is_there(self, name: str) -> bool:
+        if self._archive is not None:
+            return name in self._archive.NameToInfo
+        return is_inside(name) and (self._folder / self._files.folder / name).is_file()
+
     @contextmanager
-    def _opened(self, name: str) -> Iterator[tuple[BinaryIO, int]]:
+    def _opened_dicom(self, name: str) -> Iterator[tuple[BinaryIO, DicomImage]]:
+        """A DICOM file, its header read; when it is the last one again, as it was read then."""
+        kept = self._dicom
+        if kept is not None and kept.name == name and kept.content is not None:
+            yield cast("BinaryIO", io.BytesIO(kept.content)), kept.image
+            return
+        with self._opened(name, DICOM_LIMIT_BYTES) as (file, size):
+            if kept is None or kept.name != name:
+                self._dicom = None  # one at a time
+                image, content = open_dicom(file, size), None
+                if self._archive is not None and len(image.frames) > 1:
+                    file.seek(0)
+                    content = file.read(size)
+                self._dicom = kept = _Opened(name, image, content)
+            yield file, kept.image
+
+    @contextmanager
+    def _opened(self, name: str, limit_bytes: int | None = None) -> Iterator[tuple[BinaryIO, int]]:
         path = str(PurePosixPath(self._files.folder) / name)
         if not is_inside(name) or not is_inside(path):
             raise BadInput("leads out of the data folder")
         if self._archive is not None:
-            with self._member(name) as opened:
+            with self._member(name, limit_bytes) as opened:
                 yield opened
             return
         try:
             found = file_inside(self._folder, path)
         except BadInput:
             raise BadInput("is not a file inside the data folder") from None
-        size = _small(found.stat().st_size)
+        size = _small(found.stat().st_size, limit_bytes)
         with found.open("rb") as file:
             yield file, size
 
     @contextmanager
-    def _member(self, name: str) -> Iterator[tuple[BinaryIO, int]]:
+    def _member(self, name: str, limit_bytes: int | None = None) -> Iterator[tuple[BinaryIO, int]]:
         if self._archive is None:
             raise BadInput("is not in an archive")
         try:
@@ -155,7 +225,7 @@ class Images:
         except (KeyError, RuntimeError, NotImplementedError, zipfile.BadZipFile, OSError):
             raise BadInput("is not a file inside the archive") from None
         with opened:
-            yield cast("BinaryIO", opened), _small(entry.file_size)
+            yield cast("BinaryIO", opened), _small(entry.file_size, limit_bytes)
 
     def _read_array(self, member: str) -> npt.NDArray[np.generic]:
         what = f"{self._files.folder}: array {self._files.array}"
@@ -239,16 +309,17 @@ def _stack(file: BinaryIO, size: int) -> npt.NDArray[np.generic]:
     return stack
 
 
-def _reader(name: str) -> tuple[Check, Read]:
+def _reader(name: str) -> tuple[Check, Read] | None:
     suffix = PurePosixPath(name).suffix.lower()
     # Archives name files by their UIDs: what follows its last dot is a number and no suffix.
-    reader = _READERS.get("" if suffix[1:].isdigit() else suffix)
-    if reader is None:
+    kind = "" if suffix[1:].isdigit() else suffix
+    if kind not in _READERS:
         raise BadInput(f"has another suffix than {', '.join(filter(None, _READERS))}")
-    return reader
+    return _READERS[kind]
 
 
-def _small(size: int) -> int:
-    if size > FILE_LIMIT_BYTES:
-        raise BadInput(f"has over {FILE_LIMIT_BYTES} bytes")
+def _small(size: int, limit_bytes: int | None) -> int:
+    limit = FILE_LIMIT_BYTES if limit_bytes is None else limit_bytes
+    if size > limit:
+        raise BadInput(f"has over {limit} bytes")
     return size
