@@ -1,4 +1,4 @@
-"""Readers of what a hospital's tables come from: Parquet, a query, the form for OMOP."""
+"""Readers of what a hospital's tables come from: Parquet, ARFF, a query, the form for OMOP."""
 
 import io
 import os
@@ -12,6 +12,7 @@ from tests.fuzz.targets_masking import parsed
 
 from wardround.canonical import canonical_bytes
 from wardround.study.files import checked
+from wardround_client.data.arff_table import read_arff
 from wardround_client.data.omop_source import OmopSource
 from wardround_client.data.parquet_table import read_parquet
 from wardround_client.data.sql_statement import single_query
@@ -20,6 +21,15 @@ from wardround_client.data.table_source import Asked
 _HANDLE, _NAME = tempfile.mkstemp(suffix=".parquet")
 os.close(_HANDLE)
 
+ARFF = """% a comment
+@relation 'a ward'
+@attribute id string
+@attribute 'the age' numeric
+@attribute stage {'stage I', "II, late" ,well differentiated}
+@data
+'p\\'1', 40.5,well differentiated
+?,?,"II, late"
+"""
 QUERY = """-- the ward's patients; one row each
 WITH ward AS (SELECT id, 'it''s ; no end' AS "odd;name", $a$;$a$ AS b FROM t /* ; */)
 SELECT * FROM ward ORDER BY id;
@@ -65,7 +75,15 @@ def from_parquet(data: bytes) -> object:
     return read_parquet(Asked(folder=path.parent, path=path.name, columns=names))
 
 
+def from_arff(data: bytes) -> object:
+    path = Path(_NAME)
+    path.write_bytes(data)
+    names = frozenset({"id", "the age", "stage"})
+    return read_arff(Asked(folder=path.parent, path=path.name, columns=names))
+
+
 TARGETS = (
+    Target(name="arff", read=from_arff, seeds=lambda: [ARFF.encode()], json=False),
     Target(
         name="parquet",
         read=from_parquet,

@@ -57,7 +57,7 @@ def _names_parts(pattern: str) -> str:
 
 
 FilePattern = Annotated[str, Field(min_length=3, max_length=1000), AfterValidator(_names_parts)]
-Format = Literal["csv", "files", "npz", "parquet", "sql", "omop", "dicom", "fhir"]
+Format = Literal["csv", "files", "npz", "parquet", "arff", "sql", "omop", "dicom", "fhir"]
 # What messages call a table that no file is.
 _NO_PATH = "omop"
 # The keys that say more of a main table of some formats: due with these, and with no other.
@@ -98,7 +98,7 @@ class Join(Frozen):
     """
 
     path: DataPath
-    format: Literal["csv", "parquet"] = "csv"
+    format: Literal["csv", "parquet", "arff"] = "csv"
     csv: CsvFormat = CsvFormat()
     key: SourceName
     prefix: Annotated[str, Field(max_length=40)] = Field(
@@ -164,7 +164,7 @@ class LongTable(Frozen):
     """
 
     path: DataPath
-    format: Literal["csv", "parquet", "sql"] = "csv"
+    format: Literal["csv", "parquet", "arff", "sql"] = "csv"
     csv: CsvFormat = CsvFormat()
     pattern: FilePattern | None = None
     key: SourceName
@@ -237,10 +237,10 @@ class DatasetDescription(Frozen):
     for ever, in every study that uses these patients. `format` says what the main table is: a csv
     file; the files of a folder or .zip at `path`, whose names fit `pattern`
     ("{patient}/{slice}.dcm" gives the columns patient, slice and file); the 1-D `arrays` of a
-    .npz, with the column row; a Parquet file, of which the columns are read that are used; what the
-    query in the file `path` gives, of the database in `sql`; what the form in `omop` gives of it,
-    where there is no `path`; the slices that `dicom` chooses of the DICOM files in the folder or
-    .zip `path`; or what the form in `fhir` gives of the bulk export in the folder `path`.
+    .npz, with the column row; a Parquet or ARFF file, of which the columns are read that are used;
+    what the query in the file `path` gives, of the database in `sql`; what the form in `omop` gives
+    of it, where there is no `path`; the slices that `dicom` chooses of the DICOM files in the
+    folder or .zip `path`; or what the form in `fhir` gives of the bulk export in the folder `path`.
     """
 
     schema_: Literal["wardround.dataset/1"] = Field(alias="schema")

@@ -13,6 +13,7 @@ import pandas as pd
 
 from wardround.errors import BadInput
 from wardround.study.contract import Column, Contract, Grid
+from wardround_client.data.arff_table import read_arff
 from wardround_client.data.conversion import Findings, convert, outside, parse_numbers
 from wardround_client.data.description import (
     ColumnSource,
@@ -178,9 +179,10 @@ def _lines(
         raise BadInput(f"series: no column {long.key!r}")
     if read is not None:
         return read
-    if long.format == "parquet":
+    if long.format in {"parquet", "arff"}:
         due = frozenset({long.record, long.time, long.variable, long.value})
-        return read_parquet(Asked(folder=folder, path=long.path, columns=due))
+        read = read_parquet if long.format == "parquet" else read_arff
+        return read(Asked(folder=folder, path=long.path, columns=due))
     if long.pattern is None:
         return read_text(folder, long.path, long.csv)
     named = {source.source for source in description.columns if source.source is not None}

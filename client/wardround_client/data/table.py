@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from wardround.errors import BadInput
+from wardround_client.data.arff_table import read_arff
 from wardround_client.data.database import opened
 from wardround_client.data.description import DatasetDescription, Join, Pivot, RowFilter
 from wardround_client.data.dicom_folder import read_dicom_folder
@@ -93,6 +94,8 @@ def _from_files(description: DatasetDescription, asked: Asked) -> pd.DataFrame:
         return arrays_table(asked.folder, asked.path, description.arrays)
     if description.format == "parquet":
         return read_parquet(asked)
+    if description.format == "arff":
+        return read_arff(asked)
     return read_text(asked.folder, asked.path, description.csv)
 
 
@@ -147,10 +150,11 @@ def _joined(table: pd.DataFrame, join: Join, folder: Path, columns: frozenset[st
 def _other(join: Join, folder: Path, keys: frozenset[str], columns: frozenset[str]) -> pd.DataFrame:
     """The file to be joined; of many files only what those rows and columns need is kept."""
     pivot = join.pivot
-    if join.format == "parquet":
+    if join.format != "csv":
         own = {name.removeprefix(join.prefix) for name in columns}
         own |= {join.key} | ({pivot.variable, pivot.value} if pivot is not None else set())
-        other = read_parquet(Asked(folder=folder, path=join.path, columns=frozenset(own)))
+        read = read_parquet if join.format == "parquet" else read_arff
+        other = read(Asked(folder=folder, path=join.path, columns=frozenset(own)))
     elif join.pattern is None:
         other = read_text(folder, join.path, join.csv)
     else:

@@ -34,9 +34,9 @@ def read_text(folder: Path, path: str, csv_format: CsvFormat) -> pd.DataFrame:
     rectangular. Fields of the file appear in no message.
     """
     found = file_inside(folder, path)
-    _within_limit(found.stat().st_size, path)
+    within_limit(found.stat().st_size, path)
     try:
-        with _opened(found) as file:
+        with open_text(found) as file:
             rows = _parsed(_lines(file, path), path, csv_format)
     except UnicodeDecodeError:
         raise BadInput(f"{path}: not UTF-8 text") from None
@@ -118,14 +118,14 @@ def _texts(folder: Path, path: str, names: Sequence[str]) -> Iterator[str]:
 def _contents(folder: Path, path: str, names: Sequence[str]) -> Iterator[bytes]:
     if not path.endswith(".zip"):
         found = [file_inside(folder, f"{path}/{name}") for name in names]
-        _within_limit(sum(file.stat().st_size for file in found), path)
+        within_limit(sum(file.stat().st_size for file in found), path)
         for file in found:
             yield file.read_bytes()
         return
     with zipfile.ZipFile(file_inside(folder, path)) as archive:
         entries = [archive.getinfo(name) for name in names]
         # zipfile unpacks no more of a member than the size it declares.
-        _within_limit(sum(entry.file_size for entry in entries), path)
+        within_limit(sum(entry.file_size for entry in entries), path)
         for entry in entries:
             yield archive.read(entry)
 
@@ -150,7 +150,8 @@ def _no_table(name: str, csv_format: CsvFormat, error: Exception) -> BadInput:
     )
 
 
-def _opened(path: Path) -> TextIO:
+def open_text(path: Path) -> TextIO:
+    """The file as UTF-8 text with its own line ends; one whose name ends in .gz is unpacked."""
     if path.suffix == ".gz":
         return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
     return path.open(encoding="utf-8-sig", newline="")
@@ -166,7 +167,8 @@ def _lines(file: TextIO, name: str) -> Iterator[str]:
         yield line
 
 
-def _within_limit(size: int, name: str) -> None:
+def within_limit(size: int, name: str) -> None:
+    """Raises BadInput when a file of this name is larger than any table may be."""
     if size > TABLE_LIMIT_BYTES:
         raise BadInput(f"{name}: over {TABLE_LIMIT_BYTES} bytes")
 
