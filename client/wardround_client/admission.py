@@ -193,7 +193,7 @@ def check_budget(home: HospitalHome, approved: ApprovedStudy, ledger: Ledger) ->
             training_left(study, releases),
             evaluation=evaluation_left(study, releases),
             statistics=statistics_left(study, releases),
-            split=split_name(approved.description.dataset, study.evaluation.held_out),
+            split=split_name(approved.description, study.evaluation.held_out),
             budget_epsilon=policy.epsilon_budget,
             delta=study.privacy.delta,
         )

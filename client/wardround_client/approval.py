@@ -91,7 +91,8 @@ def approve(
 
     `before` has its turn when all is checked and nothing written: until then no run begins. Raises
     RefusedByPolicy when the policy does not allow the study, BadInput when the dataset's
-    description is not for this hospital or not valid, or the study's own model is not installed.
+    description is not for this hospital or not valid, when the same table is approved under another
+    name, or the study's own model is not installed.
     """
     approved = _checked(home, study, officer, description, data_folder)
     before(approved)
@@ -125,6 +126,7 @@ def _checked(
     described = read_description(description)
     if described.hospital != own:
         raise BadInput(f"{description.name}: it describes data of {described.hospital}, not {own}")
+    _refuse_a_second_name(home, described, data_folder)
     approval = Approval(
         study_digest=study.digest,
         officer=officer,
@@ -134,6 +136,29 @@ def _checked(
         data_folder=str(data_folder.resolve()),
     )
     return ApprovedStudy(study, approval, described)
+
+
+def _refuse_a_second_name(home: HospitalHome, described: DatasetDescription, folder: Path) -> None:
+    """Two names of one table are two ledgers: its patients would pay twice, each budget once."""
+    for path in sorted(home.approvals().glob("*.json")):
+        approval = checked(Approval, read_state(path) or {}, what="approval")
+        try:
+            other = read_description(Path(approval.description))
+        except BadInput:  # gone or changed: its own study says so when it is opened
+            continue
+        same = _table(other, Path(approval.data_folder)) == _table(described, folder)
+        if same and other.dataset != described.dataset:
+            raise BadInput(
+                f"dataset {described.dataset}: its table is approved as dataset {other.dataset} "
+                "already; give it that name, or one budget would be counted in two ledgers"
+            )
+
+
+def _table(description: DatasetDescription, folder: Path) -> tuple[object, ...]:
+    """Where the rows come from, and which of them are taken."""
+    place = (folder / description.path).resolve()
+    forms = (description.sql, description.omop, description.dicom, description.fhir)
+    return (place, description.rows, *forms)
 
 
 def withdraw(home: HospitalHome, study: Study) -> None:

@@ -1,10 +1,12 @@
 """What a study may still release of a dataset, by the dataset's ledger. Pure functions."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
+from wardround.canonical import digest
 from wardround.privacy.accounting import gaussian_count_noise
 from wardround.privacy.mechanism import SampledGaussian
 from wardround.study.manifest import Mechanism, Study
+from wardround_client.data.description import DatasetDescription
 from wardround_client.ledger import Purpose, Release
 
 
@@ -52,6 +54,21 @@ def statistics_left(study: Study, releases: Iterable[Release]) -> list[SampledGa
     return [study.release_of_statistics()] * max(0, plan.attempts - used)
 
 
-def split_name(dataset: str, held_out: float) -> str:
-    """The name of the split for the ledger: two studies with one name share the split."""
+def split_name(description: DatasetDescription, held_out: float) -> str:
+    """The name of the split for the ledger: two studies with one name share the split.
+
+    Who is held out follows from the patient's key. Another column for a key, or another kind of
+    file that may spell it otherwise, deals the patients anew, and then the name is another one.
+    """
+    named = {"format": description.format, "source": description.patient.source}
+    return f"{_drawn(description.dataset, held_out)} by {digest(named)[:16]}"
+
+
+def split_so_far(releases: Sequence[Release], dataset: str, held_out: float) -> str:
+    """The split that the last releases had, for a forecast that knows no description."""
+    drawn = _drawn(dataset, held_out)
+    return next((r.split for r in reversed(releases) if r.split.startswith(drawn)), drawn)
+
+
+def _drawn(dataset: str, held_out: float) -> str:
     return f"{dataset} {held_out:.6f}"

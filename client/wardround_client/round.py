@@ -181,7 +181,7 @@ class RoundWorker:
             transcript=transcript,
             mechanism=mechanism,
             units=_units(session, purpose),
-            split=split_name(session.approved.description.dataset, study.evaluation.held_out),
+            split=split_name(session.approved.description, study.evaluation.held_out),
             unit=study.privacy.unit,
         )
         body = {

@@ -20,7 +20,7 @@ def charge(
     purpose: Literal["attack-test", "datasheet"],
 ) -> None:
     """Spend the release of `body`, an entry of the evidence log about a run."""
-    study, dataset = approved.study, approved.description.dataset
+    study = approved.study
     reservation = ledger.reserve(
         study_digest=study.digest,
         run=body["run"],
@@ -28,7 +28,7 @@ def charge(
         transcript=digest({**body, "time": datetime.now(UTC).isoformat()}),
         mechanism=Exact(),
         units=records.train.patients + records.held_out.patients,
-        split=split_name(dataset, study.evaluation.held_out),
+        split=split_name(approved.description, study.evaluation.held_out),
         unit=study.privacy.unit,
     )
     ledger.commit(reservation, ExactEvaluation())

@@ -199,6 +199,19 @@ def test_approval_needs_a_description_of_this_hospital(ward):
     assert not list(ward[HARBOUR].home.approvals().iterdir())
 
 
+def test_one_table_under_two_names_would_be_two_budgets_and_is_not_approved(ward, talk):
+    hospital, another = ward[HARBOUR], ward.study(title="Fever, again")
+    own = hospital.description
+    hospital.description = own.with_name("renamed.toml")
+    hospital.description.write_text(own.read_text().replace("fever-harbour", "warm-harbour"))
+    with pytest.raises(BadInput, match="its table is approved as dataset fever-harbour already"):
+        hospital.approve(ward.signed(another))
+    # Other rows of the same file are other patients, and what is gone stops nobody.
+    rows = '[[rows]]\nsource = "male"\nvalues = ["1"]\n'
+    hospital.description.write_text(hospital.description.read_text() + rows)
+    hospital.approve(ward.signed(another))
+
+
 def test_a_study_against_the_policy_cannot_be_approved_and_every_reason_is_named(ward):
     ward[HARBOUR].set_policy(delta_max="1e-5", allow_exact_evaluation="false")
     with pytest.raises(RefusedByPolicy, match=r"privacy\.delta .*; evaluation\.counts exact"):

@@ -12,7 +12,9 @@ from wardround.errors import VerificationFailed
 from wardround.privacy.accounting import epsilon_spent
 from wardround.privacy.mechanism import SampledGaussian
 from wardround.protocol.messages import Failed, Joined, Refusal, RefusalCode, Update
-from wardround_client.remaining import split_name
+from wardround_client.approval import approved_study
+from wardround_client.ledger.budget import epsilon_of
+from wardround_client.remaining import split_name, split_so_far
 
 HARBOUR = NAMES[0]
 
@@ -124,7 +126,7 @@ def spend(home, study, number, noise=4.0):
                 transcript=f"{place:064x}",
                 mechanism=SampledGaussian(noise, 0.5, 2),
                 units=100,
-                split=split_name("fever-harbour", study.evaluation.held_out),
+                split=split_so_far((), "fever-harbour", study.evaluation.held_out),
             )
         return ledger.releases()
 
@@ -197,3 +199,36 @@ def test_the_picture_of_the_budget_names_studies_and_says_in_words_what_it_shows
     assert "script" not in text
     nowhere = ward.folder / "none" / "budget.svg"
     said(capsys, "budget", "history", "--dir", home.directory, "--picture", nowhere, code=4)
+
+
+def test_with_another_patient_key_training_and_held_out_patients_are_added_up(ward):
+    """The key decides who is held out: with another one a patient may have been both."""
+    noised = {"evaluation__counts": "noised", "evaluation__epsilon": 2.0}
+    study = ward.study(title="Two keys", **noised)
+    ward[HARBOUR].approve(ward.signed(study))
+    home, description = ward[HARBOUR].home, ward[HARBOUR].description
+
+    def split():
+        return split_name(approved_study(home, study).description, study.evaluation.held_out)
+
+    before = split()
+    description.write_text(description.read_text().replace("Forty patients", "The same forty"))
+    assert split() == before
+    description.write_text(description.read_text().replace('source = "id"', 'source = "stay"'))
+    assert split() != before
+    with home.ledger("fever-harbour") as ledger:
+        for number, (purpose, name) in enumerate({"train": before, "evaluate": split()}.items()):
+            ledger.reserve(
+                study_digest=study.digest,
+                run="cd" * 16,
+                purpose=purpose,
+                transcript=f"{number:064x}",
+                mechanism=SampledGaussian(2.0, 1.0, 1),
+                units=40,
+                split=name,
+            )
+        releases = ledger.releases()
+    assert split_so_far(releases, "fever-harbour", study.evaluation.held_out) == split()
+    both = epsilon_spent([release.charged for release in releases], delta=1e-4)
+    one = epsilon_of(releases[:1], delta=1e-4)
+    assert epsilon_of(releases, delta=1e-4) == both > 1.3 * one

@@ -152,7 +152,7 @@ def _foreseen(
     from wardround_client.ledger.forecast import Plan, forecast
     from wardround_client.remaining import (
         evaluation_left,
-        split_name,
+        split_so_far,
         statistics_left,
         training_left,
     )
@@ -165,7 +165,7 @@ def _foreseen(
         attempts=len(training_left(study, releases)),
         evaluation=evaluation_left(study, releases),
         statistics=statistics_left(study, releases),
-        split=split_name(dataset, study.evaluation.held_out),
+        split=split_so_far(releases, dataset, study.evaluation.held_out),
     )
     return forecast(releases, plan, budget_epsilon=budget, delta=study.privacy.delta)
 
@@ -187,7 +187,7 @@ def _after(releases: "tuple[Release, ...]", dataset: str, study: "Study", budget
     from wardround_client.ledger.budget import check_fits
     from wardround_client.remaining import (
         evaluation_left,
-        split_name,
+        split_so_far,
         statistics_left,
         training_left,
     )
@@ -197,7 +197,7 @@ def _after(releases: "tuple[Release, ...]", dataset: str, study: "Study", budget
         training_left(study, releases),
         evaluation_left(study, releases),
         statistics=statistics_left(study, releases),
-        split=split_name(dataset, study.evaluation.held_out),
+        split=split_so_far(releases, dataset, study.evaluation.held_out),
         budget_epsilon=budget,
         delta=study.privacy.delta or 0.0,
     )
