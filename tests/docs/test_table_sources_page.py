@@ -1,4 +1,4 @@
-"""The page's descriptions of Parquet, a database and OMOP read real files and databases."""
+"""The page's descriptions of Parquet, ARFF, a database and OMOP read real files and databases."""
 
 import sqlite3
 import tomllib
@@ -75,6 +75,29 @@ def seen(description: DatasetDescription, folder: Path, rows: int, agreed=SURGER
 def test_the_parquet_file_of_the_page_is_read(tmp_path: Path) -> None:
     PATIENTS.to_parquet(tmp_path / "surgery.parquet")
     found = seen(described('format = "parquet"'), tmp_path, 20)
+    assert [column.missing for column in found.columns] == ["0", "11", "0"]
+    assert (found.positive, found.negative) == ("7", "13")
+
+
+ARFF = """% the page's columns
+@relation surgery
+@attribute case string
+@attribute age numeric
+@attribute 'wound infected' {no,yes}
+@attribute "CRP, day 2" real
+@attribute urgent {elective,as soon as possible}
+@data
+"""
+
+
+def test_the_arff_file_of_the_page_is_read(tmp_path: Path) -> None:
+    rows = (
+        f"{p.case},{p.age},{'yes' if p.wound_infected else 'no'},"
+        f"{'?' if pd.isna(p.crp) else p.crp},{'as soon as possible' if p.urgent else 'elective'}\n"
+        for p in PATIENTS.itertuples()
+    )
+    (tmp_path / "surgery.arff").write_text(ARFF + "".join(rows))
+    found = seen(described('format = "arff"'), tmp_path, 20)
     assert [column.missing for column in found.columns] == ["0", "11", "0"]
     assert (found.positive, found.negative) == ("7", "13")
 
