@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from flwr.app import Message, RecordDict
 
+from wardround.audit.body_fields import LINE_LENGTH
 from wardround.errors import Unreachable, WardroundError
 from wardround.protocol.envelope import Vector, seal, unseal
 from wardround.protocol.messages import Body, Failed
@@ -19,6 +20,17 @@ from wardround_server.rounds.attempt import Absence
 
 _WAIT_S = 1.0
 _SEND_TRIES = 20
+
+
+def one_line(reason: str) -> str:
+    r"""A reason as an entry of the evidence log may hold it.
+
+    A hospital chooses some of its words, and of a hundred hospitals the names alone are longer.
+
+    >>> one_line("no field \x1b[2J"), len(one_line(9000 * "a"))
+    ('no field ?[2J', 2000)
+    """
+    return "".join(sign if sign.isprintable() else "?" for sign in reason[:LINE_LENGTH])
 
 
 def _nothing() -> None:
@@ -41,6 +53,9 @@ class Silence:
     hospital: str
     reason: Absence
     detail: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "detail", one_line(self.detail))
 
 
 @dataclass(slots=True)

@@ -27,7 +27,7 @@ from wardround.times import AttemptTimes
 from wardround_server.rounds.asked import AskedToSign
 from wardround_server.rounds.attempt import Stage
 from wardround_server.rounds.heads import HeadsShown
-from wardround_server.rounds.post import Silence
+from wardround_server.rounds.post import Silence, one_line
 
 _SHOW_EVERY_S = 0.25
 _STEPS = {"round-closed", "round-combined"}
@@ -164,7 +164,7 @@ class RunRecord:
 
     def share_rejected(self, spec: RoundSpec, hospital: str, reason: str) -> None:
         """What a hospital gave to open the sum, or dealt for it, does not fit what was signed."""
-        self._in_attempt("share-rejected", spec, hospital, reason=reason)
+        self._in_attempt("share-rejected", spec, hospital, reason=one_line(reason))
 
     def survivors_agreed(
         self, spec: RoundSpec, survivors: Sequence[str], signatures: Mapping[str, str]
@@ -179,7 +179,8 @@ class RunRecord:
 
     def void(self, spec: RoundSpec, reason: str) -> None:
         """The attempt's sum cannot be opened."""
-        self._append("attempt-void", {"transcript": self.transcript_of(spec), "reason": reason})
+        body = {"transcript": self.transcript_of(spec), "reason": one_line(reason)}
+        self._append("attempt-void", body)
 
     def group_closed(self, spec: RoundSpec, sum_digest: str) -> None:
         """The sum of one group was opened."""

@@ -13,7 +13,8 @@ from wardround.study.own_model import PackageName
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 RunId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
 Hex128 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{128}$")]
-Line = Annotated[str, StringConstraints(max_length=2000)]
+LINE_LENGTH = 2000
+Line = Annotated[str, StringConstraints(max_length=LINE_LENGTH)]
 Word = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9 _.:+-]{0,99}$")]
 Count = Annotated[int, Field(ge=0, le=2**53 - 1)]
 Epsilon = Annotated[float, Field(ge=0, allow_inf_nan=False)]
