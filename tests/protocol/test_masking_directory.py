@@ -177,17 +177,17 @@ LOW_ORDER = {
 
 
 @pytest.mark.parametrize("point", LOW_ORDER.values(), ids=LOW_ORDER)
-def test_a_low_order_key_is_refused_though_its_hospital_signed_it(
+def test_a_low_order_key_is_refused_before_it_stands_in_a_directory(
     three: MaskedFleet, point: bytes
 ) -> None:
+    """Who puts it into a directory is refused when it comes, not when all have agreed on it."""
     bad = three.hospitals[1]
-    unsigned = dataclasses.replace(bad.entry, public_key=point)
-    entry = dataclasses.replace(
-        unsigned, signature=bad.identity.sign(b"run-key", unsigned.signed_bytes())
-    )
-    directory = directory_of([three.directory.entries[0], entry], three)
     with pytest.raises(ProtocolViolation, match="run key of h001: a low-order point came"):
-        Agreement(three.hospitals[0].run_key, directory, "h000", three.identity_keys)
+        dataclasses.replace(bad.entry, public_key=point)
+    with pytest.raises(ProtocolViolation, match="run key of h001: a low-order point came"):
+        SignedRunKey.from_json({**bad.entry.to_json(), "public_key": point.hex()})
+    with pytest.raises(ProtocolViolation, match="run key of h001: a low-order point came"):
+        three.hospitals[0].run_key.agree(point, peer="h001")
 
 
 def test_a_second_spelling_of_a_key_is_refused(three: MaskedFleet) -> None:

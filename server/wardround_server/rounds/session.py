@@ -169,7 +169,7 @@ class SessionOpener:
                 self._refusals[hospital] = answer.body
             else:
                 try:
-                    joined[hospital] = self._run_key(answer, session)
+                    joined[hospital] = self._run_key(answer, session, joined)
                 except ProtocolViolation as error:
                     self._leave_out(Silence(hospital, Absence.REJECTED, str(error)))
                 else:
@@ -183,13 +183,19 @@ class SessionOpener:
             self.record.left_out(silence.hospital, silence.detail or silence.reason.value)
         self.record.show(note=f"{silence.hospital}: {silence.reason} {silence.detail}".strip())
 
-    def _run_key(self, answer: Answer, session: str) -> SignedRunKey:
+    def _run_key(
+        self, answer: Answer, session: str, joined: Mapping[str, SignedRunKey]
+    ) -> SignedRunKey:
         if not isinstance(answer.body, Joined):
             raise ProtocolViolation(f"{answer.hospital}: no answer to the opening of a session")
         key = SignedRunKey.from_json(answer.body.run_key)
-        if (key.hospital, key.session) != (answer.hospital, session):
+        if (key.hospital, key.run, key.session) != (answer.hospital, self.record.run, session):
             raise ProtocolViolation(f"{answer.hospital}: its run key is for somebody else")
         key.check(self.identity_keys[answer.hospital])
+        # A directory with a key that comes twice is refused by everybody: the second one goes.
+        taken = [n for n, other in joined.items() if n != key.hospital and key.shares_with(other)]
+        if taken:
+            raise ProtocolViolation(f"{key.hospital}: its run key is that of {taken[0]}")
         self.record.heads.joined(answer.hospital, answer.body.witnessed)
         return key
 

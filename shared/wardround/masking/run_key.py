@@ -22,6 +22,7 @@ KEM_KEY_BYTES: Final = 1184
 KEM_SEED_BYTES: Final = 64
 CIPHERTEXT_BYTES: Final = 1088
 _FIELD_PRIME: Final = 2**255 - 19
+_ANY_KEY: Final = X25519PrivateKey.from_private_bytes(bytes(RUN_KEY_BYTES))
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +60,7 @@ class RunKey:
         A low-order key, with which the shared value would be zero whatever our key is, raises
         ProtocolViolation (RFC 7748 section 6.1).
         """
-        try:
-            return self.key.exchange(X25519PublicKey.from_public_bytes(peer_public_key))
-        except ValueError as error:
-            raise ProtocolViolation(
-                f"run key of {peer}: a low-order point came, which agrees on no secret"
-            ) from error
+        return _exchanged(self.key, peer_public_key, what=f"run key of {peer}")
 
     def decapsulate(self, ciphertext: bytes, *, peer: str) -> bytes:
         """Return the 32 bytes that `peer` put under our ML-KEM key.
@@ -107,6 +103,7 @@ class SignedRunKey:
         if int.from_bytes(self.public_key, "little") >= _FIELD_PRIME:
             # RFC 7748 reads 2^255 - 19 + u and u as one key: with one spelling a copy is seen.
             raise ProtocolViolation(f"{what}: not a reduced X25519 coordinate")
+        _refuse_low_order(self.public_key, what=what)
         try:
             MLKEM768PublicKey.from_public_bytes(self.kem_key)
         except ValueError as error:  # FIPS 203, 7.2: a coefficient is not reduced
@@ -124,6 +121,10 @@ class SignedRunKey:
             raise BadSignature(
                 f"run key of {self.hospital}: not signed by the identity key pinned for it"
             ) from error
+
+    def shares_with(self, other: "SignedRunKey") -> bool:
+        """Whether one of its two public keys is also the other's."""
+        return self.public_key == other.public_key or self.kem_key == other.kem_key
 
     def to_json(self) -> Json:
         """Return the fields as JSON, bytes in lower-case hex."""
@@ -171,6 +172,24 @@ def sign_run_key(
         kem_key=kem_key,
         signature=identity.sign(RUN_KEY_PURPOSE, message),
     )
+
+
+def _exchanged(key: X25519PrivateKey, public_key: bytes, *, what: str) -> bytes:
+    try:
+        return key.exchange(X25519PublicKey.from_public_bytes(public_key))
+    except ValueError as error:
+        raise ProtocolViolation(
+            f"{what}: a low-order point came, which agrees on no secret"
+        ) from error
+
+
+def _refuse_low_order(public_key: bytes, *, what: str) -> None:
+    """Refuse a point that agrees on zero with everybody, before anybody has tried to.
+
+    Whoever relays a directory with such a key sees every honest hospital refuse it, and none says
+    whose it is. X25519 multiplies by eight times a number, so any private key finds such a point.
+    """
+    _exchanged(_ANY_KEY, public_key, what=what)
 
 
 def _signed_bytes(
