@@ -7,6 +7,7 @@ understand different things.
 import hashlib
 import json
 import math
+from collections import Counter
 from json.encoder import encode_basestring
 from typing import Any
 
@@ -15,6 +16,8 @@ import rfc8785
 from wardround.errors import BadInput
 
 Json = dict[str, Any]
+
+_NAMED = 200  # characters of what a message did wrong, in the text that says so
 
 
 def canonical_bytes(value: object) -> bytes:
@@ -103,9 +106,9 @@ def parse_canonical(text: bytes, *, what: str, limit_bytes: int) -> Json:
 def _unique(pairs: list[tuple[str, Any]]) -> Json:
     value = dict(pairs)
     if len(value) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        raise ValueError(f"duplicate key {', '.join(twice)}")
+        counts = Counter(name for name, _ in pairs)
+        twice = sorted(name for name, count in counts.items() if count > 1)
+        raise ValueError(f"duplicate key {', '.join(twice)[:_NAMED]}")
     return value
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import time
 
 import pytest
 
@@ -127,6 +128,21 @@ def test_a_whole_float_beyond_2_to_the_53_reads_back_and_an_inexact_integer_is_r
 @pytest.mark.parametrize("text", [b'{"a":1,"a":1}', b'{"x":{"a":1,"b":2,"a":3}}'])
 def test_a_duplicate_key_is_refused_by_name_at_every_depth(text):
     with pytest.raises(BadInput, match="duplicate key a"):
+        parse(text)
+
+
+def test_half_a_million_duplicates_are_refused_as_fast_as_they_are_read():
+    """Compared with each other, they would take a coordinator a quarter of an hour."""
+    text = b"{" + b",".join([b'"a":1'] * 500_000) + b"}"
+    started_s = time.process_time()
+    with pytest.raises(BadInput, match="duplicate key a"):
+        parse(text, limit=len(text))
+    assert time.process_time() - started_s < 20
+
+
+def test_the_names_that_came_twice_do_not_fill_a_log():
+    text = b'{"' + b"a" * 5000 + b'":1,"' + b"a" * 5000 + b'":1}'
+    with pytest.raises(BadInput, match=r"duplicate key a{200}\)$"):
         parse(text)
 
 
