@@ -24,6 +24,22 @@ PUBLIC_KEY_BYTES = ED25519_KEY_BYTES + ML_DSA_65_KEY_BYTES
 SIGNATURE_BYTES, ML_DSA_65_SIGNATURE_BYTES = 64, 3309
 LASTING_SIGNATURE_BYTES = SIGNATURE_BYTES + ML_DSA_65_SIGNATURE_BYTES
 
+_FIELD_PRIME = 2**255 - 19
+_SIGN_BIT = 1 << 255
+# Points whose order divides 8, by y without the sign of x; the last two are 0 and 1 once more.
+# With one of them as public key, signatures hold that nobody has made with a private key.
+_SMALL_ORDER_Y = frozenset(
+    {
+        0,
+        1,
+        _FIELD_PRIME - 1,
+        0x05FC536D880238B13933C6D305ACDFD5F098EFF289F4C345B027B2C28F95E826,
+        0x7A03AC9277FDC74EC6CC392CFA53202A0F67100D760B3CBA4FD84D3D706A17C7,
+        _FIELD_PRIME,
+        _FIELD_PRIME + 1,
+    }
+)
+
 _PEM_BLOCK = re.compile(rb"-----BEGIN [A-Z ]+-----\n[A-Za-z0-9+/=\n]+-----END [A-Z ]+-----\n")
 
 
@@ -137,9 +153,16 @@ def verify_lasting(public_key: bytes, purpose: bytes, message: bytes, signature:
 
 
 def check_ed25519(public_key: bytes, signed: bytes, signature: bytes) -> None:
-    """Raises InvalidSignature or ValueError unless the Ed25519 key signed exactly these bytes."""
-    key = Ed25519PublicKey.from_public_bytes(ed25519_of(public_key))
-    key.verify(signature, signed)
+    """Raises InvalidSignature or ValueError unless the Ed25519 key signed exactly these bytes.
+
+    By the equation without cofactor and with S below the group's order, as OpenSSL does it. A key
+    of small order is refused, which RFC 8032 leaves open: whoever enrols one could deny all that
+    it signs, and have others sign for it (Chalkias, Garillot and Nikolaenko 2020).
+    """
+    raw = ed25519_of(public_key)
+    if int.from_bytes(raw, "little") % _SIGN_BIT in _SMALL_ORDER_Y:
+        raise ValueError("an Ed25519 key of small order")
+    Ed25519PublicKey.from_public_bytes(raw).verify(signature, signed)
 
 
 def check_ml_dsa_65(public_key: bytes, signed: bytes, signature: bytes) -> None:

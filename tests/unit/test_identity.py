@@ -1,11 +1,13 @@
 """Identity keys: a signature is good for one purpose, and a key never shows or gets lost."""
 
 import hashlib
+from contextlib import suppress
 
 import pytest
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from tests.support.identities import identity_of
 
 from wardround.errors import BadInput, BadSignature
@@ -54,6 +56,69 @@ def test_a_signature_is_good_for_its_key_purpose_and_message_only():
     ):
         with pytest.raises(BadSignature):
             verify(key, purpose, message, given)
+
+
+PRIME = 2**255 - 19
+ORDER = 2**252 + 27742317777372353535851937790883648493
+CURVE_D = -121665 * pow(121666, PRIME - 2, PRIME) % PRIME
+
+
+def added(one, other):
+    """The sum of two points of Edwards25519 (RFC 8032, 5.1.4, in affine form)."""
+    (x1, y1), (x2, y2) = one, other
+    cross = CURVE_D * x1 * x2 * y1 * y2
+    x = (x1 * y2 + y1 * x2) * pow(1 + cross, PRIME - 2, PRIME)
+    y = (y1 * y2 + x1 * x2) * pow(1 - cross, PRIME - 2, PRIME)
+    return x % PRIME, y % PRIME
+
+
+def times(factor, point):
+    total = (0, 1)
+    for bit in f"{factor:b}":
+        total = added(total, total)
+        total = added(total, point) if bit == "1" else total
+    return total
+
+
+def point_with(y):
+    """The point with this y, or None (RFC 8032, 5.1.3)."""
+    square = (y * y - 1) * pow(CURVE_D * y * y + 1, PRIME - 2, PRIME) % PRIME
+    for factor in (1, pow(2, (PRIME - 1) // 4, PRIME)):
+        x = pow(square, (PRIME + 3) // 8, PRIME) * factor % PRIME
+        if x * x % PRIME == square:
+            return x, y
+    return None
+
+
+def keys_of_small_order():
+    """The eight points whose order divides 8, as RFC 8032 writes them, and other spellings."""
+    found = set()
+    for y in range(2, 8):
+        point = point_with(y)
+        small = (0, 1) if point is None else times(ORDER, point)
+        for k in range(8):
+            x, y_of_small = times(k, small)
+            found.add(y_of_small + ((x & 1) << 255))
+    found |= {y + sign for y in (PRIME, PRIME + 1, 1, PRIME - 1) for sign in (0, 1 << 255)}
+    return sorted(key.to_bytes(32, "little") for key in found)
+
+
+def test_a_key_of_small_order_has_no_valid_signature_though_everybody_could_make_one():
+    small = keys_of_small_order()
+    assert len(small) == 8 + 6
+    nobodys = (1).to_bytes(32, "little") + bytes(32)  # R is the neutral point, S is zero
+    believed = 0
+    for key in small:
+        public = key + ml_dsa_65_of(identity().public_key)
+        for number in range(24):
+            message = b"survivors, set %d" % number
+            with suppress(InvalidSignature, ValueError):
+                library = Ed25519PublicKey.from_public_bytes(key)
+                library.verify(nobodys, b"wardround/1 survivors\0" + message)
+                believed += 1
+            with pytest.raises(BadSignature):
+                verify(public, b"survivors", message, nobodys)
+    assert believed > 24  # so the test can fail: the library alone believes them
 
 
 def test_a_lasting_signature_needs_both_of_its_parts():
