@@ -37,7 +37,7 @@ from google.protobuf.message import DecodeError
 from google.protobuf.message import Message as Protobuf
 
 from wardround.errors import BadInput, DeadlineMissed, ProtocolViolation, Unreachable
-from wardround.held import attach, reference_of
+from wardround.held import attach, references_of
 from wardround.randomness import Randomness, system_randomness
 from wardround.wire import DEFAULT_LIMITS, WireLimits
 from wardround_client.flower_letters import addressed, enveloped, opened, read_letter
@@ -269,19 +269,20 @@ class FleetConnection:
             self._held = self._next_letter(ends)
         if self._held is None:
             return None
-        message, download = self._held.message, self._held.download
-        if download is not None:
-            try:
-                attach(message.content, download.go_on(self._https, self._check_status))
-            except ProtocolViolation:
-                self._held = None
-                raise
-            except DeadlineMissed as error:
-                log.info("a letter was withdrawn while it came: %s", error)
-                self._held = None
-                return None
+        held = self._held
+        try:
+            pieces = [each.go_on(self._https, self._check_status) for each in held.downloads]
+        except ProtocolViolation:
+            self._held = None
+            raise
+        except DeadlineMissed as error:
+            log.info("a letter was withdrawn while it came: %s", error)
+            self._held = None
+            return None
+        for download, piece in zip(held.downloads, pieces, strict=True):
+            attach(held.message.content, download.reference, piece)
         self._held = None
-        return message
+        return held.message
 
     def _next_letter(self, ends: float) -> "_Held | None":
         wait_s = max(0.0, min(self._patience.longest_poll_s, ends - time.monotonic()))
@@ -303,10 +304,10 @@ class FleetConnection:
         self._received = letter
         message = read_letter(letter, objects, limits=self._limits)
         try:
-            reference = reference_of(message.content, limits=self._limits)
+            references = references_of(message.content, limits=self._limits)
         except BadInput as error:
             raise ProtocolViolation(f"a letter's vector: {error}") from error
-        return _Held(message, None if reference is None else Download(letter, reference))
+        return _Held(message, [Download(letter, reference) for reference in references])
 
     def _call(
         self,
@@ -387,10 +388,10 @@ class FleetConnection:
 
 @dataclass(frozen=True, slots=True)
 class _Held:
-    """A letter that has come, perhaps without all of its vector."""
+    """A letter that has come, perhaps without all that is beside it."""
 
     message: Message
-    download: Download | None
+    downloads: list[Download]
 
 
 def _upload_of(reply: Reply) -> Upload | None:

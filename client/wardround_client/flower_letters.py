@@ -57,9 +57,9 @@ def read_letter(letter: str, objects: Sequence[bytes], *, limits: WireLimits) ->
 
 
 def enveloped(message: Message) -> Reply:
-    """An answer as it travels; its large vector stays where it lies, beside it."""
+    """An answer as it travels; its large vector, or else body, stays where it lies, beside it."""
     whole_content = message.content
-    content, held = detach(whole_content)
+    content, pieces = detach(whole_content, most=1)
     message.content = content
     try:
         with no_object_id_recompute():
@@ -73,10 +73,11 @@ def enveloped(message: Message) -> Reply:
     finally:
         message.content = whole_content
     letter, envelope = message.metadata.reply_to_message_id, request.SerializeToString()
-    whole = None if held is None else in_memory(held.vector)
-    if held is None or whole is None:
-        return Reply(letter, envelope, objects)
-    return Reply(letter, envelope, objects, bytes_of(whole), held.vector_digest)
+    for held in pieces:
+        whole = in_memory(held.vector)
+        if whole is not None:
+            return Reply(letter, envelope, objects, bytes_of(whole), held.vector_digest)
+    return Reply(letter, envelope, objects)
 
 
 def addressed(reply: Reply, node: Node) -> bytes:

@@ -1,4 +1,4 @@
-"""A large vector on its way: taken up again where it broke off, whole and once.
+"""A large vector or body on its way: taken up again where it broke off, whole and once.
 
 Down: out of the coordinator's one buffer into ours, hashed as it comes. Up: from where it lies.
 (Decision 0013; the coordinator's side is `wardround_server.vector_routes`.)
@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from wardround.errors import ProtocolViolation, Unreachable
-from wardround.held import VectorReference
+from wardround.held import PieceReference
 from wardround.vectors import DTYPES, Vector
 from wardround_client.tls import Answer, HttpsClient
 
@@ -34,28 +34,31 @@ class CheckStatus(Protocol):
 
 
 class Download:
-    """The vector of one letter, as far as it has come."""
+    """One large piece of a letter, as far as it has come."""
 
-    def __init__(self, letter: str, reference: VectorReference) -> None:
+    def __init__(self, letter: str, reference: PieceReference) -> None:
         """Take the memory for it; its size was checked against the limits."""
         self._path = VECTOR_PREFIX + letter
-        self._reference = reference
+        self.reference = reference
         self._buffer = np.empty(reference.nbytes, dtype=np.uint8)
         self._hash = hashlib.sha256()
         self._arrived = 0
 
     def go_on(self, https: HttpsClient, check: CheckStatus) -> Vector:
         """Fetch what is missing. Raises Unreachable to be called again, ProtocolViolation."""
-        if self._arrived < self._reference.nbytes:
+        if self._arrived < self.reference.nbytes:
             into = self._buffer[self._arrived :].data
-            headers = {"range": f"bytes={self._arrived}-"}
+            headers = {
+                "range": f"bytes={self._arrived}-",
+                DIGEST_HEADER: self.reference.digest,
+            }
             answer = https.get_into(self._path, into, headers=headers, arrived=self._take)
             if answer.status != HTTPStatus.PARTIAL_CONTENT:
                 check(answer)
                 raise ProtocolViolation(f"vector: an answer with status {answer.status}")
-        if self._hash.hexdigest() != self._reference.digest:
+        if self._hash.hexdigest() != self.reference.digest:
             raise ProtocolViolation("vector: the bytes are not those that the message refers to")
-        vector: Vector = self._buffer.view(DTYPES[self._reference.dtype])
+        vector: Vector = self._buffer.view(DTYPES[self.reference.dtype])
         return vector
 
     def _take(self, part: memoryview) -> None:

@@ -215,10 +215,10 @@ class FlowerFleet:
             letter.answer = tree.object_id
         self._ring()
 
-    def vector_for(self, hospital: str, letter: str) -> HeldVector:
-        """The large vector of a letter to this hospital. Raises GatewayRefusal."""
+    def vector_for(self, hospital: str, letter: str, digest: str) -> HeldVector:
+        """The large piece of a letter to this hospital. Raises GatewayRefusal."""
         with self._lock:
-            return self._letters.vector_of(hospital, letter)
+            return self._letters.vector_of(hospital, letter, digest)
 
     def upload_for(self, hospital: str, letter: str, *, nbytes: int, digest: str) -> Spool:
         """Where the large vector of this hospital's answer goes. Raises GatewayRefusal."""
@@ -327,7 +327,7 @@ class FlowerFleet:
         return {name: self._store.get(name) or b"" for name in names}
 
     def _send_one(
-        self, run_id: int, metadata: Metadata, content: RecordDict, held: HeldVector | None
+        self, run_id: int, metadata: Metadata, content: RecordDict, pieces: tuple[HeldVector, ...]
     ) -> str:
         message = make_message(metadata=metadata, content=content)
         name: str = message.object_id
@@ -343,7 +343,7 @@ class FlowerFleet:
         for object_id in missing:
             self._state.store_object(run_id, session, object_id, objects[object_id].deflate())
         node_id = message.metadata.dst_node_id
-        self._letters.send(Letter(name, self.nodes.hospital_of(node_id), node_id, held))
+        self._letters.send(Letter(name, self.nodes.hospital_of(node_id), node_id, pieces))
         return name
 
     def _drop(self, name: str, *, settled: bool = False) -> None:

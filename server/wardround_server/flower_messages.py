@@ -23,7 +23,7 @@ from google.protobuf.message import Message as Protobuf
 
 from wardround.errors import BadInput, ProtocolViolation
 from wardround.framing import unframe
-from wardround.held import attach, reference_of
+from wardround.held import attach, references_of
 from wardround.wire import WireLimits, check_objects
 from wardround_server.letters import Letter
 from wardround_server.refusals import MalformedRequest, RequestTooLarge
@@ -119,13 +119,14 @@ def _checked_answer(message: object, run_id: int, letter: Letter) -> Message:
 
 def _attach_upload(message: Message, spool: Spool | None, *, limits: WireLimits) -> None:
     """Give an answer the vector, or the body, it refers to. Raises ProtocolViolation, BadInput."""
-    due = reference_of(message.content, limits=limits)
-    if due is None:
-        return
-    if spool is None or (spool.nbytes, spool.digest, spool.complete) != (
-        due.nbytes,
-        due.digest,
-        True,
-    ):
-        raise ProtocolViolation("the answer refers to another vector than the one that came")
-    attach(message.content, spool.take(due.dtype))
+    references = references_of(message.content, limits=limits)
+    if len(references) > 1:
+        raise ProtocolViolation("the answer refers to two large pieces, one was due")
+    for due in references:
+        if spool is None or (spool.nbytes, spool.digest, spool.complete) != (
+            due.nbytes,
+            due.digest,
+            True,
+        ):
+            raise ProtocolViolation("the answer refers to another vector than the one that came")
+        attach(message.content, due, spool.take(due.dtype))

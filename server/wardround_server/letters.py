@@ -2,7 +2,8 @@
 
 A letter is one message to one hospital and, later, its answer. Flower lets any node take any
 object and answer any message; here each belongs to one hospital. Flower never hands a message out
-twice; here it is, until its receipt is confirmed. A large vector travels beside its letter.
+twice; here it is, until its receipt is confirmed. A large vector and a large body travel beside
+their letter.
 """
 
 import time
@@ -32,7 +33,7 @@ class Letter:
     letter: str
     hospital: str
     node_id: int
-    vector: HeldVector | None = field(default=None, repr=False)
+    pieces: tuple[HeldVector, ...] = field(default=(), repr=False)
     handed_out: bytes | None = field(default=None, repr=False)
     confirmed: bool = False
     answer: str = ""
@@ -95,12 +96,15 @@ class Letters:
             raise NodeNotYours("the message was not to this hospital")
         return known
 
-    def vector_of(self, hospital: str, letter: str) -> HeldVector:
-        """The large vector that belongs to a letter to this hospital. Raises NoSuchRoute."""
-        vector = self.of(hospital, letter).vector
-        if vector is None:
+    def vector_of(self, hospital: str, letter: str, digest: str) -> HeldVector:
+        """The piece with this digest of a letter to this hospital. Raises GatewayRefusal."""
+        pieces = self.of(hospital, letter).pieces
+        if not pieces:
             raise NoSuchRoute("no vector belongs to this letter")
-        return vector
+        for piece in pieces:
+            if piece.vector_digest == digest:
+                return piece
+        raise MalformedRequest("the SHA-256 of a vector of this letter was due")
 
     def upload(self, hospital: str, letter: str, *, nbytes: int, digest: str) -> Spool:
         """Where the answer's large vector goes; another digest than before begins anew."""

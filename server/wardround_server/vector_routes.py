@@ -1,9 +1,10 @@
 """Large vectors on their way, beside Flower: the model down, an update up, each resumable.
 
-`/v1/vectors/LETTER` answers the hospital that has the letter. GET with `Range: bytes=N-` gives the
-letter's vector from byte N on, out of the one buffer that all hospitals share. PUT with
-`Content-Range: bytes N-M/SIZE` and `Wardround-Vector: SHA-256` takes the answer's vector from byte
-N on; POST with `Content-Range: bytes */SIZE` says how many bytes of it are here. (RFC 9110, 14)
+`/v1/vectors/LETTER` answers the hospital that has the letter; `Wardround-Vector: SHA-256` says
+which vector is meant, or which body. GET with `Range: bytes=N-` gives that of the letter from byte
+N on, out of the one buffer that all hospitals share. PUT with `Content-Range: bytes N-M/SIZE` takes
+that of the answer from byte N on; POST with `Content-Range: bytes */SIZE` says how many bytes of it
+are here. (RFC 9110, 14)
 """
 
 import asyncio
@@ -65,7 +66,8 @@ class VectorRoutes:
         return max(SMALLEST_BLOCK_BYTES, min(LARGEST_BLOCK_BYTES, share))
 
     async def _give(self, hospital: str, letter: str, scope: Scope, send: Send) -> None:
-        held = in_memory(self._fleet.vector_for(hospital, letter).vector)
+        digest = header_of(scope, b"wardround-vector").decode("ascii", "replace")
+        held = in_memory(self._fleet.vector_for(hospital, letter, digest).vector)
         if held is None:
             raise NoSuchRoute("no vector")
         whole = bytes_of(held)
@@ -81,7 +83,7 @@ class VectorRoutes:
         status = int(HTTPStatus.PARTIAL_CONTENT)
         await send({"type": "http.response.start", "status": status, "headers": headers})
         while offset < len(whole):
-            if not self._is_wanted(hospital, letter):
+            if not self._is_wanted(hospital, letter, digest):
                 return  # unfinished, so that uvicorn closes the connection
             self._presence.seen(hospital)
             block = whole[offset : offset + self._block_bytes]
@@ -89,9 +91,9 @@ class VectorRoutes:
             more = offset < len(whole)
             await send({"type": "http.response.body", "body": block, "more_body": more})
 
-    def _is_wanted(self, hospital: str, letter: str) -> bool:
+    def _is_wanted(self, hospital: str, letter: str, digest: str) -> bool:
         try:
-            self._fleet.vector_for(hospital, letter)
+            self._fleet.vector_for(hospital, letter, digest)
         except GatewayRefusal:  # it was withdrawn while it went out
             return False
         return True

@@ -1,7 +1,7 @@
-"""A large vector beside its message: Flower's object for it, and the reference that travels.
+"""Large pieces beside their message: Flower's object for one, and the reference that travels.
 
-A body of more than 1 MiB, as a whole evidence log is one, travels as a vector of bytes where its
-message has no other: one large piece goes beside a message, and is taken up where it broke off.
+A vector of more than 1 MiB is such a piece, and so is a body, as a whole evidence log is one. Each
+is taken up where it broke off.
 
 Inside a process a message holds its vector, however large, without a copy. Our own transport sends
 the message with a reference {dtype, size, digest} in its place and the bytes by themselves. Under
@@ -26,7 +26,9 @@ from wardround.wire import (
     WireLimits,
 )
 
-SIZE, DIGEST, DTYPE = "size", "digest", "dtype"
+DTYPE = "dtype"
+# What a reference in the parcel has of each piece: its size and its digest.
+_FIELDS = {VECTOR: ("size", "digest"), BODY: ("body_size", "body_digest")}
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _BYTES = "uint8"
 
@@ -73,56 +75,74 @@ class HeldVector(ArrayRecord):
 
 
 @dataclass(frozen=True, slots=True)
-class VectorReference:
-    """What a message says of the vector that travels beside it."""
+class PieceReference:
+    """What a message says of a piece that travels beside it; `place` is where it belongs."""
 
+    place: str
     dtype: str
     nbytes: int
     digest: str
 
 
-def detach(content: RecordDict) -> tuple[RecordDict, HeldVector | None]:
-    """A message's content without its large vector or body, which a reference stands for.
+def detach(
+    content: RecordDict, *, most: int = len(_FIELDS)
+) -> tuple[RecordDict, tuple[HeldVector, ...]]:
+    """A message's content without its large pieces, which references stand for; and the pieces.
 
-    Content without one comes back as it is.
+    With `most=1` a large body stays inside when there is a large vector. Content without any comes
+    back as it is.
     """
-    place = VECTOR if VECTOR in content else BODY
-    held = content.get(place)
-    if not isinstance(held, HeldVector):
-        return content, None
-    slim = RecordDict({name: part for name, part in content.items() if name != place})
+    found = ((place, content.get(place)) for place in _FIELDS)
+    held = [(place, part) for place, part in found if isinstance(part, HeldVector)][:most]
+    if not held:
+        return content, ()
+    gone = {place for place, _ in held}
+    slim = RecordDict({name: part for name, part in content.items() if name not in gone})
     parcel = ConfigRecord(dict(content.config_records[PARCEL]))
-    parcel[SIZE], parcel[DIGEST] = held.vector.nbytes, held.vector_digest
+    for place, piece in held:
+        size, digest = _FIELDS[place]
+        parcel[size], parcel[digest] = piece.vector.nbytes, piece.vector_digest
     slim[PARCEL] = parcel
-    return slim, held
+    return slim, tuple(piece for _, piece in held)
 
 
-def reference_of(content: RecordDict, *, limits: WireLimits) -> VectorReference | None:
-    """What the content refers to, or None. Raises BadInput before anything is fetched.
+def references_of(content: RecordDict, *, limits: WireLimits) -> tuple[PieceReference, ...]:
+    """What the content refers to. Raises BadInput before anything is fetched.
 
     A vector that is neither small nor referred to is refused too: it would be in memory already.
     """
     parcel = content.get(PARCEL)
     if VECTOR in content:
         raise BadInput("message: a large vector came inside its message")
-    if not isinstance(parcel, ConfigRecord) or not {SIZE, DIGEST} & set(parcel):
-        return None
-    is_body = DTYPE not in parcel and not (BODY in content or BODY in parcel)
-    limit_bytes = limits.body_bytes if is_body else limits.vector_bytes
-    dtype, nbytes, digest = (parcel.get(field) for field in (DTYPE, SIZE, DIGEST))
-    dtype = _BYTES if is_body else dtype
-    if type(nbytes) is not int or not INLINE_BYTES < nbytes <= limit_bytes:
-        raise BadInput(f"message: a vector of {INLINE_BYTES + 1} to {limit_bytes} bytes was due")
-    if not isinstance(dtype, str) or dtype not in DTYPES or VECTOR in parcel:
-        raise BadInput(f"message: a reference to a vector of {', '.join(DTYPES)} was due")
-    if not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
-        raise BadInput("message: a vector's SHA-256 in hex was due")
-    return VectorReference(dtype, nbytes, digest)
+    if not isinstance(parcel, ConfigRecord):
+        return ()
+    limit_bytes = {VECTOR: limits.vector_bytes, BODY: limits.body_bytes}
+    return tuple(
+        _reference(content, parcel, place, limit_bytes=limit_bytes[place])
+        for place, fields in _FIELDS.items()
+        if set(fields) & set(parcel)
+    )
 
 
-def attach(content: RecordDict, vector: AnyVector) -> None:
-    """Put the vector, or the body, where the reference was, so that `unpack` finds it."""
-    parcel = content.config_records[PARCEL]
-    kept = {name: value for name, value in parcel.items() if name not in {SIZE, DIGEST}}
+def attach(content: RecordDict, reference: PieceReference, piece: AnyVector) -> None:
+    """Put a piece where its reference was, so that `unpack` finds it."""
+    parcel, fields = content.config_records[PARCEL], _FIELDS[reference.place]
+    kept = {name: value for name, value in parcel.items() if name not in fields}
     content[PARCEL] = ConfigRecord(kept)
-    content[VECTOR if DTYPE in kept else BODY] = HeldVector(vector)
+    content[reference.place] = HeldVector(piece)
+
+
+def _reference(
+    content: RecordDict, parcel: ConfigRecord, place: str, *, limit_bytes: int
+) -> PieceReference:
+    nbytes, digest = (parcel.get(field) for field in _FIELDS[place])
+    dtype = parcel.get(DTYPE) if place == VECTOR else _BYTES
+    if type(nbytes) is not int or not INLINE_BYTES < nbytes <= limit_bytes:
+        raise BadInput(f"message: a {place} of {INLINE_BYTES + 1} to {limit_bytes} bytes was due")
+    if not isinstance(dtype, str) or dtype not in DTYPES:
+        raise BadInput(f"message: a reference to a vector of {', '.join(DTYPES)} was due")
+    if place in parcel or place in content:
+        raise BadInput(f"message: a {place} and a reference to one")
+    if not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
+        raise BadInput(f"message: the SHA-256 of a {place} in hex was due")
+    return PieceReference(place, dtype, nbytes, digest)

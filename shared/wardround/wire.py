@@ -3,9 +3,8 @@
 The form is a Flower RecordDict of one ConfigRecord "parcel" {version, kind, nonce, dtype} and two
 pieces of bytes, "body" and "vector" (raw, little-endian). A piece of up to 1 MiB lies in the
 parcel; a larger one in an ArrayRecord of its own, which our transport sends beside the message
-(`wardround.held`: the vector, or the body of a message without any) and a stock Flower cuts into
-chunks. Flower is imported inside the functions only: whoever verifies evidence reads the protocol
-without it.
+(`wardround.held`) and a stock Flower cuts into chunks. Flower is imported inside the functions
+only: whoever verifies evidence reads the protocol without it.
 """
 
 import json
@@ -21,7 +20,7 @@ from wardround.randomness import Randomness, system_randomness
 from wardround.vectors import DTYPES, AnyVector, SpooledVector, Vector, blocks_of
 
 if TYPE_CHECKING:
-    from flwr.app import ArrayRecord, ConfigRecord, RecordDict
+    from flwr.app import ConfigRecord, RecordDict
 
 VERSION = 1
 NONCE_BYTES = 16
@@ -46,7 +45,10 @@ class WireLimits:
 
     @property
     def message_bytes(self) -> int:
-        """All objects of one message together, a vector that travels beside it left out."""
+        """All objects of one message together, what travels beside it left out.
+
+        An answer has one piece beside it: its body is inside where its vector is large as well.
+        """
         return self.body_bytes + INLINE_BYTES + OVERHEAD_BYTES
 
     @property
@@ -89,10 +91,8 @@ def pack(
     piece = canonical_bytes(body)
     if len(piece) <= INLINE_BYTES:
         parcel[BODY] = piece
-    elif vector is None:
-        content[BODY] = HeldVector(np.frombuffer(piece, dtype=np.uint8))
     else:
-        content[BODY] = _record(piece)
+        content[BODY] = HeldVector(np.frombuffer(piece, dtype=np.uint8))
     if vector is not None:
         parcel["dtype"], ordered = _ordered(vector)
         if ordered.nbytes <= INLINE_BYTES:
@@ -164,13 +164,6 @@ def _ordered(vector: Vector) -> tuple[str, Vector]:
         raise BadInput(f"vector: one dimension of {', '.join(DTYPES)} was due, {dtype} came")
     ordered: Vector = np.ascontiguousarray(vector, dtype=DTYPES[dtype])
     return dtype, ordered
-
-
-def _record(piece: bytes) -> "ArrayRecord":
-    from flwr.app import Array, ArrayRecord  # noqa: PLC0415 - see the module's docstring
-
-    array = Array(dtype="uint8", shape=(len(piece),), stype=SERIALISATION, data=piece)
-    return ArrayRecord({ENTRY: array})
 
 
 def _read_head(parcel: "ConfigRecord") -> str:

@@ -23,12 +23,17 @@ class TcpCutter:
         self.connections = 0
         self.cut = 0
         self._sockets: list[socket.socket] = []
+        self._left: list[int | None] = []
         threading.Thread(target=self._serve, daemon=True).start()
 
     def close(self) -> None:
         """Cut everything, take no connection any more."""
         self._listener.close()
         self.reset()
+
+    def cut_after(self, count: int) -> None:
+        """Cut the newest connection when so many bytes more have gone through."""
+        self._left[0] = count
 
     def reset(self) -> None:
         """Cut every connection that is there."""
@@ -46,7 +51,7 @@ class TcpCutter:
                 self._relay(client, server, limit)
 
     def _relay(self, client: socket.socket, server: socket.socket, limit: int | None) -> None:
-        left = [limit]
+        left = self._left = [limit]
         lock = threading.Lock()
 
         def allowed(count: int) -> int:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from wardround.canonical import canonical_bytes
 from wardround.errors import BadInput
 from wardround.framing import frame, unframe
-from wardround.held import HeldVector, attach, detach, reference_of
+from wardround.held import HeldVector, attach, detach, references_of
 from wardround.vectors import SpooledVector, blocks_of, bytes_of, digest_of, in_memory
 from wardround.wire import INLINE_BYTES, PARCEL, WireLimits, pack, unpack
 
@@ -55,27 +55,27 @@ def test_a_stock_flower_carries_the_same_message_in_its_own_objects():
 
 def test_a_detached_message_is_small_and_attached_it_is_the_same():
     content = pack("update", {"a": 1}, PACKED)
-    slim, held = detach(content)
+    slim, (held,) = detach(content)
     assert "vector" in content
     assert set(slim) == {PARCEL}
     with pytest.raises(BadInput, match="unknown field"):
         unpack(slim)
-    reference = reference_of(slim, limits=LIMITS)
+    (reference,) = references_of(slim, limits=LIMITS)
     assert (reference.dtype, reference.nbytes) == ("uint8", PACKED.nbytes)
     assert reference.digest == held.vector_digest == digest_of(PACKED)
-    attach(slim, PACKED)
+    attach(slim, reference, PACKED)
     assert unpack(slim).vector.tobytes() == PACKED.tobytes()
 
 
-def test_a_large_body_goes_beside_its_message_where_there_is_no_vector():
+def test_a_large_body_goes_beside_its_message():
     content = pack("closed", LOG)
-    slim, held = detach(content)
+    slim, (held,) = detach(content)
     assert set(slim) == {PARCEL}
-    reference = reference_of(slim, limits=LIMITS)
+    (reference,) = references_of(slim, limits=LIMITS)
     assert (reference.dtype, reference.nbytes) == ("uint8", len(canonical_bytes(LOG)))
     assert reference.digest == held.vector_digest
     for arrived in (held.vector, spooled(bytes(held.vector))):
-        attach(slim, arrived)
+        attach(slim, reference, arrived)
         assert unpack(slim).body == LOG
         assert unpack(slim).vector is None
         slim, _ = detach(content)
@@ -91,23 +91,53 @@ def test_a_large_body_is_what_a_stock_flower_carries_in_its_own_objects():
     assert unpack(again).body == LOG
 
 
+@pytest.mark.parametrize("vector", [PACKED, PACKED[:100]])
+def test_a_large_body_goes_beside_its_message_with_any_vector(vector):
+    content = pack("close", LOG, vector)
+    slim, pieces = detach(content)
+    assert set(slim) == {PARCEL}
+    references = references_of(slim, limits=LIMITS)
+    assert [each.place for each in references] == ["vector", "body"][2 - len(pieces) :]
+    assert [each.digest for each in references] == [each.vector_digest for each in pieces]
+    for reference, piece in reversed(list(zip(references, pieces, strict=True))):
+        attach(slim, reference, piece.vector)
+    for message in (slim, content):
+        assert unpack(message).body == LOG
+        assert unpack(message).vector.tobytes() == vector.tobytes()
+
+
+def test_where_one_piece_goes_beside_a_message_it_is_the_vector():
+    content = pack("closed", LOG, PACKED)
+    slim, (piece,) = detach(content, most=1)
+    assert piece.vector_digest == digest_of(PACKED)
+    (reference,) = references_of(slim, limits=LIMITS)
+    attach(slim, reference, PACKED)
+    assert unpack(slim).body == LOG
+    assert unpack(slim).vector.tobytes() == PACKED.tobytes()
+
+
 def test_a_body_over_its_own_limit_is_refused_before_it_is_fetched():
     slim, _ = detach(pack("closed", {"log": "x" * (3 * INLINE_BYTES)}))
     with pytest.raises(BadInput, match=f"to {3 * INLINE_BYTES} bytes"):
-        reference_of(slim, limits=LIMITS)
+        references_of(slim, limits=LIMITS)
 
 
-def test_a_reference_beside_a_body_that_is_there_is_none_of_a_body():
-    slim, _ = detach(pack("closed", LOG))
-    slim[PARCEL]["body"] = b"{}"
-    with pytest.raises(BadInput, match="reference"):
-        reference_of(slim, limits=LIMITS)
+@pytest.mark.parametrize("inside", [PARCEL, "content"])
+def test_a_reference_to_a_body_beside_a_body_that_is_there_is_refused(inside):
+    content = pack("closed", LOG)
+    slim, _ = detach(content)
+    if inside == PARCEL:
+        slim[PARCEL]["body"] = b"{}"
+    else:
+        slim["body"] = content["body"]
+    with pytest.raises(BadInput, match="a body and a reference to one"):
+        references_of(slim, limits=LIMITS)
 
 
 def test_a_small_vector_stays_in_its_message():
     content = pack("update", {}, PACKED[:INLINE_BYTES])
-    assert detach(content) == (content, None)
-    assert reference_of(content, limits=LIMITS) is None
+    assert detach(content) == (content, ())
+    assert references_of(content, limits=LIMITS) == ()
 
 
 @pytest.mark.parametrize(
@@ -127,24 +157,31 @@ def test_a_small_vector_stays_in_its_message():
         {"dtype": 8},
         {"dtype": None},
         {"vector": b"1234"},
+        {"body_size": INLINE_BYTES},
+        {"body_size": 3 * INLINE_BYTES + 1},
+        {"body_size": True},
+        {"body_size": None},
+        {"body_digest": "AB" * 32},
+        {"body_digest": None},
     ],
 )
 def test_a_reference_that_is_not_exactly_what_is_due_is_refused(fields):
-    slim, _ = detach(pack("update", {}, PACKED))
+    slim, _ = detach(pack("close", LOG, PACKED))
+    assert len(references_of(slim, limits=LIMITS)) == 2
     for name, value in fields.items():
         if value is None:
             del slim[PARCEL][name]
         else:
             slim[PARCEL][name] = value
     with pytest.raises(BadInput):
-        reference_of(slim, limits=LIMITS)
+        references_of(slim, limits=LIMITS)
 
 
 def test_a_large_vector_inside_its_message_is_refused_where_a_reference_is_due():
     whole = pack("update", {}, PACKED)
     with pytest.raises(BadInput, match="inside its message"):
-        reference_of(whole, limits=LIMITS)
-    assert reference_of(RecordDict({"other": ConfigRecord()}), limits=LIMITS) is None
+        references_of(whole, limits=LIMITS)
+    assert references_of(RecordDict({"other": ConfigRecord()}), limits=LIMITS) == ()
 
 
 def test_another_type_than_the_message_says_is_refused():
