@@ -2,7 +2,8 @@
 
 Stricter than the profile: a new object is made, and of the old one comes in only what image
 learning needs, each attribute by a rule of its own. So there is no private attribute, overlay,
-curve, comment, free text or nested sequence in what comes out, whatever the standard adds next.
+curve, comment or free text in what comes out, whatever the standard adds next; and nothing nested
+but the functional groups of an enhanced object, which are made anew in the same manner.
 (DICOM PS3.15 Annex E, Table E.1-1)
 """
 
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy.typing as npt
 
 from wardround.errors import BadInput
+from wardround_client.data.deidentify_frames import put_frames
 from wardround_client.data.deidentify_keys import Pseudonyms
 from wardround_client.data.deidentify_table import EDITION
 from wardround_client.data.deidentify_words import NUMBERS, WORDS, kept_value
@@ -175,6 +177,8 @@ def _keep_the_picture(made: "FileDataset", source: SourceImage) -> None:
     for keyword in _EMPTY:
         if keyword not in made:
             setattr(made, keyword, None)
+    if source.image.has_groups:
+        put_frames(made, source.image.frames)
     if source.image.is_lossy:
         made.LossyImageCompression = "01"
     # Some scanners write the bits of a signed number as if it had no sign.

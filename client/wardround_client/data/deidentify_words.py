@@ -99,6 +99,15 @@ def _whole(low: int, high: int) -> Clean:
     return clean
 
 
+def _real(low: float, high: float) -> Clean:
+    def clean(value: Any) -> object:
+        if not low <= float(value) <= high:
+            raise ValueError("out of bounds")
+        return float(value)
+
+    return clean
+
+
 def _as_text(number: float) -> str:
     """The shortest text that reads as this number, in the 16 signs that a DS has."""
     for digits in range(17, 8, -1):
@@ -131,6 +140,7 @@ WORDS: Mapping[str, Clean] = {
     "ScanningSequence": _one_of("SE IR GR EP RM"),
     "SequenceVariant": _one_of("SK MTC SS TRSS SP MP OSP NONE"),
     "MRAcquisitionType": _one_of("2D 3D"),
+    "LossyImageCompressionMethod": _one_of("ISO_10918_1 ISO_14495_1 ISO_15444_1"),
 }
 NUMBERS: Mapping[str, Clean] = {
     "SliceThickness": _numbers(0, 1000),
@@ -160,10 +170,27 @@ NUMBERS: Mapping[str, Clean] = {
     "HighBit": _whole(0, 15),
     "PixelRepresentation": _whole(0, 1),
     "PixelPaddingValue": _whole(-32_768, 65_535),
+    "LossyImageCompressionRatio": _numbers(1, 1e6),
+}
+# Of one frame of an enhanced object, besides what a classic image says of itself.
+OF_A_FRAME: Mapping[str, Clean] = {
+    "FrameType": _image_type,
+    "InStackPositionNumber": _whole(1, 1_000_000),
+    "TemporalPositionIndex": _whole(1, 1_000_000),
+    "EffectiveEchoTime": _real(0, 1e5),
 }
 # A number says nothing without which the picture would be another one, so one that cannot be kept
 # ends the file; these say how a picture was taken, and may be missing.
-_SPARE = {"KVP", "EchoTime", "RepetitionTime", "InversionTime", "FlipAngle", "InstanceNumber"}
+_SPARE = {
+    "KVP",
+    "EchoTime",
+    "RepetitionTime",
+    "InversionTime",
+    "FlipAngle",
+    "InstanceNumber",
+    "LossyImageCompressionRatio",
+    *OF_A_FRAME,
+}
 
 
 def kept_value(keyword: str, value: Any) -> object:
@@ -176,7 +203,7 @@ def kept_value(keyword: str, value: Any) -> object:
     if keyword in WORDS:
         return WORDS[keyword](value) or None
     try:
-        return NUMBERS[keyword](value)
+        return (OF_A_FRAME.get(keyword) or NUMBERS[keyword])(value)
     except (TypeError, ValueError, OverflowError):
         if keyword in _SPARE:
             return None

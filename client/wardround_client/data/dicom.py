@@ -49,6 +49,11 @@ class DicomImage:
     spans: tuple[tuple[Span, ...], ...] = field(repr=False)
 
     @property
+    def has_groups(self) -> bool:
+        """Whether it is an enhanced object, which says things frame by frame."""
+        return self.frames[0] is not self.elements
+
+    @property
     def is_lossy(self) -> bool:
         """Whether they were packed with loss once, by the header or by how they are packed."""
         said = str(self.elements.get("LossyImageCompression", None) or "").strip()

@@ -15,9 +15,12 @@ from wardround.errors import BadInput
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-# What is read of a file before its pixels. A thousand frames say what they are in some megabytes;
-# parsed, a byte of the smallest elements becomes some thirty.
+# What is read of a file before its pixels, and how much may be nested in it. Thousands of frames
+# say what they are in some megabytes; parsed, the 8 bytes of an empty item become 700, and those
+# of an empty element 330.
 HEADER_LIMIT_BYTES = 16 << 20
+MOST_ITEMS = 1 << 18
+_ITEM_TAGS = (b"\xfe\xff\x00\xe0", b"\xff\xfe\xe0\x00")
 _PREAMBLE_BYTES = 128
 _META_LIMIT_BYTES = 1 << 16
 _LONG_LENGTHS = {b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"UC", b"UN", b"UR", b"UT"}
@@ -44,14 +47,18 @@ class _Bounded:
     """A file of which only so much is read, whatever lengths it claims to have."""
 
     def __init__(self, file: BinaryIO) -> None:
-        self._file, self._left = file, HEADER_LIMIT_BYTES
+        self._file, self._left, self._items = file, HEADER_LIMIT_BYTES, 0
 
     def read(self, size: int = -1) -> bytes:
         """So many bytes. Raises BadInput beyond the limit."""
         if not 0 <= size <= self._left:
             raise BadInput(f"has a header of over {HEADER_LIMIT_BYTES} bytes")
         self._left -= size
-        return self._file.read(size)
+        content = self._file.read(size)
+        self._items += sum(map(content.count, _ITEM_TAGS))
+        if self._items > MOST_ITEMS:
+            raise BadInput(f"has a header with over {MOST_ITEMS} nested items")
+        return content
 
     def seek(self, place: int, whence: int = 0) -> int:
         """Go there; what is passed over is not read."""
