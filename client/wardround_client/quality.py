@@ -24,6 +24,7 @@ from wardround.study.contract import Column, ColumnKind, Contract, Label, LabelK
 from wardround.study.manifest import Study
 from wardround_client.approval import ApprovedStudy
 from wardround_client.data.images import Images
+from wardround_client.data.molecules import without_structure
 from wardround_client.data.reading import Records
 from wardround_client.data.window import share_beyond
 from wardround_client.home import HospitalHome
@@ -206,11 +207,19 @@ def _column(column: Column, source: Records, places: Places, patients: int) -> C
     else:
         here = source.values[column.name].notna().to_numpy()
         missing = patients - int(np.unique(places[here]).size)
-        return ColumnNumbers(name=column.name, missing=missing)
+        unread = _unread(column, source) if patients >= FEW else None
+        return ColumnNumbers(name=column.name, missing=missing, unread=unread)
     means = means_of_patients(values, places, patients)
     known = means[~np.isnan(means)]
     found = _numbers(column, known, missing=patients - known.size, enough=known.size >= FEW)
     return replace(found, measured=measured)
+
+
+def _unread(column: Column, source: Records) -> float | None:
+    if column.kind is not ColumnKind.FINGERPRINT:
+        return None
+    molecules = source.values[column.name]
+    return without_structure(molecules) / len(molecules)
 
 
 def _followed(source: Records, label: Label, places: Places, patients: int) -> int | None:

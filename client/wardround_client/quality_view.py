@@ -53,6 +53,7 @@ class QualityView:
             "missing": {c.name: coarse(c.missing, own.patients) for c in own.columns},
             "measured": {c.name: c.measured for c in own.columns if c.measured is not None},
             "clipped": {c.name: c.clipped for c in own.columns if c.clipped is not None},
+            "unread": {c.name: c.unread for c in own.columns if c.unread is not None},
             "differences": [_json(each) for each in self.looked.differences],
             "to_fix": [
                 {"column": each.column, "reason": each.reason.value, "advice": each.advice}
@@ -100,8 +101,12 @@ class QualityView:
 
 
 def _alone(column: ColumnNumbers) -> list[tuple[str, str]]:
-    """What is known of a column without the others: of its steps and of its pixels."""
-    shares = (("steps measured", column.measured), ("pixels beyond the range", column.clipped))
+    """What is known of a column without the others: of its steps, pixels and molecules."""
+    shares = (
+        ("steps measured", column.measured),
+        ("pixels beyond the range", column.clipped),
+        ("without a structure", column.unread),
+    )
     return [(what, f"{share:.1%}") for what, share in shares if share is not None]
 
 

@@ -2,8 +2,8 @@
 
 A patient with several records has one value per column: of numbers the mean over the records that
 have one, of categories the most frequent (of equally frequent ones the first in the contract). The
-label is positive when that of any record is. Without any value the patient's is missing. Pictures
-and series become a few numbers a record first.
+label is positive when that of any record is. Without any value the patient's is missing. Pictures,
+series and molecules become a few numbers a record first.
 """
 
 from collections.abc import Iterator
@@ -29,6 +29,7 @@ from wardround.statistics.tally import (
 )
 from wardround.study.contract import Column, ColumnKind, Label, TimeToEvent
 from wardround.study.manifest import Study
+from wardround_client.data.molecules import MOLECULE_NUMBERS, numbers_of_molecules
 from wardround_client.data.reading import Records
 from wardround_client.data.scanner import PICTURE_NUMBERS, numbers_of_pictures
 
@@ -109,6 +110,10 @@ def _numbers_of(records: Records, column: Column) -> Iterator[tuple[str, Floats]
     elif column.kind is ColumnKind.IMAGE:
         found = numbers_of_pictures(records, column)
         for what, values in zip(PICTURE_NUMBERS, found.T, strict=True):
+            yield part_of(column.name, what), values
+    elif column.kind is ColumnKind.FINGERPRINT:
+        found = numbers_of_molecules(records.values[column.name])
+        for what, values in zip(MOLECULE_NUMBERS, found.T, strict=True):
             yield part_of(column.name, what), values
     elif column.kind is ColumnKind.SERIES:
         series = records.series[column.name]

@@ -22,6 +22,7 @@ from wardround_client.data.description import DatasetDescription
 from wardround_client.data.images import Images
 from wardround_client.data.images import outside as beyond_limits
 from wardround_client.data.labels import Labels, derive_labels, patients_with_two
+from wardround_client.data.molecules import without_structure
 from wardround_client.data.series import read_series
 from wardround_client.data.table import Tables, read_tables
 from wardround_client.data.window import looks_through_another_window
@@ -81,6 +82,7 @@ def examine(description: DatasetDescription, contract: Contract, folder: Path) -
     faults += [*image_faults, *_label_faults(contract, patients, labels)]
     remarks = _remarks(description, contract, patients, labels, findings)
     remarks += [*tables.remarks, *labels.remarks, *series.remarks, *image_remarks]
+    remarks += _molecules(contract, values)
     duplicates = int(table.duplicated().sum())
     if duplicates:
         remarks.append(f"rows that repeat another row, field by field: {duplicates}")
@@ -228,6 +230,24 @@ def _images(
     what = f"column {column.name}: "
     said = [f"{what}{n} of {len(values)} files: the file {why}" for why, n in reasons.items()]
     return said, remarks
+
+
+def _molecules(contract: Contract, values: pd.DataFrame) -> list[str]:
+    """What is no SMILES at all is a fault; here is what is one by its letters and not by its form.
+
+    It trains all the same: a fingerprint is made of the text.
+    """
+    remarks = []
+    for column in contract.columns:
+        if column.kind is not ColumnKind.FINGERPRINT:
+            continue
+        unread = without_structure(values[column.name].dropna())
+        if unread:
+            remarks.append(
+                f"column {column.name}: {unread} of {len(values)} SMILES have no structure (a ring "
+                "or a branch is open, or a letter is no atom); their text is used as it is"
+            )
+    return remarks
 
 
 def _remarks(

@@ -58,6 +58,16 @@ def scaffold(smiles: str) -> str | None:
     return _digest(sorted(names.values()))[:16]
 
 
+def elements(smiles: str) -> tuple[str, ...] | None:
+    """The elements of all atoms that are written, in their order; None without a structure.
+
+    >>> elements("Clc1cc[nH]c1"), elements("C1CC")
+    (('Cl', 'C', 'C', 'C', 'N', 'C'), None)
+    """
+    molecule = _parsed(smiles)
+    return None if molecule is None else tuple(molecule.elements)
+
+
 def _without_side_chains(molecule: _Molecule) -> set[int]:
     left = set(range(len(molecule.elements)))
     while ends := {atom for atom in left if len(molecule.neighbours[atom] & left) <= 1}:

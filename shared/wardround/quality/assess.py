@@ -8,6 +8,7 @@ from wardround.quality.disclosure import FEW
 from wardround.quality.numbers import ColumnNumbers, OwnNumbers, outcomes_of
 from wardround.quality.plan import QualityPlan
 from wardround.quality.verdict import Reason, Verdict, in_order, verdict_of
+from wardround.statistics.cells import part_of
 from wardround.study.contract import ColumnKind, Contract
 
 # Above it a model learns of a column mostly that it is missing: a remark, whatever the study says.
@@ -25,6 +26,11 @@ _SCANNER = (
     "another scanner, or another way to store its pictures? `stored_range`, or `slope` and "
     "`intercept`, and `photometric` in `[images]` take them to the contract's range"
 )
+_CHEMISTRY = (
+    "other chemistry, or another way to write SMILES? A model here reads the text: aromatic rings, "
+    "charges, hydrogens and salts have to be written as the others write them"
+)
+_OTHERS = "other patients, or another way to measure"
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,17 +161,17 @@ def _difference(found: Difference, contract: Contract, plan: QualityPlan) -> Fin
     What was computed of a column (how sharp a picture is, how often something is measured) has no
     unit that could be wrong; of an image only its intensity has.
     """
-    pictures = contract.image is not None
     if found.of_means:
+        cause = _cause(found, contract)
         if found.sure > plan.furthest and found.has_unit:
             advice = (
                 f"the mean lies over {plan.furthest:g} standard deviations from the others': "
-                + (_SCANNER if pictures else "look at unit and scale")
+                + ("look at unit and scale" if cause is _OTHERS else cause)
             )
             return Finding(found.name, Reason.UNIT_OR_SCALE, advice)
         if found.sure > FAR_MEAN:
-            advice = f"the mean lies over {FAR_MEAN:g} standard deviations from the others': " + (
-                _SCANNER if pictures else "other patients, or another way to measure"
+            advice = (
+                f"the mean lies over {FAR_MEAN:g} standard deviations from the others': {cause}"
             )
             return Finding(found.name, Reason.DIFFERS, advice)
     elif found.sure > FAR_SHARE:
@@ -174,3 +180,11 @@ def _difference(found: Difference, contract: Contract, plan: QualityPlan) -> Fin
         )
         return Finding(found.name, Reason.DIFFERS, advice)
     return None
+
+
+def _cause(found: Difference, contract: Contract) -> str:
+    """What may be behind two means that differ."""
+    molecules = {c.name for c in contract.columns if c.kind is ColumnKind.FINGERPRINT}
+    if any(found.name.startswith(part_of(name, "")) for name in molecules):
+        return _CHEMISTRY
+    return _OTHERS if contract.image is None else _SCANNER

@@ -13,7 +13,8 @@ class ColumnNumbers:
     share of the contract's range that the middle nine tenths of the values take; both are None for
     what is no number, and where fewer than 11 patients have a value. `measured` is the share of a
     series' steps that have a measurement, `clipped` the share of an image column's pixels that lie
-    beyond the contract's range and count as its ends.
+    beyond the contract's range and count as its ends, `unread` the share of a
+    fingerprint column's SMILES that have no structure.
     """
 
     name: str
@@ -22,6 +23,7 @@ class ColumnNumbers:
     used: float | None = field(default=None, repr=False)
     measured: float | None = field(default=None, repr=False)
     clipped: float | None = field(default=None, repr=False)
+    unread: float | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

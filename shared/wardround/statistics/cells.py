@@ -1,7 +1,8 @@
 """Which cells each column of a contract, and its label, has in a statistics release.
 
 Everything is a number or a category of a PATIENT, of several records or pictures the mean. So an
-image and a series add what one patient adds to a few numbers, however many pixels or steps it has.
+image, a series and a molecule add what one patient adds to a few numbers, however many pixels,
+steps or atoms it has.
 """
 
 from collections.abc import Iterable, Iterator
@@ -21,6 +22,8 @@ MOST_PARTS = 4
 # A neighbour's grey value is off by a few hundredths of the range; noise alone reaches a quarter.
 SHARPEST = 0.25
 SIDES_LOG2 = (2.0, 14.0)
+# Drugs have up to some 70; what is larger counts as that.
+MOST_HEAVY_ATOMS = 100.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +110,13 @@ INTENSITY, CONTRAST, AT_LOW_END, AT_HIGH_END, USED, SHARPNESS, SIDE = (
 
 
 MEASURED = "measured"
+HEAVY_ATOMS, LOWER_CASE, DOUBLE_BONDS, IN_BRACKETS, SEVERAL_PARTS = (
+    "heavy atoms",
+    "atoms in lower case",
+    "double bonds an atom",
+    "atoms in brackets",
+    "several parts",
+)
 
 
 def part_of(column: str, what: str) -> str:
@@ -115,8 +125,9 @@ def part_of(column: str, what: str) -> str:
 
 
 def cells_of(column: Column, bins: int) -> Iterator[ColumnCells]:
-    """The cells of one column of the contract; none for a fingerprint."""
+    """The cells of one column of the contract."""
     if column.kind is ColumnKind.FINGERPRINT:
+        yield from _of_molecule(column.name, bins)
         return
     if column.range is None:
         yield CategoryCells(
@@ -155,6 +166,21 @@ def _of_image(
     yield _share(name, USED)
     yield _number(name, SHARPNESS, "1", (0.0, SHARPEST), 0)
     yield _number(name, SIDE, "log2 pixels", SIDES_LOG2, 0)
+
+
+def _of_molecule(name: str, bins: int) -> Iterator[NumberCells]:
+    """How large molecules are, and how their SMILES are written. Without a structure: missing."""
+    yield NumberCells(
+        name=part_of(name, HEAVY_ATOMS),
+        unit="atoms",
+        low=0.0,
+        high=MOST_HEAVY_ATOMS,
+        may_be_missing=True,
+        bins=bins,
+        of=name,
+    )
+    for what in (LOWER_CASE, DOUBLE_BONDS, IN_BRACKETS, SEVERAL_PARTS):
+        yield _share(name, what)
 
 
 def over_time(contract: Contract, asked: Iterable[Column]) -> Iterator[NumberCells]:

@@ -9,7 +9,8 @@ sum of 1.0), so that sums of numbers travel beside counts. In this order:
     one cell per patient cohort
 
 Which numbers and categories a column gives, and a target of the label, says
-`wardround.statistics.cells`: a continuous column is one number, an image and a series are several.
+`wardround.statistics.cells`: a continuous column is one number, an image, a series and a
+molecule are several.
 
 v is the value on the contract's range, [low, high] -> [-1, 1]. Three choices keep one patient's
 part small, and so the noise: v is centred (half the noise in a mean of one scaled to [0, 1]); v^2

@@ -110,7 +110,7 @@ class StatisticsPlan(Frozen):
 
     def faults(self, contract: Contract) -> tuple[str, ...]:
         """What does not fit the contract, in words; empty when all does."""
-        known = {c.name for c in contract.columns if c.kind is not ColumnKind.FINGERPRINT}
+        known = {column.name for column in contract.columns}
         known |= {target.name for target in contract.label.targets}
         found = [
             f"statistics: {name} is no column or target in the contract that can be counted"
@@ -126,12 +126,11 @@ class StatisticsPlan(Frozen):
         return tuple(found)
 
     def asked(self, contract: Contract) -> tuple[Column, ...]:
-        """The columns that are counted, in the contract's order; a fingerprint is in no count."""
+        """The columns that are counted, in the contract's order."""
         return tuple(
             column
             for column in contract.columns
-            if column.kind is not ColumnKind.FINGERPRINT
-            and (self.columns is None or column.name in self.columns)
+            if self.columns is None or column.name in self.columns
         )
 
     def targets(self, contract: Contract) -> tuple[Target, ...]:
