@@ -28,6 +28,8 @@ from wardround.errors import BadInput
 KINDS = ("dp", "missing", "none", "noised")
 HOSTILE = '#panic("run") #sys.inputs ] } $x$ *b* _i_ `r` <l> @ref // c \\ "q" ~ -- = /*'
 
+PURPOSE_LINES = (21, 29)
+
 CHILD = """
 import hashlib, json, sys
 from pathlib import Path
@@ -103,6 +105,23 @@ def test_sections_a_to_i_follow_with_every_hazard_and_every_digest_in_full(kind:
     digests += [value["study"]["digest"], value["study"]["coordinator_fingerprint"]]
     digests += [log[key] for log in value["logs"] for key in ("head", "root")]
     assert [digest for digest in digests if digest not in solid(rest)] == []
+
+
+@pytest.mark.parametrize("lines", PURPOSE_LINES)
+def test_a_card_that_fits_on_a_page_is_not_broken(lines: int):
+    """Wherever it comes to lie: a longer purpose moves all that follows."""
+    value = report("missing")
+    value["study"]["purpose"] = "One risk model over several hospitals. " * 3 * lines
+    reader = opened(render_pdf(value))
+    pages = [words(reader, page=page) for page in range(len(reader.pages))]
+    for first, last in (
+        ("D Security", "then not asked"),
+        ("H Evidence", "This file holds report.json"),
+        ("I Sign-off", "Head of the study"),
+    ):
+        on = [number for number, page in enumerate(pages) if first in page]
+        assert on == [number for number, page in enumerate(pages[1:], 1) if last in page]
+        assert len(on) == 1
 
 
 def test_epsilon_is_printed_rounded_up_with_the_odds():
