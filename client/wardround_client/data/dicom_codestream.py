@@ -17,6 +17,7 @@ _BASELINE, _EXTENDED, _LOSSLESS, _JPEG_LS = 0xC0, 0xC1, 0xC3, 0xF7
 # All starts of frame, DHP and EXP of a hierarchy, and DNL, which says the height later.
 _FRAMES = {*range(0xC0, 0xD0), _JPEG_LS} - {0xC4, 0xC8, 0xCC} | {0xDC, 0xDE, 0xDF}
 _START_OF_SCAN = 0xDA
+_TILE_PART, _MARKERS, _END_OF_CODESTREAM = 0xFF90, 0xFF00, b"\xff\xd9"
 _MOST_TILES = 65_535
 _RLE_HEADER = struct.Struct("<16I")
 _J2K_SIZE = struct.Struct(">HH8IHBBB")
@@ -94,10 +95,34 @@ def _jpeg_2000(frame: bytes, due: Stored) -> None:
     channels, depth, *steps = said[10:]
     if not across or not down or left or top or tiles_left or tiles_top or steps != [1, 1]:
         raise BadInput(NOT_PACKED_SO)
-    if -(-right // across) * -(-bottom // down) > _MOST_TILES:
-        raise BadInput(f"has packed pixels in over {_MOST_TILES} tiles")
     bits = (depth & 0x7F) + 1
     _agree(Stored(bottom, right, max(due.bits, bits)), channels, due)
+    tiles = -(-right // across) * -(-bottom // down)
+    if tiles > _MOST_TILES:
+        raise BadInput(f"has packed pixels in over {_MOST_TILES} tiles")
+    if _tiles_there(frame) != set(range(tiles)):
+        raise BadInput("has packed pixels that are cut off, or tiles that are not there")
+
+
+def _tiles_there(frame: bytes) -> set[int]:
+    """The numbers of all tiles that come before the end; none when the parts do not join.
+
+    Of a tile that is missing OpenJPEG makes zeros, and says nothing.
+    """
+    found, place, header = set[int](), 2, True
+    while place + 12 <= len(frame):
+        marker, length, tile, part = struct.unpack_from(">HHHI", frame, place)
+        if marker == _TILE_PART:
+            found.add(tile)
+            header = False
+            # A part of length 0 is the last one, and goes on to the end.
+            place = place + part if part else len(frame.rstrip(b"\0")) - 2
+        elif header and marker > _MARKERS:
+            place += 2 + length
+        else:
+            break
+    ended = frame[place : place + 2] == _END_OF_CODESTREAM
+    return found if ended else set()
 
 
 def _run_length(frame: bytes, due: Stored) -> None:

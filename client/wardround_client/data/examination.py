@@ -23,6 +23,7 @@ from wardround_client.data.images import Images
 from wardround_client.data.images import outside as beyond_limits
 from wardround_client.data.labels import Labels, derive_labels, patients_with_two
 from wardround_client.data.molecules import without_structure
+from wardround_client.data.outcomes import coarse
 from wardround_client.data.series import read_series
 from wardround_client.data.table import Tables, read_tables
 from wardround_client.data.window import looks_through_another_window
@@ -210,16 +211,22 @@ def _images(
     if column is None:
         return [], []
     names, reasons = values[column.name].dropna(), Counter[str]()
-    stored, beyond = description.images.stored_range, 0
+    stored, beyond, lossy = description.images.stored_range, 0, 0
     with Images(folder, description.images, column) as images:
         for name in names:
             try:
                 images.check(name)
+                lossy += images.is_lossy(name)
                 # Whether a pixel is beyond what was declared, only the pixels themselves say.
                 beyond += stored is not None and beyond_limits(images.stored(name), stored) > 0
             except BadInput as error:
                 reasons[str(error)] += 1
         remarks = looks_through_another_window(images, names, column)
+    if lossy:
+        remarks.append(
+            f"column {column.name}: {coarse(lossy, len(names))} of {len(names)} images were "
+            "compressed with loss: their pixels are near to what the scanner saw, and not the same"
+        )
     if beyond and description.images.beyond == "refuse":
         reasons["has pixels beyond `stored_range`"] += beyond
     elif beyond:
