@@ -1,9 +1,13 @@
 """Reading at the hospital: every fault is counted and told, no value ever is."""
 
+import re
+from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from wardround.errors import BadInput
 from wardround.study.contract import Column, ColumnKind, Contract, Label
@@ -274,3 +278,33 @@ def test_the_check_of_an_unreadable_file_says_what_to_fix_and_does_not_raise(
     found = check(described(), CONTRACT, tmp_path)
     assert found.verdict is Verdict.NOT_READY
     assert found.to_fix == ("heart.csv: no such file in the data folder",)
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_no_word_of_the_table_is_cut_in_a_terminal(width: int, tmp_path: Path) -> None:
+    (tmp_path / "heart.csv").write_text(HEADER + GOOD)
+    found = check(described(), CONTRACT, tmp_path)
+    categories = ("typical", "atypical", "non-anginal", "asymptomatic", "reversible-defect")
+    pain = replace(
+        found.columns[2],
+        column="chest_pain_at_admission",
+        due=", ".join(categories),
+        unreadable=86,
+        unseen=("non-anginal",),
+    )
+    printed = Console(width=width, file=StringIO(), record=True)
+    printed.print(replace(found, columns=(*found.columns, pain)))
+    text = printed.export_text()
+    assert max(map(len, text.splitlines())) <= width
+    words = re.split(r"[\s,()]+", text)
+    for word in (*categories, "chest_pain_at_admission", "86", "20..80", "mg/dL", "unreadable"):
+        assert word in words, word
+    assert "outside" not in words
+
+
+def test_a_table_without_faults_has_no_columns_for_them(tmp_path: Path) -> None:
+    (tmp_path / "heart.csv").write_text(HEADER + GOOD)
+    printed = Console(width=80, file=StringIO(), record=True)
+    printed.print(check(described(), CONTRACT, tmp_path))
+    header = printed.export_text().splitlines()[3]
+    assert header.split() == ["column", "from", "missing", "allowed"]

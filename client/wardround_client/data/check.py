@@ -95,19 +95,25 @@ class DataCheck:
         return f"{counts}, {most}\n{self.label}: {', '.join(self.outcomes)}"
 
     def _table(self) -> Table:
+        """Names and counts, then what is allowed, which may be long; faults where there are any."""
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-        table.add_column("column", no_wrap=True)
-        for name in ("from", "unit", "allowed"):
+        faults = {
+            "outside": [column.out_of_range for column in self.columns],
+            "unreadable": [column.unreadable for column in self.columns],
+        }
+        faults = {name: counts for name, counts in faults.items() if any(counts)}
+        for name in ("column", "from"):
             table.add_column(name, overflow="fold")
-        for name in ("missing", "outside", "unreadable"):
-            table.add_column(name, justify="right")
-        for c in self.columns:
-            due = c.due + (f" (never: {', '.join(c.unseen)})" if c.unseen else "")
-            unit = "" if c.unit == "1" else c.unit
-            words = [Text(word) for word in (c.column, c.source, unit, due, c.missing)]
-            faulty = (c.out_of_range, c.unreadable)
-            counts = [Text(str(n or "-"), "red" if n else "dim") for n in faulty]
-            table.add_row(*words, *counts)
+        for name in ("missing", *faults):
+            table.add_column(name, justify="right", no_wrap=True)
+        table.add_column("allowed", overflow="fold")
+        for at, column in enumerate(self.columns):
+            counts = (counts[at] for counts in faults.values())
+            table.add_row(
+                *(Text(word) for word in (column.column, column.source, column.missing)),
+                *(Text(str(n or "-"), "red" if n else "dim") for n in counts),
+                Text(_allowed(column)),
+            )
         return table
 
     def _sentences(self) -> Iterator[Text]:
@@ -189,6 +195,12 @@ def _unread(description: DatasetDescription, contract: Contract, why: str) -> Da
         to_fix=tuple(why.split("; ")),
         remarks=(),
     )
+
+
+def _allowed(column: ColumnCheck) -> str:
+    unit = "" if column.unit in {"", "1"} else f" {column.unit}"
+    never = f" (never: {', '.join(column.unseen)})" if column.unseen else ""
+    return f"{column.due}{unit}{never}"
 
 
 def _plain(value: object) -> object:
