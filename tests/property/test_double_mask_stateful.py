@@ -72,6 +72,7 @@ class AnyCoordinator(RuleBasedStateMachine):
         self.tried: list[Tried] = []
         self.present: dict[str, HospitalRound] = {}
         self.crashed: set[str] = set()
+        self.began: dict[str, tuple[int, int]] = {}
         self.open_attempt(left_out=set(), next_round=False, bits=20)
 
     # --- what the coordinator does ------------------------------------------------------------
@@ -173,14 +174,14 @@ class AnyCoordinator(RuleBasedStateMachine):
     def _work(self, tried: Tried, name: str) -> None:
         if name in self.crashed:
             return
-        place = self.fleet[name].secrets.place
+        asked = (tried.spec.place, tried.spec.attempt)
         try:
             part = self.fleet[name].begin(tried.spec)
         except ProtocolViolation:
-            in_cohort = name in tried.spec.cohort
-            assert name in tried.uploads or place > tried.spec.place or not in_cohort
+            assert asked <= self.began.get(name, (0, 0)) or name not in tried.spec.cohort
             return
-        assert name not in tried.uploads  # never a second vector for one T
+        assert asked > self.began.get(name, (0, 0))  # never a second vector, never back
+        self.began[name] = asked
         if name in self.present:
             self.present[name].forget()
         self.present[name] = part

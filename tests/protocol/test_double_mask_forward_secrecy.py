@@ -1,4 +1,4 @@
-"""What is kept after a round opens no mask of it: roots only move on, and round secrets go."""
+"""What is kept of an attempt opens no mask of it: roots only move on, and its secrets go."""
 
 import gc
 from collections.abc import Iterable
@@ -38,50 +38,83 @@ def kept_by(*objects: object) -> set[bytes]:
     return found
 
 
-def derivable(kept: Iterable[bytes], transcript: bytes, places: int = 4) -> set[bytes]:
-    """Every pair key of `transcript` that what is kept, taken as roots, still gives."""
+def derivable(kept: Iterable[bytes], transcript: bytes, steps: int = 4) -> set[bytes]:
+    """Every pair key of `transcript` that what is kept gives, as a root or steps before one."""
     found = set()
-    for key in kept:
-        root = key
-        for _ in range(places):
-            if len(root) == 32:
-                found.add(expand_key(root, purpose=b"mask", context=transcript))
-                root = expand_key(root, purpose=b"ratchet", context=b"")
+    roots = {key for key in kept if len(key) == 32}
+    for _ in range(steps):
+        found |= {expand_key(root, purpose=b"mask", context=transcript) for root in roots}
+        ways = (b"ratchet", b"attempt")
+        roots = {expand_key(root, purpose=way, context=b"") for root in roots for way in ways}
     return found
 
 
-def test_the_roots_of_a_later_place_are_hashes_of_the_earlier_ones(three: MaskedFleet) -> None:
+def stepped(roots: dict[str, bytes], purpose: bytes) -> dict[str, bytes]:
+    return {peer: expand_key(r, purpose=purpose, context=b"") for peer, r in roots.items()}
+
+
+def test_the_roots_of_what_comes_later_are_hashes_of_the_earlier_ones(three: MaskedFleet) -> None:
     secrets = three.hospitals[0].secrets
     roots = dict(secrets._roots)
-    secrets.round_secrets(three.spec(1, round=2))
+    given = secrets.round_secrets(three.spec(1, round=2, attempt=2))
     assert secrets.place == 3
     for _ in range(3):
-        roots = {peer: expand_key(r, purpose=b"ratchet", context=b"") for peer, r in roots.items()}
-    assert secrets._roots == roots
+        roots = stepped(roots, b"ratchet")
+    of_attempt = stepped(roots, b"attempt")
+    spec = three.spec(1, round=2, attempt=2)
+    assert given.pair_keys == {
+        peer: expand_key(root, purpose=b"mask", context=spec.transcript())
+        for peer, root in of_attempt.items()
+    }
+    assert secrets._roots == stepped(of_attempt, b"attempt")
+    assert secrets._later == stepped(roots, b"ratchet")
 
 
-def test_after_the_next_place_nothing_kept_derives_a_mask_of_the_one_before(
+def test_once_they_are_given_nothing_kept_derives_the_secrets_of_an_attempt_again(
     three: MaskedFleet,
 ) -> None:
     own = three.hospitals[0]
     spec = three.spec(1, round=1)
     transcript = spec.transcript()
+    before = kept_by(own.secrets)
     given = own.secrets.round_secrets(spec)
     masks = set(given.pair_keys.values())
     shares = {*given.share_in.values(), *given.share_out.values()}
-    assert masks <= derivable(kept_by(own.secrets), transcript)  # so the test can fail
-    own.secrets.round_secrets(three.spec(1, round=2))
-    kept = kept_by(own.secrets)
-    assert len(kept) > 2
-    assert not masks & (kept | derivable(kept, transcript))
-    assert not shares & kept
+    assert masks <= derivable(before, transcript)  # so the test can fail
+    for later in (None, three.spec(1, round=1, attempt=2), three.spec(1, round=2)):
+        if later is not None:
+            own.secrets.round_secrets(later)
+        kept = kept_by(own.secrets)
+        assert len(kept) > 2
+        assert not masks & (kept | derivable(kept, transcript))
+        assert not shares & kept
+
+
+def test_who_steals_a_memory_after_the_signature_opens_no_update_with_all_that_travelled() -> None:
+    """The coordinator has every vector and, by the reveals, every hospital's own mask key.
+
+    What is left on a hospital's vector are the masks of its pairs.
+    """
+    four = fleet(4)
+    attempt = MaskedAttempt(four, four.spec(2))
+    attempt.upload("h000", "h001", "h002")
+    attempt.close_uploads()
+    own, transcript = attempt.rounds["h000"], attempt.spec.transcript()
+    pairs = four["h000"].secrets
+    within = {own._secrets.pair_keys[peer] for peer in ("h001", "h002")}
+    assert within <= kept_by(own, pairs)  # before it: so the test can fail
+    attempt.sign("h000", "h001", "h002")
+    attempt.close_signatures()
+    attempt.reveal("h000", "h001", "h002")
+    stolen = kept_by(own, pairs)
+    assert not within & (stolen | derivable(stolen, transcript))
 
 
 def test_a_place_that_is_over_gets_no_secrets_any_more(three: MaskedFleet) -> None:
     secrets = three.hospitals[0].secrets
     secrets.round_secrets(three.spec(1, round=4))
     for changes in ({"round": 3}, {"round": 0}, {"purpose": "statistics", "round": 0}):
-        with pytest.raises(ProtocolViolation, match=r"forgotten, place 5 of the run was reached"):
+        with pytest.raises(ProtocolViolation, match="forgotten, attempt 2 at place 5 of the run"):
             secrets.round_secrets(three.spec(1, **changes))
     secrets.round_secrets(three.spec(1, round=4, attempt=2))
 

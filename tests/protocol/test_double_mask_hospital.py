@@ -185,7 +185,7 @@ def test_a_sender_that_signed_for_another_key_of_the_pair_is_accused(
     attempt: MaskedAttempt, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     federation = attempt.fleet.renewed()
-    federation["h002"].secrets._roots[OWN] = bytes(32)
+    federation["h002"].secrets._later[OWN] = bytes(32)
     other = MaskedAttempt(federation, federation.spec(3))
     monkeypatch.setattr(other.coordinator, "_check_shares", lambda *_args, **_named: None)
     other.upload(*U)

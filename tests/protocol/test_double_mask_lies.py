@@ -97,10 +97,10 @@ def test_a_sybil_among_the_survivors(attempt: MaskedAttempt) -> None:
 
 def test_a_replayed_round(attempt: MaskedAttempt) -> None:
     attempt.upload("h000")
-    with pytest.raises(ProtocolViolation, match="masks were given out already"):
+    with pytest.raises(ProtocolViolation, match="forgotten, attempt 2 at place 2 of the run"):
         attempt.fleet["h000"].begin(attempt.spec)
     attempt.fleet["h000"].begin(dataclasses.replace(attempt.spec, round=2))
-    with pytest.raises(ProtocolViolation, match="forgotten, place 3 of the run was reached"):
+    with pytest.raises(ProtocolViolation, match="forgotten, attempt 2 at place 3 of the run"):
         attempt.fleet["h000"].begin(dataclasses.replace(attempt.spec, attempt=2))
 
 

@@ -117,7 +117,7 @@ def upload_of_no_shares(dealer: PlainRound) -> tuple[Any, bytes, bytes, Any]:
     """An upload whose bundles open, and hold words that are no shares."""
     header, _, packed, shares = dealer.upload(lanes_of(dealer.spec, dealer.hospital.name))
     for peer in dealer.peers:
-        root, own = dealer.hospital.roots[peer], dealer.hospital.name
+        root, own = dealer.roots[peer], dealer.hospital.name
         key = share_key(root, own, peer, dealer.transcript)
         rubbish = b"\xff" * SHARE_BYTES * len(dealer.spec["cohort"])
         shares[peer]["sealed"] = gcm_seal(key, rubbish, dealer.transcript).hex()

@@ -147,7 +147,7 @@ def test_a_sum_whose_masks_did_not_cancel_is_refused_even_when_all_headers_fit(
     coordinator = CoordinatorRound(spec, four.identity_keys)
     for each in four.hospitals:
         if each.name == "h003":  # it masks with other keys than its peers
-            each.secrets._roots["h000"] = bytes(32)
+            each.secrets._later["h000"] = bytes(32)
         upload = each.answer(constant_lanes(100), spec)
         give(coordinator, each.name, as_update(upload), upload.packed.tobytes())
     coordinator.close_uploads()

@@ -122,14 +122,16 @@ def test_a_spec_with_a_field_more_or_less_is_refused(three: MaskedFleet) -> None
 # --- secrets are given once ---------------------------------------------------------------------
 
 
-def test_secrets_are_never_given_twice_for_one_transcript(three: MaskedFleet) -> None:
+def test_secrets_are_never_given_twice_for_one_attempt(three: MaskedFleet) -> None:
     own, spec = three.hospitals[0], three.spec(LANES)
     own.secrets.round_secrets(spec)
-    with pytest.raises(ProtocolViolation, match="round 2, attempt 1: masks were given out already"):
-        own.secrets.round_secrets(spec)
-    own.secrets.round_secrets(three.spec(LANES, attempt=2))
-    with pytest.raises(ProtocolViolation, match="round 2, attempt 1: masks were given out already"):
-        own.secrets.round_secrets(spec)
+    for changes in ({}, {"model_digest": "ee" * 32}):
+        with pytest.raises(ProtocolViolation, match="forgotten, attempt 2 at place 2 of the run"):
+            own.secrets.round_secrets(three.spec(LANES, **changes))
+    own.secrets.round_secrets(three.spec(LANES, attempt=4))
+    for attempt in range(1, 5):
+        with pytest.raises(ProtocolViolation, match="forgotten, attempt 5 at place 2 of the run"):
+            own.secrets.round_secrets(three.spec(LANES, attempt=attempt))
 
 
 @pytest.mark.parametrize("profile", ["double-mask", "one-trip"])
@@ -155,7 +157,8 @@ def test_forgotten_secrets_give_no_masks(three: MaskedFleet) -> None:
         ({"directory_digest": "aa" * 32}, "it is for directory aa"),
         ({"cohort": ["h001", "h002"]}, "h000 is not in its cohort"),
         ({"cohort": ["h000", "h001", "sybil"]}, "sybil is not in the directory"),
-        ({"round": 100_000}, "place 100001 is more than 100000 ahead of 0"),
+        ({"round": 100_000}, "100001 steps ahead of attempt 1 at place 0, at most 100000"),
+        ({"attempt": 99_994}, "100001 steps ahead of attempt 1 at place 0, at most 100000"),
     ],
 )
 def test_a_spec_that_does_not_fit_the_run_gets_no_masks_and_moves_no_root(
@@ -164,7 +167,7 @@ def test_a_spec_that_does_not_fit_the_run_gets_no_masks_and_moves_no_root(
     secrets = three.hospitals[0].secrets
     roots = dict(secrets._roots)
     spec = three.spec(LANES, **{"round": 7} | changes)
-    where = f"round {spec.round + 1}, attempt 1"
+    where = f"round {spec.round + 1}, attempt {spec.attempt}"
     with pytest.raises(ProtocolViolation, match=f"{where}: {reason}"):
         secrets.round_secrets(spec)
     assert (secrets.place, secrets._roots) == (0, roots)

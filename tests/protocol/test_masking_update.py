@@ -229,9 +229,12 @@ def test_a_header_with_a_field_more_or_less_is_refused(three: MaskedFleet) -> No
 
 def test_a_header_of_the_other_profile_is_refused(three: MaskedFleet) -> None:
     own = three.hospitals[0]
-    for profile, other in (("one-trip", "double-mask"), ("double-mask", "one-trip")):
-        coordinator = CoordinatorRound(three.spec(LANES, profile=profile), three.identity_keys)
-        upload = own.answer(constant_lanes(LANES), three.spec(LANES, profile=other))
+    for number, (profile, other) in enumerate(
+        (("one-trip", "double-mask"), ("double-mask", "one-trip"))
+    ):
+        right = three.spec(LANES, profile=profile, round=number)
+        coordinator = CoordinatorRound(right, three.identity_keys)
+        upload = own.answer(constant_lanes(LANES), three.spec(LANES, profile=other, round=number))
         header = upload.header.to_json() | {"transcript": coordinator.spec.transcript().hex()}
         with pytest.raises(ProtocolViolation, match=f"the round's profile is {profile}"):
             coordinator.take_upload(**sent_by(upload) | {"header_json": header})
@@ -262,8 +265,7 @@ def test_an_upload_that_commits_to_another_key_of_a_pair_than_its_peer_is_refuse
     spec = three.spec(LANES)
     attempt = MaskedAttempt(three, spec)
     attempt.upload("h000", "h001")
-    roots = three["h002"].secrets._roots
-    roots["h001"] = bytes(32)
+    three["h002"].secrets._later["h001"] = bytes(32)
     with pytest.raises(KeysDisputed, match=r"update of h002: .* of the pair than h001") as raised:
         attempt.upload("h002")
     assert raised.value.peers == ("h001",)

@@ -63,7 +63,7 @@ class Conspiracy:
     def held(self, colluder: str, dealer: str) -> list[list[int]]:
         """The shares that a colluder has from a dealer's bundle."""
         shares = self.sent[dealer][3]
-        root, transcript = self.rounds[colluder].hospital.roots[dealer], self.transcript
+        root, transcript = self.rounds[colluder].roots[dealer], self.transcript
         key = share_key(root, dealer, colluder, transcript)
         return shares_in(gcm_open(key, bytes.fromhex(shares[colluder]["sealed"]), transcript))
 

@@ -44,6 +44,7 @@ class MaskedHospital:
     run_key: RunKey
     entry: SignedRunKey
     secrets: PairSecrets
+    first_secrets: PairSecrets
     randomness: Randomness
 
     def begin(self, spec: RoundSpec) -> HospitalRound:
@@ -80,7 +81,7 @@ class MaskedFleet:
         return next(each for each in self.hospitals if each.name == name)
 
     def renewed(self) -> "MaskedFleet":
-        """The same roots at the place where they are now, as if nothing had been given out."""
+        """The same roots at place 0, as if nothing had been given out."""
         return replace(self, hospitals=tuple(_renewed(each) for each in self.hospitals))
 
     def spec(self, lanes: int, /, **changes: object) -> RoundSpec:
@@ -141,6 +142,7 @@ def fleet(
                 run_key=run_keys[name],
                 entry=entries[name],
                 secrets=secrets[name],
+                first_secrets=copied(secrets[name]),
                 randomness=seeded(f"{seed}/{run}/{session}/{name}/rounds"),
             )
             for name in names
@@ -178,10 +180,13 @@ def _one_of(changes: dict[str, object], name: str, allowed: list[Any]) -> Any:
     return value if type(value) is type(allowed[0]) and value in allowed else allowed[0]
 
 
+def copied(secrets: PairSecrets) -> PairSecrets:
+    """Another holder of the same roots: what a process that was copied with its memory has."""
+    return replace(secrets, _roots=dict(secrets._roots), _later=dict(secrets._later))
+
+
 def _renewed(hospital: MaskedHospital) -> MaskedHospital:
-    old = hospital.secrets
-    secrets = PairSecrets(old.hospital, old.directory, dict(old._roots), old.place)
-    return replace(hospital, secrets=secrets)
+    return replace(hospital, secrets=copied(hospital.first_secrets))
 
 
 # Keys from a seed are the same each time, so they are made once.

@@ -63,6 +63,17 @@ def next_root(root: bytes) -> bytes:
     return hkdf_expand(root, framed("ratchet", b""))
 
 
+def next_attempt(root: bytes) -> bytes:
+    return hkdf_expand(root, framed("attempt", b""))
+
+
+def attempt_root(root: bytes, attempt: int) -> bytes:
+    """Of a place's root: what the keys of its `attempt`, counted from 1, come from."""
+    for _ in range(1, attempt):
+        root = next_attempt(root)
+    return root
+
+
 def mask_key(root: bytes, transcript: bytes) -> bytes:
     return hkdf_expand(root, framed("mask", transcript))
 
@@ -123,6 +134,7 @@ class PlainHospital:
     roots: dict[str, bytes] = field(default_factory=dict)
     kem_secrets: dict[str, tuple[bytes, bytes]] = field(default_factory=dict)
     place: int = 0
+    attempt: int = 0
 
     def run_key(self, run: str, session: str) -> Json:
         entry: Json = {
@@ -147,6 +159,8 @@ class PlainHospital:
             check_signature(key, "run-key", without_signature(entry), signature)
             if not kem.check_key(bytes.fromhex(entry["kem_key"])):
                 raise PlainFault("a malformed ML-KEM key")
+            if not any(x25519(bytes(32), bytes.fromhex(entry["public_key"]))):
+                raise PlainFault("an X25519 key of low order")
         if self.entry_of(self.name, directory)["public_key"] != self._public():
             raise PlainFault("our own run key is not the one we made")
         self.directory = directory
@@ -177,13 +191,15 @@ class PlainHospital:
 
     def begin(self, spec: Json) -> "PlainRound":
         """Advance the ratchet to the round's place and derive the secrets of this attempt."""
-        place = place_of(spec)
-        if place < self.place:
-            raise PlainFault("a place that the ratchet has left")
+        place, attempt = place_of(spec), int(spec["attempt"])
+        if (place, attempt) <= (self.place, self.attempt):
+            raise PlainFault("a place or an attempt that the ratchet has left")
         while self.place < place:
             self.roots = {peer: next_root(root) for peer, root in self.roots.items()}
             self.place += 1
-        return PlainRound(self, spec, transcript_of(spec))
+        self.attempt = attempt
+        roots = {peer: attempt_root(root, attempt) for peer, root in self.roots.items()}
+        return PlainRound(self, spec, transcript_of(spec), roots)
 
     def entry_of(self, hospital: str, directory: list[Json]) -> Json:
         (found,) = [entry for entry in directory if entry["hospital"] == hospital]
@@ -215,6 +231,7 @@ class PlainRound:
     hospital: PlainHospital
     spec: Json
     transcript: bytes
+    roots: dict[str, bytes]
     header: Json = field(default_factory=dict)
     secret: bytes = b""
     signed_for: list[str] = field(default_factory=list)
@@ -229,7 +246,7 @@ class PlainRound:
         return bool(self.spec["profile"] == "double-mask")
 
     def pair_key(self, peer: str) -> bytes:
-        return mask_key(self.hospital.roots[peer], self.transcript)
+        return mask_key(self.roots[peer], self.transcript)
 
     def upload(self, lanes: list[int]) -> tuple[Json, bytes, bytes, Json | None]:
         """M1: (header, signature, packed vector, shares)."""
@@ -313,8 +330,7 @@ class PlainRound:
         for peer in self.peers:
             holder = self.spec["cohort"].index(peer)
             bundle = b"".join(words_bytes(share) for share in dealt[holder])
-            root = self.hospital.roots[peer]
-            key = share_key(root, self.hospital.name, peer, self.transcript)
+            key = share_key(self.roots[peer], self.hospital.name, peer, self.transcript)
             shares[peer] = {
                 "commitment": pair_commitment(self.transcript, self.pair_key(peer)),
                 "sealed": gcm_seal(key, bundle, self.transcript).hex(),
@@ -339,7 +355,7 @@ class PlainRound:
         check_inclusion(signed, place, len(holders), path, bytes.fromhex(pairs_root))
         if share["commitment"] != pair_commitment(self.transcript, self.pair_key(sender)):
             raise PlainFault(f"{sender} committed to another key than ours")
-        key = share_key(self.hospital.roots[sender], sender, own, self.transcript)
+        key = share_key(self.roots[sender], sender, own, self.transcript)
         self.opened.pop(sender, None)  # unreadable until it is read: noted when it is asked for
         with contextlib.suppress(PlainFault):
             bundle = gcm_open(key, sealed, self.transcript)

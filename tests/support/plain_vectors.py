@@ -229,7 +229,7 @@ def _written_masks(rounds: dict[str, PlainRound], transcript: bytes) -> list[Jso
     for low, attempt in rounds.items():
         for high in attempt.peers:
             if low < high:
-                root = attempt.hospital.roots[high]
+                root = attempt.roots[high]
                 key = mask_key(root, transcript)
                 found.append(
                     {

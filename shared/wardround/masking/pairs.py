@@ -1,7 +1,7 @@
-"""The secrets that each pair of hospitals shares, and what a round takes from them.
+"""The secrets that each pair of hospitals shares, and what an attempt takes from them.
 
-A root for each peer moves on with the run, and never back: what one has in its hands later opens
-no mask of an earlier round (forward secrecy).
+A root for each peer moves on with each attempt, and never back: what one has in its hands later
+opens no mask of an earlier one (forward secrecy).
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from wardround.masking.round_spec import RoundSpec
 
 Keys = dict[str, bytes]
 
-MOST_PLACES_AHEAD: Final = 100_000  # each costs a hash for every peer
+MOST_STEPS_AHEAD: Final = 100_000  # each costs a hash or two for every peer
 
 
 def pair_root(shared: bytes, *, pair: tuple[str, str], ciphertext: bytes, salt: bytes) -> bytes:
@@ -50,22 +50,24 @@ class RoundSecrets:
 
 @dataclass(slots=True, eq=False)
 class PairSecrets:
-    """One root key for each peer of a session, held in memory only; `Agreement` makes it.
+    """Root keys for each peer of a session, held in memory only; `Agreement` makes it.
 
-    Gives out secrets at most once for each transcript and for no place before the last one asked
-    for. Python cannot wipe memory: references are dropped, and the process' end does the rest.
+    Gives out the secrets of each attempt once, and of none before the last one asked for: with
+    what is left then, nobody can derive them again. Python cannot wipe memory: references are
+    dropped, and the process' end does the rest.
     """
 
     hospital: str
     directory: Directory
-    _roots: Keys = field(repr=False)
+    _roots: Keys = field(repr=False)  # of the next attempt that may be asked for
+    _later: Keys = field(repr=False)  # of the first attempt at the next place
     _place: int = 0
-    _given: set[bytes] = field(default_factory=set, repr=False)
+    _attempt: int = 1
 
     @classmethod
     def of(cls, hospital: str, directory: Directory, roots: Mapping[str, bytes]) -> "PairSecrets":
         """Start at place 0 with the `pair_root` of each peer."""
-        return cls(hospital, directory, dict(roots))
+        return cls(hospital, directory, dict(roots), _stepped(roots, b"ratchet"))
 
     @property
     def place(self) -> int:
@@ -73,21 +75,18 @@ class PairSecrets:
         return self._place
 
     def round_secrets(self, spec: RoundSpec) -> RoundSecrets:
-        """Derive the secrets of `spec` and forget what derives those of an earlier place.
+        """Derive the secrets of `spec`, and forget what derives them and those before them.
 
         Check the spec against the study before: the way to a place that the study does not have
         is walked as well. Raises ProtocolViolation for a spec of another run, session or directory,
-        a cohort without us or with a stranger, a place that is earlier or more than 100,000 ahead,
-        and a spec it gave secrets for before.
+        a cohort without us or with a stranger, and a place and attempt that do not come after
+        those it gave secrets for last, or are more than 100,000 steps ahead.
         """
         self._check(spec)
+        self._advance(spec)
         transcript = spec.transcript()
-        if transcript in self._given:
-            raise ProtocolViolation(f"{spec.where}: masks were given out already")
-        self._advance(spec.place)
-        self._given.add(transcript)
         peers = [name for name in spec.cohort if name != self.hospital]
-        return RoundSecrets(
+        secrets = RoundSecrets(
             transcript=transcript,
             hospital=self.hospital,
             pair_keys={
@@ -101,17 +100,23 @@ class PairSecrets:
                 peer: self._share_key(peer, peer, self.hospital, transcript) for peer in peers
             },
         )
+        self._next_attempt()
+        return secrets
 
     def forget(self) -> None:
         """Drop the roots: no secret can be derived any more."""
-        self._roots.clear()
+        self._roots, self._later = {}, {}
 
-    def _advance(self, place: int) -> None:
-        while self._place < place:
-            for peer, root in self._roots.items():
-                self._roots[peer] = expand_key(root, purpose=b"ratchet", context=b"")
-            self._place += 1
-            self._given.clear()  # their place is refused from now on
+    def _advance(self, spec: RoundSpec) -> None:
+        while self._place < spec.place:
+            self._roots, self._later = self._later, _stepped(self._later, b"ratchet")
+            self._place, self._attempt = self._place + 1, 1
+        while self._attempt < spec.attempt:
+            self._next_attempt()
+
+    def _next_attempt(self) -> None:
+        self._roots = _stepped(self._roots, b"attempt")
+        self._attempt += 1
 
     def _share_key(self, peer: str, sender: str, recipient: str, transcript: bytes) -> bytes:
         context = f"{sender}\0{recipient}\0".encode("ascii") + transcript
@@ -133,12 +138,22 @@ class PairSecrets:
         strangers = sorted(set(spec.cohort) - set(self.directory.names))
         if strangers:
             raise ProtocolViolation(f"{where}: {', '.join(strangers)} is not in the directory")
-        if spec.place < self._place:
+        self._check_order(spec)
+
+    def _check_order(self, spec: RoundSpec) -> None:
+        if (spec.place, spec.attempt) < (self._place, self._attempt):
             raise ProtocolViolation(
-                f"{where}: its secrets are forgotten, place {self._place} of the run was reached"
+                f"{spec.where}: its secrets are forgotten, attempt {self._attempt} at place "
+                f"{self._place} of the run is the next"
             )
-        if spec.place > self._place + MOST_PLACES_AHEAD:
+        first = self._attempt if spec.place == self._place else 1
+        steps = spec.place - self._place + spec.attempt - first
+        if steps > MOST_STEPS_AHEAD:
             raise ProtocolViolation(
-                f"{where}: place {spec.place} is more than {MOST_PLACES_AHEAD} ahead of "
-                f"{self._place}"
+                f"{spec.where}: {steps} steps ahead of attempt {self._attempt} at place "
+                f"{self._place}, at most {MOST_STEPS_AHEAD} are walked"
             )
+
+
+def _stepped(roots: Mapping[str, bytes], purpose: bytes) -> Keys:
+    return {peer: expand_key(root, purpose=purpose, context=b"") for peer, root in roots.items()}
