@@ -70,8 +70,10 @@ class DicomImage:
         return (number or 1) - 1
 
     def check(self, file: BinaryIO, number: int | None) -> None:
-        """Raise BadInput unless the frame can be unpacked; it is not."""
-        check_frame(file, self.layout, self.spans[self.place(number)])
+        """Raise BadInput unless the frame can be unpacked; it is not, and plain ones not read."""
+        pieces = self.spans[self.place(number)]
+        if self.layout.packing is not None:
+            check_frame(file, self.layout, pieces)
 
     def stored(self, file: BinaryIO, place: int) -> npt.NDArray[np.generic]:
         """[rows, columns]: the values of a frame as they are stored."""
