@@ -1,6 +1,7 @@
 """Models beside the study's: the same patients counted once for each, exactly or not at all."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,10 +19,12 @@ from wardround.canonical import Json
 from wardround.errors import BadInput
 from wardround.evaluation.beside import BesideLayout, few
 from wardround.evaluation.histograms import CountsMode
-from wardround.evaluation.layout import read_lanes
+from wardround.evaluation.layout import Layout, read_lanes
 from wardround.evaluation.layouts import layout_of
 from wardround.masking.update import update_digest
+from wardround.study.files import read_study_plan
 
+STUDIES = Path(__file__).parents[2] / "deploy/studies"
 WAYS = ("local-only", "personalised")
 NO_NOISE: Json = {"mechanism": "none", "epsilon": None, "delta": None}
 ASKED: Json = {"privacy": NO_NOISE, "evaluation": {"beside": list(WAYS), "bins": 20}}
@@ -123,6 +126,20 @@ def test_a_study_that_claims_an_epsilon_has_none_beside(changes: Json, names: st
         study_of(rounds=2, changes={**ASKED, **changes, "evaluation": evaluation})
     if "each way" not in names:
         assert "no epsilon that the study claims would cover them" in str(refused.value)
+
+
+@pytest.mark.parametrize(("bins", "fitting"), [(300, 100), (301, 43), (220, 110)])
+def test_too_many_bins_are_refused_with_a_number_that_fits(bins: int, fitting: int):
+    """The largest part of them: so the threshold stays on an edge, wherever it was."""
+    study = read_study_plan(STUDIES / "brca_survival/study.toml")
+
+    def of(many: int) -> Layout:
+        plan = study.evaluation.model_copy(update={"beside": WAYS, "bins": many})
+        return layout_of(study.model_copy(update={"evaluation": plan}))
+
+    with pytest.raises(BadInput, match=f"at most 100000 are held; bins = {fitting} would fit"):
+        of(bins)
+    assert of(fitting).lanes <= 100_000
 
 
 def test_a_study_without_has_the_bytes_that_it_had():

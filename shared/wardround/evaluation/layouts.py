@@ -1,5 +1,7 @@
 """The layout of a study's evaluation: which kind its label asks for."""
 
+from contextlib import suppress
+
 from wardround.errors import BadInput
 from wardround.evaluation.beside import BesideLayout
 from wardround.evaluation.binary import AnomalyLayout, BinaryLayout
@@ -43,8 +45,30 @@ def layout_of(study: StudyPlan) -> Layout:
 
     Raises BadInput for a plan whose counts do not fit into a log, or into the noise.
     """
-    own, ways = _of_model(study), study.evaluation.beside
-    return BesideLayout(study=own, plain=_whole(study), ways=ways) if ways else own
+    own = _of_model(study)
+    if not study.evaluation.beside:
+        return own
+    try:
+        return _beside(study, own)
+    except BadInput as error:
+        fewer = _bins_that_fit(study)
+        raise BadInput(f"{error}; bins = {fewer} would fit" if fewer else str(error)) from error
+
+
+def _beside(study: StudyPlan, own: Layout) -> BesideLayout:
+    return BesideLayout(study=own, plain=_whole(study), ways=study.evaluation.beside)
+
+
+def _bins_that_fit(study: StudyPlan) -> int | None:
+    """The largest part of the plan's bins with which its models beside fit; edges stay edges."""
+    asked = study.evaluation.bins
+    for bins in (asked // parts for parts in range(2, asked // 2 + 1) if not asked % parts):
+        plan = study.evaluation.model_copy(update={"bins": bins})
+        fewer = study.model_copy(update={"evaluation": plan})
+        with suppress(BadInput):
+            _beside(fewer, _of_model(fewer))
+            return bins
+    return None
 
 
 def _of_model(study: StudyPlan) -> Layout:
