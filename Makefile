@@ -8,6 +8,8 @@ FUZZ_STAMP := $(VENV)/.installed-fuzz
 export OMP_NUM_THREADS := 1
 export FLWR_TELEMETRY_ENABLED := 0
 export FLWR_DISABLE_UPDATE_CHECK := 1
+# The tests start hundreds of processes: each would compile the project's modules anew (0.5 s).
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: setup demo demo-ct test test-all fuzz check bench-rounds bench-masking bench-transport bench-memory bench-dp bench-utility bench-methods bench-models bench-verify verifier clean
 
@@ -27,12 +29,15 @@ demo: setup
 demo-ct: setup
 	$(BIN)/wardround demo --study ct
 
+# tests/conftest.py has ordered the files: what takes long begins first.
+TWO_WORKERS := -n 2 --dist loadfile --no-loadscope-reorder
+
 test: setup
-	$(BIN)/python -m pytest -q -m "not slow" -n 2 --dist loadfile
+	$(BIN)/python -m pytest -q -m "not slow" $(TWO_WORKERS)
 
 # With coverage-guided fuzzing: ten minutes in all, so its tool comes first.
 test-all: $(FUZZ_STAMP)
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+	$(BIN)/python -m pytest -q $(TWO_WORKERS)
 
 $(FUZZ_STAMP): $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[fuzz]'
