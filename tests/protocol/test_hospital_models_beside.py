@@ -1,5 +1,7 @@
 """Models of a hospital's own beside the study's: only with its policy's leave, and trained once."""
 
+import subprocess
+import sys
 from contextlib import closing
 from dataclasses import replace
 
@@ -14,6 +16,7 @@ from wardround.audit.bundle import bundle_bytes, evidence_of
 from wardround.audit.derive import derive_report, report_of
 from wardround.audit.verify import verify_bytes
 from wardround.canonical import canonical_bytes
+from wardround.cli.main import run
 from wardround.errors import BadInput, RefusedByPolicy
 from wardround.models.networks import build, parameters_of
 from wardround.protocol.messages import Refusal, RefusalCode
@@ -138,6 +141,23 @@ def test_alone_it_is_trained_before_approval_once_for_a_study_and_its_data(ward,
     path.write_bytes(b"no model")
     with pytest.raises(BadInput, match="not a readable model"):
         trained_alone(home, kept, patients, seeded("x"))
+
+
+def test_the_command_that_approves_loads_torch_only_to_train_alone(ward, tmp_path, capsys):
+    name, signed = NAMES[0], tmp_path / "signed.json"
+    words = ["review", "approve", str(signed), "--dir", str(ward[name].home.directory)]
+    words += ["--dataset", str(ward[name].description), "--data", str(ward[name].data)]
+    program = (
+        "import sys\nfrom wardround.cli.main import run\ncode = run(sys.argv[1:])\n"
+        "sys.exit(code or 'torch' in sys.modules)"
+    )
+    signed.write_bytes(ward.signed(ward.study(privacy__mechanism="none")))
+    subprocess.run([sys.executable, "-c", program, *words], check=True, timeout=60)
+    assert not folder(ward, name).exists()
+    signed.write_bytes(ward.signed(ward.study(**ASKED)))
+    assert run(words) == 0
+    assert "training alone" in capsys.readouterr().err
+    assert len(list(folder(ward, name).iterdir())) == 1
 
 
 def test_what_does_not_converge_or_has_nobody_to_learn_from_is_scored_all_the_same(

@@ -12,6 +12,7 @@ from wardround.errors import BadInput
 
 if TYPE_CHECKING:
     from wardround.study.manifest import Study
+    from wardround_client.approval import ApprovedStudy
     from wardround_client.home import HospitalHome
     from wardround_client.sign_off import Word
 
@@ -75,10 +76,8 @@ def approve(
     as_json: AsJson = False,
 ) -> None:
     """Approve one study digest for one data set. Without it, no round runs."""
-    from wardround.randomness import system_randomness
     from wardround_client.approval import approve as record
     from wardround_client.home import HospitalHome
-    from wardround_client.models_beside import before_approval
 
     home = HospitalHome(directory)
     found = _study(home, study)
@@ -89,9 +88,7 @@ def approve(
         officer=who,
         description=dataset,
         data_folder=data,
-        before=lambda approved: before_approval(
-            home, approved, system_randomness, lambda line: typer.echo(line, err=True)
-        ),
+        before=lambda approved: _train_alone(home, approved),
     )
     say(
         {"study": found.name, "digest": found.digest, "officer": who, "approved": True},
@@ -149,6 +146,15 @@ def sign_off(
         "\n".join(lines),
         as_json=as_json,
     )
+
+
+def _train_alone(home: "HospitalHome", approved: "ApprovedStudy") -> None:
+    if not approved.study.evaluation.beside:
+        return  # PyTorch takes longer to load than everything else here: an officer waits
+    from wardround.randomness import system_randomness
+    from wardround_client.models_beside import before_approval
+
+    before_approval(home, approved, system_randomness, lambda line: typer.echo(line, err=True))
 
 
 def _word(officer: str, *, approve: bool, remark: str, refuse: str) -> "Word":
