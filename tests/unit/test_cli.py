@@ -10,6 +10,7 @@ import pytest
 from tests.support.hospitals import NAMES, STUDY_TOML, Ward
 
 from wardround.cli import main as cli
+from wardround.cli.pages import SECTIONS
 from wardround.errors import (
     BadInput,
     DeadlineMissed,
@@ -84,6 +85,33 @@ def test_every_command_has_a_help_page_that_says_what_it_does(capsys):
         text = said(capsys, *words, "--help")
         assert " ".join(["Usage: wardround", *words]) in text, words
         assert len(text.splitlines()) > 3, words
+
+
+def test_a_help_page_is_whole_at_80_columns(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    for words in [(), *every_command()]:
+        text = said(capsys, *words, "--help")
+        lines = [line.removesuffix("[ARGS]...") for line in text.splitlines()]
+        cut = [line for line in lines if line.endswith("...") and "Usage" not in line]
+        assert not cut, words
+        assert "\\[" not in text, words
+        assert "--install-completion" not in text, words
+
+
+def test_an_argument_says_on_its_help_page_what_it_is(capsys):
+    assert "STUDY  Folder with study.toml" in said(capsys, "rehearse", "--help")
+
+
+def test_every_command_stands_in_one_section_of_the_first_page():
+    listed = [name for names in SECTIONS.values() for name in names]
+    assert sorted(listed) == sorted(cli.COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"), [(["hospitl"], "hospital"), (["hospital", "jion"], "join")]
+)
+def test_a_mistyped_command_gets_the_nearest_one_said_once(capsys, typed, meant):
+    assert said(capsys, *typed, code=4).count(f"Did you mean '{meant}'?") == 1
 
 
 def test_every_command_that_tells_something_takes_json():

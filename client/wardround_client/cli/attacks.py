@@ -33,10 +33,10 @@ def attack_released(
     log: ToLog = False,
     as_json: AsJson = False,
 ) -> None:
-    """Attack a released model with the hospital's own patients; exit code 7 on a VIOLATION.
+    """Attack a released model with the hospital's own patients.
 
-    Nothing leaves the hospital. With --log the verdicts, and no number, go into its evidence log,
-    which others may get to see.
+    Exit code 7 on a VIOLATION. Nothing leaves the hospital. With --log the verdicts, and no number,
+    go into its evidence log, which others may get to see.
     """
     from wardround.errors import VerificationFailed
     from wardround.privacy.verdict import Verdict

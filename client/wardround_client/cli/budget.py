@@ -16,7 +16,12 @@ if TYPE_CHECKING:
     from wardround_client.ledger import Ledger, Release, RunSpent
     from wardround_client.ledger.forecast import Forecast
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Privacy spent on a data set.")
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    help="Privacy spent on a data set.",
+)
 
 Directory = Annotated[Path, typer.Option("--dir", help="The hospital's directory.")]
 Delta = Annotated[float, typer.Option(help="The delta for which epsilon is computed.")]
@@ -24,7 +29,7 @@ Delta = Annotated[float, typer.Option(help="The delta for which epsilon is compu
 
 @app.command()
 def show(directory: Directory, delta: Delta = 1e-4, *, as_json: AsJson = False) -> None:
-    """Show each data set's budget: spent for ever, over all studies, and left."""
+    """Show what each data set has spent for ever, and has left."""
     from wardround_client.home import HospitalHome
 
     budget = HospitalHome(directory).policy().epsilon_budget
@@ -92,7 +97,10 @@ def forecast(
     *,
     as_json: AsJson = False,
 ) -> None:
-    """Say what a study would take of a data set's budget, before anybody approves it."""
+    """Say what a study would take of a data set's budget.
+
+    Before anybody approves it; nothing is charged.
+    """
     from wardround.errors import BadInput
     from wardround_client.approval import find_study
     from wardround_client.home import HospitalHome

@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from wardround_client.data.deidentify_folder import Attestation
 
 app = typer.Typer(
-    no_args_is_help=True, rich_markup_mode=None, help="Describe, check and compare a data set."
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    help="Describe, check and compare a data set.",
 )
 
 Dataset = Annotated[Path, typer.Argument(help="The data set's description (TOML).")]
@@ -27,13 +30,19 @@ Out = Annotated[Path, typer.Option(help="A new folder.")]
 
 @app.command()
 def describe(dataset: Dataset, study: StudyFile, data: Folder, *, as_json: AsJson = False) -> None:
-    """Show columns, units, missing values and labels as the study would see them."""
+    """Show a data set as the study would see it.
+
+    Columns, units, missing values and labels, in counts; it always succeeds.
+    """
     _examine(dataset, study, data, as_json=as_json)
 
 
 @app.command()
 def check(dataset: Dataset, study: StudyFile, data: Folder, *, as_json: AsJson = False) -> None:
-    """Check against the study's contract; exit code 4 and what to fix when it is not ready."""
+    """Check a data set against the study's contract.
+
+    When it is not ready, it says what to fix and ends with exit code 4.
+    """
     from wardround.errors import BadInput
     from wardround_client.data.check import Verdict
 
@@ -49,9 +58,9 @@ def quality(
     *,
     as_json: AsJson = False,
 ) -> None:
-    """Hold this hospital's data against the released statistics; exit code 4 when not ready.
+    """Hold the data against the others' released statistics.
 
-    Column by column, with what to fix. Nothing leaves the hospital.
+    Column by column, with what to fix; exit code 4 when not ready. Nothing leaves the hospital.
     """
     from rich.console import Console
 
@@ -82,9 +91,10 @@ def quality(
 
 @app.command()
 def contact_sheet(source: Source, out: Out, *, as_json: AsJson = False) -> None:
-    """Draw the DICOM images that do not say whether text is in their pixels, to be looked at.
+    """Draw the images that may have text in their pixels.
 
-    The pages stay here: only the owner of the new folder can read them.
+    Those DICOM images that do not say whether they have, for a person to look at. The pages stay
+    here: only the owner of the new folder can read them.
     """
     from wardround_client.data.deidentify_sheet import write_contact_sheet
 
@@ -110,14 +120,19 @@ def deidentify(
         Path | None, typer.Option(help="The contact sheet that was looked at.")
     ] = None,
     attest: Annotated[
-        tuple[str, int], typer.Option(help="Who looked at it, and at how many pictures.")
+        tuple[str, int],
+        typer.Option(
+            help="Who looked at it, and at how many pictures.",
+            metavar="NAME COUNT",
+            show_default=False,
+        ),
     ] = ("", 0),
     leave_out: Annotated[
         list[int] | None, typer.Option(help="The number of a picture with text in it.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write DICOM images without their patients into a new folder (PS3.15 Annex E).
+    """Write DICOM images without their patients (PS3.15 Annex E).
 
     Prints counts; the same are in OUT.json, sealed by the key in the hospital's directory.
     """
@@ -149,7 +164,7 @@ def pseudonyms(
     *,
     as_json: AsJson = False,
 ) -> None:
-    """Write a table of labels under the names that de-identified images have."""
+    """Write a table of labels under the de-identified names."""
     from wardround_client.data.deidentify_keys import pseudonyms_of
     from wardround_client.data.deidentify_labels import write_labels
 

@@ -12,7 +12,10 @@ import typer
 from wardround.cli.output import AsJson, say
 
 app = typer.Typer(
-    no_args_is_help=True, rich_markup_mode=None, help="Join, and run the hospital daemon."
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    help="Join, and run the hospital daemon.",
 )
 
 Directory = Annotated[Path, typer.Argument(help="The hospital's directory.")]
@@ -25,7 +28,7 @@ def join(
     *,
     as_json: AsJson = False,
 ) -> None:
-    """Make this hospital's keys and enrol them with a join ticket."""
+    """Make this hospital's keys and enrol with a join ticket."""
     from wardround_client.cli.tickets import read_ticket
     from wardround_client.home import HospitalHome
     from wardround_client.joining import join as enrol
@@ -58,7 +61,10 @@ def serve(directory: Directory) -> None:
 
 @app.command()
 def status(directory: Directory, *, as_json: AsJson = False) -> None:
-    """Show what the daemon is doing; nothing of it leaves the hospital."""
+    """Show what the daemon is doing.
+
+    Nothing of it leaves the hospital.
+    """
     from wardround.errors import BadInput
 
     path = directory / "status.json"
@@ -75,7 +81,10 @@ def status(directory: Directory, *, as_json: AsJson = False) -> None:
 
 @app.command()
 def pause(directory: Directory, *, as_json: AsJson = False) -> None:
-    """Refuse new runs until `resume`; a round that runs is finished."""
+    """Refuse new runs until `resume`.
+
+    A run that has begun is finished.
+    """
     _own(directory)
     (directory / "paused").touch()
     text = f"{directory.name} is paused: studies are told so, and ask again."
@@ -124,7 +133,10 @@ def install_service(
     only_print: Annotated[bool, typer.Option("--print", help="Write nothing, print it.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write a hardened systemd unit for the daemon; as root, or with --print by anyone."""
+    """Write a hardened systemd unit for the daemon.
+
+    As root; with --print anyone sees what it would write.
+    """
     from wardround_client.home import HospitalHome
     from wardround_client.service_unit import UNITS, ServiceUnit, install, own_command, owner_of
 

@@ -16,7 +16,12 @@ if TYPE_CHECKING:
     from wardround_client.home import HospitalHome
     from wardround_client.sign_off import Word
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Review and approve studies.")
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    help="Review and approve studies.",
+)
 
 Directory = Annotated[Path, typer.Option("--dir", help="The hospital's directory.")]
 StudyName = Annotated[
@@ -46,7 +51,7 @@ def list_(directory: Directory, *, as_json: AsJson = False) -> None:
 
 @app.command()
 def show(study: StudyName, directory: Directory, *, as_json: AsJson = False) -> None:
-    """Show what a study wants, and whether this hospital's policy allows it."""
+    """Show what a study wants, and whether our policy allows it."""
     from wardround.errors import RefusedByPolicy
     from wardround_client.home import HospitalHome
     from wardround_client.policy import check_study
@@ -99,7 +104,10 @@ def approve(
 
 @app.command()
 def refuse(study: StudyName, directory: Directory, *, as_json: AsJson = False) -> None:
-    """Take an approval back: the hospital answers no further round of this study."""
+    """Take an approval back.
+
+    The hospital answers no further round of this study.
+    """
     from wardround_client.approval import withdraw
     from wardround_client.home import HospitalHome
 
@@ -127,7 +135,11 @@ def sign_off(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Decide about a run's report: check its bundle, log the decision, sign it with our key."""
+    """Decide about a run's report, and sign the decision.
+
+    Its bundle is verified first. The decision goes into the evidence log and is signed with our
+    key.
+    """
     from datetime import UTC, datetime
 
     from wardround.audit.container import read_file

@@ -11,7 +11,12 @@ import typer
 
 from wardround.cli.output import AsJson, say
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Run the coordinator service.")
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    help="Run the coordinator service.",
+)
 
 Directory = Annotated[Path, typer.Argument(help="The coordinator's directory.")]
 
@@ -24,7 +29,7 @@ def init(
     *,
     as_json: AsJson = False,
 ) -> None:
-    """Make the certificate authority, the evidence key and coordinator.toml."""
+    """Make the authority, the evidence key and coordinator.toml."""
     from wardround.ticket import network_address
     from wardround_server.home import CoordinatorHome, CoordinatorSettings
 
@@ -43,9 +48,11 @@ def init(
 def serve(
     directory: Directory,
     *,
-    once: Annotated[bool, typer.Option(help="Leave after the first study has ended.")] = False,
+    once: Annotated[
+        bool, typer.Option("--once", help="Leave after the first study has ended.")
+    ] = False,
 ) -> None:
-    """Serve hospitals and run the submitted studies, until it is stopped."""
+    """Serve hospitals and run submitted studies, until stopped."""
     logging.getLogger("wardround").setLevel(logging.INFO)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     from wardround_server.home import CoordinatorHome
@@ -61,7 +68,7 @@ def serve(
 
 @app.command()
 def status(directory: Directory, *, as_json: AsJson = False) -> None:
-    """Show every study's state, and when the coordinator's own certificate ends."""
+    """Show every study's state, and when our certificate ends."""
     from wardround_server.home import CoordinatorHome
     from wardround_server.status import certificate_state, status_line, study_states
 
@@ -85,7 +92,10 @@ def remove(
     *,
     as_json: AsJson = False,
 ) -> None:
-    """Forget a hospital: its certificate is refused from now on, and it may be invited anew."""
+    """Forget a hospital: its certificate is refused from now on.
+
+    It may be invited anew.
+    """
     from wardround_server.home import CoordinatorHome
 
     CoordinatorHome(directory).enrolment().remove(hospital)

@@ -7,7 +7,7 @@ import typer
 
 from wardround.cli.output import AsJson, say
 
-app = typer.Typer(rich_markup_mode=None)
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
 @app.command()

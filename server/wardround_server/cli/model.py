@@ -10,7 +10,10 @@ import typer
 from wardround.cli.output import AsJson, say
 
 app = typer.Typer(
-    no_args_is_help=True, rich_markup_mode=None, help="List and export trained models."
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    help="List and export trained models.",
 )
 
 
@@ -57,9 +60,10 @@ def export(
     *,
     as_json: AsJson = False,
 ) -> None:
-    """Copy a model with its card, report and bundle: it never travels without its evidence.
+    """Copy a model with its card, report and bundle.
 
-    With --format onnx also as model.onnx, checked against the network that it was made from.
+    It never travels without its evidence. With --format onnx also as model.onnx, checked against
+    the network that it was made from.
     """
     from wardround_server.exporting import exported, write_export
     from wardround_server.home import CoordinatorHome

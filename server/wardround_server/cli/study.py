@@ -12,7 +12,10 @@ if TYPE_CHECKING:
     from wardround.study.manifest import StudyPlan
 
 app = typer.Typer(
-    no_args_is_help=True, rich_markup_mode=None, help="Write, sign and submit studies."
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    help="Write, sign and submit studies.",
 )
 
 Coordinator = Annotated[Path, typer.Option(help="The coordinator's directory.")]
@@ -73,7 +76,10 @@ def sign(
     *,
     as_json: AsJson = False,
 ) -> None:
-    """Put the roster into the study and sign it: the file that hospitals approve."""
+    """Put the roster into the study and sign it.
+
+    What is written is the file that hospitals approve.
+    """
     from wardround.durable import write_durably
     from wardround.study.files import read_study_plan, sign_study
     from wardround_server.home import CoordinatorHome
@@ -96,7 +102,10 @@ def submit(
     *,
     as_json: AsJson = False,
 ) -> None:
-    """Queue a signed study; the coordinator runs it when its hospitals have approved."""
+    """Queue a signed study.
+
+    The coordinator runs it when its hospitals have approved.
+    """
     from wardround.errors import BadInput
     from wardround_server.home import CoordinatorHome
 

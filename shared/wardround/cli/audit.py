@@ -54,9 +54,10 @@ def verify(
     timestamp_authority: TimeStampingFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say whether a bundle is authentic, intact, complete and recomputed; exit code 7 if not.
+    """Say whether a bundle proves what it claims.
 
-    Of several bundles of one run also whether they tell one history.
+    A verdict each for authentic, intact, complete and recomputed; exit code 7 if one fails. Of
+    several bundles of one run also whether they tell one history.
     """
     from wardround.audit.compare import verify_bundles
 
@@ -88,7 +89,10 @@ def export(
     study: StudyDigest = "",
     as_json: AsJson = False,
 ) -> None:
-    """Write a party's evidence log as JSON lines, each with its place in the chain."""
+    """Write a party's evidence log as JSON lines.
+
+    Each has its place in the chain.
+    """
     from wardround.durable import write_durably
     from wardround.evidence.entry import head_of
     from wardround.evidence.export import write_export

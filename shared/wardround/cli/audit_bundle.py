@@ -85,7 +85,10 @@ def redact(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Withhold officers, budgets and hospitals' accounts; all signatures and proofs still hold."""
+    """Withhold officers, budgets and hospitals' accounts.
+
+    All signatures and proofs still hold.
+    """
     from wardround.audit.container import read_file
     from wardround.audit.redact import redact as redacted
     from wardround.durable import write_durably

@@ -70,7 +70,10 @@ def report(  # noqa: PLR0913  # one argument for each option
     pdf: Pdf = False,
     as_json: AsJson = False,
 ) -> None:
-    """Verify a bundle and write its report with the verdicts on top; exit code 7 if it fails."""
+    """Verify a bundle and write its report.
+
+    The verdicts stand on top; exit code 7 if one fails.
+    """
     from wardround.audit.bundle import REPORT
     from wardround.audit.check_recomputed import REPORT_LIMIT_BYTES
     from wardround.audit.container import read_file, unpack
@@ -107,9 +110,10 @@ def schema(*, as_json: AsJson = False) -> None:
 
 
 def code(*, as_json: AsJson = False) -> None:
-    """Print the digest of each package of Wardround here, as a study's [software] pins it.
+    """Print the digests of Wardround's code that is installed here.
 
-    Then the own models that are registered here, as a study's [task.own] names them.
+    As a study's [software] pins them. Then the own models that are registered here, as a study's
+    [task.own] names them.
     """
     from wardround.code_digest import code_digests, installed
     from wardround.models.registered import registered

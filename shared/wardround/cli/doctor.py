@@ -15,7 +15,7 @@ from typing import Annotated, NamedTuple
 
 import typer
 
-app = typer.Typer(rich_markup_mode=None)
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 _LEAST_DISK_BYTES = 2 << 30
 _LEAST_MEMORY_BYTES = 2 << 30

@@ -14,6 +14,7 @@ import click
 import typer
 from typer.core import TyperGroup
 
+from wardround.cli.pages import refuse_unknown, with_plain_pages, write_sections
 from wardround.errors import BadInput, RefusedByBudget, WardroundError
 
 EXIT_BUG = 5
@@ -67,9 +68,15 @@ class LazyGroup(TyperGroup):
         return load(cmd_name) if cmd_name in COMMANDS else None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002  # click's
-        """The list on the help page, from the table above."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, command.help) for name, command in COMMANDS.items()])
+        """The lists on the help page, from the table above."""
+        write_sections(formatter, {name: command.help for name, command in COMMANDS.items()})
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Like click's. Raises UsageError with the nearest name for one that is not there."""
+        refuse_unknown(args[0], COMMANDS, ctx)
+        return super().resolve_command(ctx, args)
 
 
 def load(name: str) -> click.Command:
@@ -94,7 +101,7 @@ def _imported(name: str, command: Command) -> click.Command:
         ) from error
     loaded: click.Command = typer.main.get_command(module.app)
     loaded.name = name.rpartition(" ")[2]
-    return loaded
+    return with_plain_pages(loaded)
 
 
 def _missing(command: Command, error: BadInput) -> click.Command:
@@ -119,7 +126,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    help="Hospitals train one model together; no patient row leaves a hospital.",
+    help="Hospitals train one model together; no patient row leaves a hospital.\n\n"
+    "`wardround COMMAND --help` says what a command takes.",
 )
 
 
