@@ -1,12 +1,16 @@
 """A hospital chooses some words of the reason why it is left out: they harm nobody's evidence."""
 
+import time
+
 import pytest
 from tests.support.hospitals import LANES, NAMES, Ward
 from tests.support.hostile_coordinator import codes, sealed
 from tests.support.memory_runs import Federation, in_round, when
 
+from wardround.errors import BadInput
 from wardround.protocol.envelope import seal, unseal
-from wardround.protocol.messages import Open
+from wardround.protocol.messages import Keyed, Open
+from wardround.study.files import checked
 from wardround_server.rounds.post import Post
 
 HARBOUR, LAKESIDE, NORTHSIDE = NAMES
@@ -52,3 +56,14 @@ def test_long_and_unprintable_words_in_a_header_leave_a_bundle_that_verifies(war
     assert rejected["hospital"] == NORTHSIDE
     assert rejected["reason"].startswith("update header: unknown ?[2J?aaa")
     assert codes(sealed(ward, parts)) == {}
+
+
+def test_a_hundred_thousand_unknown_fields_are_counted_and_not_put_into_words():
+    """Each took 75 microseconds, and a body has room for eight million."""
+    body = {"hospital": NORTHSIDE} | {f"k{number}": 1 for number in range(100_000)}
+    started_s = time.process_time()
+    with pytest.raises(BadInput, match=r"^message keyed: 100000 faults$"):
+        checked(Keyed, body, what="message keyed")
+    assert time.process_time() - started_s < 4
+    with pytest.raises(BadInput, match="unknown key `k0`; the nearest known one is `hospital`"):
+        checked(Keyed, {"hospital": NORTHSIDE, "k0": 1}, what="message keyed")

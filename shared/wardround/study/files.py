@@ -17,6 +17,7 @@ from wardround.study.manifest import Study, StudyPlan
 TOML_LIMIT_BYTES = 1 << 20
 STUDY_LIMIT_BYTES = 4 << 20
 STUDY_PURPOSE = b"study"
+_MOST_FAULTS = 100  # that are put into words
 
 Checked = TypeVar("Checked", bound=BaseModel)
 
@@ -34,10 +35,15 @@ def read_toml(path: Path) -> Json:
 
 
 def checked(model: type[Checked], value: Json, *, what: str) -> Checked:
-    """Build `model` from a parsed file. Raises BadInput with every fault and the nearest key."""
+    """Build `model` from a parsed file. Raises BadInput with every fault and the nearest key.
+
+    Of more than a hundred faults it says the number alone.
+    """
     try:
         return model.model_validate(value)
     except ValidationError as error:
+        if error.error_count() > _MOST_FAULTS:  # a body of a million unknown keys
+            raise BadInput(f"{what}: {error.error_count()} faults") from None
         faults = [_fault(model, fault) for fault in error.errors(include_url=False)]
         raise BadInput(f"{what}: " + "; ".join(faults)) from error
 
