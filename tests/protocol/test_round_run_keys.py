@@ -87,3 +87,22 @@ def test_who_joins_with_a_key_that_no_directory_may_hold_is_named_and_stops_nobo
     assert says in missed["reason"]
     assert federation.entries("hospital-refused") == []
     assert session.directory.names == (HARBOUR, LAKESIDE)
+
+
+def test_a_negative_size_of_our_log_stops_no_session(ward):
+    """No proof begins there: the coordinator would ask for one with the first work."""
+    federation = Federation(ward)
+
+    def below_zero(content):
+        body, _ = unseal(content, lanes=LANES)
+        return seal(body.model_copy(update={"witnessed": (-1,)}))
+
+    federation.grid._reply = when(lambda body: isinstance(body, Open), below_zero, name=NORTHSIDE)
+    run = federation.run()
+    post = Post(federation.grid, lanes=LANES)
+    session = run._opener(post).open(frozenset(NAMES), deadline_s=30.0)
+    assert session.directory.names == (HARBOUR, LAKESIDE)
+    run.record.heads.proofs(session.directory.names)
+    (missed,) = federation.entries("hospital-missed")
+    assert missed["hospital"] == NORTHSIDE
+    assert "witnessed" in missed["reason"]

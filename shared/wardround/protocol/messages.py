@@ -1,4 +1,4 @@
-"""Bodies of the messages between coordinator and hospital (PROTOCOL.md, "Messages").
+"""Bodies of the messages between coordinator and hospital (PROTOCOL 6).
 
 A body is canonical JSON; a vector, where there is one, travels beside it. Every field is checked
 here, once, by whoever receives it.
@@ -10,6 +10,7 @@ from typing import Annotated
 from pydantic import Field, StringConstraints
 
 from wardround.canonical import Json
+from wardround.evidence.entry import MAX_SEQ
 from wardround.evidence.merkle import MAX_PROOF_HASHES
 from wardround.evidence.note import MAX_NOTE_BYTES
 from wardround.evidence.witness import MAX_UNPROVEN
@@ -35,6 +36,7 @@ PublicKey = Annotated[
         pattern=r"^[0-9a-f]+$", min_length=2 * PUBLIC_KEY_BYTES, max_length=2 * PUBLIC_KEY_BYTES
     ),
 ]
+LogSize = Annotated[int, Field(ge=0, le=MAX_SEQ)]
 Note = Annotated[str, StringConstraints(max_length=MAX_NOTE_BYTES)]
 # Plaintext: 36 bytes (9 words of a share) for every hospital of a cohort; 16 bytes of tag.
 Sealed = Annotated[
@@ -107,7 +109,7 @@ class Joined(Frozen):
     hospital: HospitalName
     run_key: Json
     epsilon_planned: Annotated[float, Field(ge=0)] | None
-    witnessed: Annotated[tuple[int, ...], Field(max_length=MAX_UNPROVEN)]
+    witnessed: Annotated[tuple[LogSize, ...], Field(max_length=MAX_UNPROVEN)]
     checkpoint: Note
 
 
@@ -156,7 +158,7 @@ class Proof(Frozen):
     (RFC 6962, 2.1.2)
     """
 
-    size: Annotated[int, Field(ge=0, le=2**53 - 1)]
+    size: LogSize
     hashes: Annotated[tuple[Digest, ...], Field(max_length=MAX_PROOF_HASHES)]
 
 
