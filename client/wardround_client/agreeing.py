@@ -1,6 +1,6 @@
 """Answers to `agree` and `keys`: a root with every peer of a session, once.
 
-PROTOCOL.md, "Session". Both may be asked again and are answered as before; with another directory
+PROTOCOL 3. Both may be asked again and are answered as before; with another directory
 or other secrets they are refused, since that would be two sets of masks for one run key.
 """
 

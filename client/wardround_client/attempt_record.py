@@ -84,7 +84,7 @@ class AttemptRecord:
         Where the sum opens what is not noised, a second attempt is refused once a set of
         survivors was signed: the two sums' difference would be that of single updates. Before
         that it is safe: of two sets that open, the second holds less than a third of the first.
-        (PROTOCOL, "Second attempts")
+        (PROTOCOL 9.6)
         """
         last = self.last()
         if last is None:

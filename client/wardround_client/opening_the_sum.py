@@ -1,7 +1,7 @@
 """Answers to `survivors` and `reveal`: help to open one sum, and no other.
 
 What is signed is on disk and in the evidence log before the signature leaves: a second set of
-survivors of one attempt is refused for ever. PROTOCOL.md, "M2" to "M5".
+survivors of one attempt is refused for ever. PROTOCOL 5, M2 to M5.
 """
 
 from dataclasses import dataclass

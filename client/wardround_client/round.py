@@ -1,7 +1,7 @@
 """Answer to `work`: one round at the hospital, top to bottom.
 
 Check, reserve in the ledger, train or evaluate, mask, log, commit, answer. What leaves is a
-masked vector and a signed header; PROTOCOL.md, "A round".
+masked vector and a signed header; PROTOCOL 6.
 """
 
 import time

@@ -1,4 +1,4 @@
-"""One try at a round, as pure state: no socket, no clock, no file (PROTOCOL.md, "A round").
+"""One try at a round, as pure state: no socket, no clock, no file (PROTOCOL 6).
 
 A cohort of hospitals is asked for updates, the survivors for signatures, and those for what opens
 the sum. A stage is complete with as many answers as the threshold; with fewer the attempt is void,
@@ -167,7 +167,7 @@ class Progress:
         """Go on to the next attempt of the same round. Raises QuorumMissed when none is left.
 
         Where no noise is in the sum, none is left either once hospitals were asked to sign: the
-        difference of two sums of one round could be one hospital's update (decision 0003).
+        difference of two sums of one round could be one hospital's update (PROTOCOL 9.6).
         """
         lost = ", ".join(f"{name} ({reason})" for name, reason in attempt.absent.items())
         void = f"attempt {self.attempt} is void, missing {lost or 'nobody'}"

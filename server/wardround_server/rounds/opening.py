@@ -1,4 +1,4 @@
-"""The later stages of double masks: survivors, signatures, and what opens the sum (PROTOCOL 6).
+"""The later stages of double masks: survivors, signatures, and what opens the sum (PROTOCOL 5).
 
 A hospital that does not answer here stays in the sum; the others' shares stand in for it.
 """

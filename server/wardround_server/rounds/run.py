@@ -190,7 +190,7 @@ class Run:
         """Sum the held-out patients' counts under the final model.
 
         Exact counts may be asked for again while nobody was asked to sign, since nothing was opened
-        then (decision 0003). Counts with noise are charged when they leave, for one attempt. When
+        then (PROTOCOL 9.6). Counts with noise are charged when they leave, for one attempt. When
         none opens, the model is there all the same, and the report says that nobody evaluated it.
         """
         number = self.study.rounds.count

@@ -1,4 +1,4 @@
-"""What survivors have revealed of one attempt, and the mask keys that come out of it (PROTOCOL 6).
+"""What survivors have revealed of one attempt, and the mask keys that come out of it (PROTOCOL 5).
 
 Every key is compared with what its owner committed to at the upload, whether it was revealed or
 joined from shares.

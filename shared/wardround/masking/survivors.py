@@ -1,4 +1,4 @@
-"""Whose updates are in a sum: the one set that each hospital signs for an attempt (PROTOCOL 6)."""
+"""Whose updates are in a sum: the one set that each hospital signs for an attempt (PROTOCOL 5)."""
 
 from dataclasses import dataclass, field
 from typing import Final

@@ -1,1 +1,1 @@
-"""The messages of one run, as both sides read them (PROTOCOL.md, "Messages")."""
+"""The messages of one run, as both sides read them (PROTOCOL 6)."""
