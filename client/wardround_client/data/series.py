@@ -181,8 +181,8 @@ def _lines(
         return read
     if long.format in {"parquet", "arff"}:
         due = frozenset({long.record, long.time, long.variable, long.value})
-        read = read_parquet if long.format == "parquet" else read_arff
-        return read(Asked(folder=folder, path=long.path, columns=due))
+        reader = read_parquet if long.format == "parquet" else read_arff
+        return reader(Asked(folder=folder, path=long.path, columns=due))
     if long.pattern is None:
         return read_text(folder, long.path, long.csv)
     named = {source.source for source in description.columns if source.source is not None}

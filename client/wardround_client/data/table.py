@@ -153,8 +153,8 @@ def _other(join: Join, folder: Path, keys: frozenset[str], columns: frozenset[st
     if join.format != "csv":
         own = {name.removeprefix(join.prefix) for name in columns}
         own |= {join.key} | ({pivot.variable, pivot.value} if pivot is not None else set())
-        read = read_parquet if join.format == "parquet" else read_arff
-        other = read(Asked(folder=folder, path=join.path, columns=frozenset(own)))
+        reader = read_parquet if join.format == "parquet" else read_arff
+        other = reader(Asked(folder=folder, path=join.path, columns=frozenset(own)))
     elif join.pattern is None:
         other = read_text(folder, join.path, join.csv)
     else:
