@@ -19,7 +19,7 @@ from wardround.audit.derive import derive_report
 from wardround.audit.verdicts import Failure, Verdicts
 from wardround.canonical import Json, canonical_bytes
 from wardround.errors import WardroundError
-from wardround.evidence.entry import Entry
+from wardround.evidence.entry import Entry, head_of
 from wardround.masking.round_spec import RoundSpec
 from wardround.study.files import sign_study
 
@@ -322,3 +322,22 @@ def second_run(fed: Federation) -> None:
 
 def absence_unnamed(fed: Federation) -> None:
     without(fed.coordinator, "hospital-missed")
+
+
+def update_delayed(fed: Federation) -> None:
+    """The update of one hospital came when its sum had been opened."""
+    log = fed.coordinator
+    late, end = of_type(log, "update-received", 2), of_type(log, "round-closed")
+    entries = list(log.entries)
+    log.rewrite([*entries[:late], *entries[late + 1 : end + 1], entries[late], *entries[end + 1 :]])
+
+
+def worked_unseen(fed: Federation) -> None:
+    """The hospital worked for an attempt before the coordinator had shown that it logged it."""
+    without(fed.hospitals[VICTIM], "checkpoint-witnessed", 1)
+
+
+def ended_early(fed: Federation) -> None:
+    """The hospital ends the run under a head from its beginning, and countersigns the last one."""
+    head = head_of(fed.coordinator.entries[:5])
+    rewritten(fed.hospitals[VICTIM], "run-ended", set_to(coordinator_head=head))

@@ -12,6 +12,7 @@ from tests.support.forgeries import (
     dropped_silently,
     edit_last,
     edit_middle,
+    ended_early,
     engine,
     hidden_attempt,
     hide_absence,
@@ -33,8 +34,10 @@ from tests.support.forgeries import (
     take_number,
     under_report,
     unknown_model,
+    update_delayed,
     update_left_out,
     weaker_study,
+    worked_unseen,
 )
 from tests.support.forgeries_control import CONTROL_FORGERIES
 from tests.support.forgeries_survivors import (
@@ -90,6 +93,9 @@ FORGERIES = (
         "update-hidden",
         place="hospitals/bergen",
     ),
+    Forgery("update-delayed", acting(update_delayed), "complete", "entry-contradicts"),
+    Forgery("worked-unseen", acting(worked_unseen), "complete", "attempt-unseen", place=HIS),
+    Forgery("ended-early", acting(ended_early), "complete", "history-differs", place=HIS),
     Forgery("second-set", acting(second_set), "complete", "signed-two-sets", place=HIS),
     Forgery("one-trip-instead", acting(one_trip_instead), "complete", "entry-contradicts"),
     Forgery("narrower-lanes", acting(narrower_lanes), "complete", "spec-differs"),

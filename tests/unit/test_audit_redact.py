@@ -6,6 +6,7 @@ from functools import cache
 
 import pytest
 from tests.support.forgeries import VICTIM, honest, honest_bundle, only
+from tests.support.forgeries_redacted import REDACTED_FORGERIES, RedactedForgery
 from typer.testing import CliRunner
 
 from wardround.audit.check_authentic import Pins
@@ -196,3 +197,19 @@ def test_redact_on_the_command_line_and_verify_says_7(tmp_path):
     said = CliRunner().invoke(app, ["verify", str(out)])
     assert said.exit_code == 7
     assert "recomputed  redacted" in said.stdout
+
+
+@pytest.mark.parametrize("forgery", REDACTED_FORGERIES, ids=lambda forgery: forgery.name)
+def test_what_a_coordinator_hides_by_redacting_is_named(forgery: RedactedForgery):
+    failures = getattr(verify_bytes(forgery.forge()), forgery.verdict).failures
+    assert (forgery.code, forgery.place) in {(each.code, each.log) for each in failures}
+
+
+def test_what_may_be_withheld_of_the_coordinators_log_leaves_the_rest_to_be_checked():
+    """An attempt that is not shown cannot be checked, and neither can the entries that follow."""
+    found = lines(COORDINATOR)
+    opened = next(line for line in found if json.loads(line)["type"] == "round-opened")
+    more = [withheld_line(line) if line == opened else line for line in found]
+    verdicts = changed(**{COORDINATOR: joined(more)})
+    assert (verdicts.authentic.failures, verdicts.intact.failures) == ((), ())
+    assert "complete    redacted" in list(verdicts.lines())

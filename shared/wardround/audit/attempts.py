@@ -153,7 +153,7 @@ def attempts_of(evidence: Evidence) -> tuple[Attempt, ...]:
     """Every attempt of the run, in the order of the coordinator's log.
 
     Raises EntryFault for a malformed spec, a transcript that is not the spec's hash, a transcript
-    that is unknown or opened twice, and a second word about one hospital or about the end.
+    that is unknown or opened twice, a second word about one hospital, and any word after the end.
     """
     found: dict[str, Attempt] = {}
     for record in evidence.coordinator.records:
@@ -221,9 +221,7 @@ def _follow(found: dict[str, Attempt], record: Record[Body]) -> None:
     transcript = getattr(body, "transcript", None)
     if transcript is None:
         return
-    attempt = found.get(transcript)
-    if attempt is None:
-        raise EntryFault(record.log, record.seq, "no attempt with this transcript was opened")
+    attempt = _under_way(found, transcript, record)
     if isinstance(body, Ending):
         _end(attempt, Record(record.log, record.seq, record.time, body))
     elif isinstance(body, UpdateReceived | UpdateRejected | HospitalMissed):
@@ -236,9 +234,16 @@ def _follow(found: dict[str, Attempt], record: Record[Body]) -> None:
         _suspect(attempt, Record(record.log, record.seq, record.time, body))
 
 
-def _end(attempt: Attempt, record: Record[Ending]) -> None:
+def _under_way(found: dict[str, Attempt], transcript: str, record: Record[Body]) -> Attempt:
+    attempt = found.get(transcript)
+    if attempt is None:
+        raise EntryFault(record.log, record.seq, "no attempt with this transcript was opened")
     if attempt.end is not None:
         raise EntryFault(record.log, record.seq, "this attempt had ended before")
+    return attempt
+
+
+def _end(attempt: Attempt, record: Record[Ending]) -> None:
     closed_by = GroupClosed if attempt.grouped else _CLOSED_BY[attempt.purpose]
     if not isinstance(record.body, (AttemptVoid, closed_by)):
         raise EntryFault(record.log, record.seq, "not the end of an attempt with this purpose")

@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import ConfigDict, Field, StringConstraints, ValidationError
 
 from wardround.errors import BadInput
-from wardround.evidence.entry import Entry
+from wardround.evidence.entry import LINE_LENGTH, Entry
 from wardround.study.contract import Frozen
 from wardround.study.manifest import HospitalName
 from wardround.study.own_model import PackageName
@@ -13,7 +13,6 @@ from wardround.study.own_model import PackageName
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 RunId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
 Hex128 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{128}$")]
-LINE_LENGTH = 2000
 Line = Annotated[str, StringConstraints(max_length=LINE_LENGTH)]
 Word = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9 _.:+-]{0,99}$")]
 Count = Annotated[int, Field(ge=0, le=2**53 - 1)]

@@ -82,13 +82,19 @@ def check_parties(
     """What hospitals signed inside the logs: updates, run keys, and the end of the run."""
     for attempt in attempts:
         yield from _check_directory(evidence, attempt)
+    yield from check_entries_signed(evidence, attempts)
+    for name, signed in sorted(bundle.parts.countersignatures.items()):
+        check = partial(_check_countersignature, evidence, name, signed)
+        yield from _failed("countersignature", COUNTERSIGNATURES, check, prefix=f"{name}: ")
+
+
+def check_entries_signed(evidence: Evidence, attempts: tuple[Attempt, ...]) -> Iterator[Failure]:
+    """The hospitals' signatures in single entries of the coordinator's log."""
+    for attempt in attempts:
         for record in attempt.received.values():
             yield from _check_header(evidence, attempt, record.body.hospital)
     for joined in evidence.coordinator.of(HospitalJoined):
         yield from _check_run_key(evidence, joined)
-    for name, signed in sorted(bundle.parts.countersignatures.items()):
-        check = partial(_check_countersignature, evidence, name, signed)
-        yield from _failed("countersignature", COUNTERSIGNATURES, check, prefix=f"{name}: ")
 
 
 def _check_countersignature(evidence: Evidence, name: str, signed: Countersignature) -> None:

@@ -20,6 +20,7 @@ from wardround.audit.evidence import (
     COORDINATOR,
     Evidence,
     Log,
+    Record,
     approval,
     ending,
     hospital_place,
@@ -27,7 +28,7 @@ from wardround.audit.evidence import (
 )
 from wardround.audit.verdicts import Failure
 from wardround.errors import BadInput
-from wardround.evidence.checkpoint import parse_checkpoint
+from wardround.evidence.checkpoint import Checkpoint, parse_checkpoint
 
 _AFTER_THE_END = (HospitalMissed, CheckpointWitnessed)
 
@@ -42,6 +43,7 @@ def check_both_sides(
     for name, log in sorted(evidence.hospitals.items()):
         yield from _agreed_before(evidence, name, log)
         yield from _witnessed(evidence, log)
+        yield from _answered_what_it_saw(evidence, log, attempts, releases[name])
         yield from _witnessed_by_coordinator(evidence, name, log)
         yield from _ended(evidence, name, log, bundle)
         yield from _paired(name, attempts, releases[name])
@@ -102,27 +104,52 @@ def _agreed_before(evidence: Evidence, name: str, log: Log) -> Iterator[Failure]
         yield Failure("not-approved", log.party, joined[0].seq, reason)
 
 
-def _witnessed(evidence: Evidence, log: Log) -> Iterator[Failure]:
-    """What the hospital saw of the coordinator's log must be the start of the one in the bundle."""
-    heads, here, seen = evidence.coordinator.heads, False, 0
+def _heads_seen(evidence: Evidence, log: Log) -> tuple[Record[CheckpointWitnessed], ...]:
+    """The heads of the coordinator's log that this hospital saw in this run."""
+    found, here = [], False
     for record in log.records:
         body = record.body
         if isinstance(body, RunJoined):
             here = body.run == evidence.run
         elif isinstance(body, CheckpointWitnessed) and here and body.actor == COORDINATOR:
-            seen += 1
-            if body.size >= len(heads):
-                reason = (
-                    f"it saw {body.size} entries of the coordinator's log, the bundle has "
-                    f"{len(heads) - 1}"
-                )
-                yield Failure("history-shortened", log.party, record.seq, reason)
-            elif heads[body.size] != body.head:
-                reason = f"it saw another history of the coordinator's first {body.size} entries"
-                yield Failure("history-differs", log.party, record.seq, reason)
+            found.append(Record(record.log, record.seq, record.time, body))
+    return tuple(found)
+
+
+def _witnessed(evidence: Evidence, log: Log) -> Iterator[Failure]:
+    """What the hospital saw of the coordinator's log must be the start of the one in the bundle."""
+    heads, seen = evidence.coordinator.heads, _heads_seen(evidence, log)
+    for record in seen:
+        body = record.body
+        if body.size >= len(heads):
+            reason = (
+                f"it saw {body.size} entries of the coordinator's log, the bundle has "
+                f"{len(heads) - 1}"
+            )
+            yield Failure("history-shortened", log.party, record.seq, reason)
+        elif heads[body.size] != body.head:
+            reason = f"it saw another history of the coordinator's first {body.size} entries"
+            yield Failure("history-differs", log.party, record.seq, reason)
     if joins(log, evidence.run) and not seen:
         reason = "it never witnessed the coordinator's log"
         yield Failure("never-witnessed", log.party, None, reason)
+
+
+def _answered_what_it_saw(
+    evidence: Evidence,
+    log: Log,
+    attempts: tuple[Attempt, ...],
+    releases: tuple[Release, ...],
+) -> Iterator[Failure]:
+    """An attempt is in the coordinator's log before a hospital works for it, not written later."""
+    opened = {attempt.transcript: attempt.opened.seq for attempt in attempts}
+    seen = _heads_seen(evidence, log)
+    for release in releases:
+        at = opened.get(release.transcript)
+        sizes = (r.body.size for r in seen if r.seq < release.reserved.seq)
+        if at is not None and max(sizes, default=0) <= at:
+            reason = "it worked for an attempt that no head it had seen of the log holds"
+            yield Failure("attempt-unseen", log.party, release.reserved.seq, reason)
 
 
 def _witnessed_by_coordinator(evidence: Evidence, name: str, log: Log) -> Iterator[Failure]:
@@ -152,22 +179,26 @@ def _ended(evidence: Evidence, name: str, log: Log, bundle: Bundle) -> Iterator[
     if signed is None:
         reason = "it did not countersign the coordinator's log"
         yield Failure("countersignature-missing", log.party, None, reason)
-    else:
-        yield from _countersigned_this_history(evidence, log.party, signed.checkpoint)
-
-
-def _countersigned_this_history(evidence: Evidence, place: str, note: str) -> Iterator[Failure]:
+        return
     try:
-        checkpoint = parse_checkpoint(note)
+        checkpoint = parse_checkpoint(signed.checkpoint)
     except BadInput:
         return  # `authentic` names it
+    yield from _countersigned_this_history(evidence, log.party, checkpoint)
+    if end is not None and end.body.coordinator_head != checkpoint.head:
+        reason = "it ended the run under another head of the coordinator's log than it signed"
+        yield Failure("history-differs", log.party, end.seq, reason)
+
+
+def _countersigned_this_history(
+    evidence: Evidence, place: str, checkpoint: Checkpoint
+) -> Iterator[Failure]:
     heads = evidence.coordinator.heads
     if checkpoint.size >= len(heads) or heads[checkpoint.size] != checkpoint.head:
         reason = "it countersigned another history of the coordinator's log"
         yield Failure("history-differs", place, None, reason)
         return
-    later = evidence.coordinator.records[checkpoint.size :]
-    for record in later:
+    for record in evidence.coordinator.records[checkpoint.size :]:
         if not isinstance(record.body, _AFTER_THE_END):
             reason = f"written after {place} countersigned the end of the run"
             yield Failure("after-the-end", COORDINATOR, record.seq, reason)

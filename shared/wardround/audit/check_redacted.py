@@ -5,6 +5,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
+from wardround.audit.attempts import Attempt, attempts_of
+from wardround.audit.bodies import COORDINATOR_TYPES, RoundOpened
+from wardround.audit.body_fields import read_body
 from wardround.audit.bundle import (
     COORDINATOR_LOG,
     ENTRIES,
@@ -13,17 +16,30 @@ from wardround.audit.bundle import (
     Bundle,
     bundle_of,
 )
-from wardround.audit.check_authentic import Pins, check_roster, check_signatures
+from wardround.audit.check_authentic import (
+    Pins,
+    check_entries_signed,
+    check_roster,
+    check_signatures,
+)
 from wardround.audit.check_sign_offs import check_sign_offs
+from wardround.audit.check_survivors import check_signed_survivors
 from wardround.audit.check_timestamps import FoundStamps, check_time_stamps, written_after
 from wardround.audit.container import MANIFEST, SIGN_OFFS, manifest_faults
 from wardround.audit.countersign import verify_countersignature
-from wardround.audit.evidence import COORDINATOR, hospital_place
+from wardround.audit.evidence import (
+    COORDINATOR,
+    EntryFault,
+    Evidence,
+    Log,
+    Record,
+    hospital_place,
+)
 from wardround.audit.redact import REDACTED
 from wardround.audit.sign_off import SignOff
 from wardround.audit.statement import STATEMENT
 from wardround.audit.uploads import is_upload
-from wardround.audit.verdicts import Failure
+from wardround.audit.verdicts import BUNDLE, Failure
 from wardround.canonical import Json, parse_canonical
 from wardround.errors import BadInput, VerificationFailed, WardroundError
 from wardround.evidence.checkpoint import Checkpoint, parse_checkpoint, verify_checkpoint
@@ -50,6 +66,10 @@ class ShownLog:
             return FIRST_PREVIOUS
         entry = self.shown.get(size - 1)
         return None if entry is None else entry_digest(entry.to_bytes())
+
+    def bodies(self, kind: str) -> Iterator[tuple[int, Json]]:
+        """Number and body of each entry of one type that is shown."""
+        return ((seq, e.body) for seq, e in sorted(self.shown.items()) if e.type == kind)
 
 
 @dataclass(slots=True)
@@ -96,6 +116,7 @@ def check_redacted(members: Mapping[str, bytes], pins: Pins) -> RedactedFindings
         times = ((seq, entry.time) for seq, entry in coordinator.shown.items())
         found.authentic += written_after(found.stamps.held, times)
         found.complete += _histories(shown, coordinator)
+        _check_entries(bundle, shown, coordinator, found)
     return found
 
 
@@ -110,6 +131,9 @@ def _members(members: Mapping[str, bytes], logs: Mapping[str, bytes]) -> Iterato
     for stem in logs:
         if stem + ENTRIES not in _listed(members) or stem + ENTRIES in present:
             yield Failure("member-differs", stem + REDACTED, None, "it stands for no missing log")
+    for name in present:
+        if name.endswith(ENTRIES) and name.removesuffix(ENTRIES) not in logs:
+            yield Failure("member-differs", name, None, "a whole log in a redacted bundle")
     if REPORT not in members and any(name.startswith(SIGN_OFFS) for name in members):
         yield Failure("member-differs", SIGN_OFFS, None, "sign-offs without the report")
 
@@ -206,15 +230,95 @@ def _countersigned(bundle: Bundle, coordinator: ShownLog, note: str) -> None:
 
 def _histories(shown: Mapping[str, ShownLog], coordinator: ShownLog) -> Iterator[Failure]:
     """Every head that a hospital saw is one of the coordinator's log, where its entry is shown."""
-    for stem, log in sorted(shown.items()):
-        for seq, entry in log.shown.items():
-            body = entry.body
-            if entry.type != "checkpoint-witnessed" or stem == COORDINATOR_LOG:
+    for log in _of_hospitals(shown).values():
+        for seq, body in log.bodies("checkpoint-witnessed"):
+            size = body.get("size")
+            if body.get("actor") != COORDINATOR:
                 continue
-            due = coordinator.head(body["size"]) if type(body.get("size")) is int else ""
-            if body.get("actor") == COORDINATOR and due not in (None, body.get("head")):
+            if type(size) is not int or not 0 <= size <= len(coordinator.leaves):
+                reason = "it saw a longer log of the coordinator than the one in the bundle"
+                yield Failure("history-shortened", log.place, seq, reason)
+            elif coordinator.head(size) not in (None, body.get("head")):
                 reason = "it saw another history of the coordinator's log"
                 yield Failure("history-differs", log.place, seq, reason)
+
+
+def _check_entries(
+    bundle: Bundle,
+    shown: Mapping[str, ShownLog],
+    coordinator: ShownLog,
+    found: RedactedFindings,
+) -> None:
+    """What hospitals signed in the coordinator's entries, and what they say of it themselves."""
+    study = _study(bundle)
+    if study is None:
+        return  # `check_signatures` names it
+    try:
+        evidence = Evidence(
+            study=study,
+            keys=bundle.parts.hospital_keys,
+            coordinator_key=bundle.parts.coordinator_key,
+            coordinator=_as_far_as_shown(coordinator),
+            hospitals={},
+            countersigned=frozenset(),
+        )
+        attempts = attempts_of(evidence)
+        found.authentic += check_entries_signed(evidence, attempts)
+        found.authentic += check_signed_survivors(evidence, attempts)
+    except EntryFault as fault:
+        found.complete.append(Failure("entry-contradicts", fault.log, fault.seq, fault.reason))
+    except BadInput as error:
+        found.complete.append(Failure("evidence-contradicts", BUNDLE, None, str(error)))
+    else:
+        found.complete += _one_story(_of_hospitals(shown), attempts)
+
+
+def _as_far_as_shown(coordinator: ShownLog) -> Log:
+    """The coordinator's log without what is withheld, and without entries that go on from it."""
+    records, opened = [], set[str]()
+    for seq, entry in sorted(coordinator.shown.items()):
+        try:
+            body = read_body(entry, COORDINATOR_TYPES)
+        except BadInput as error:
+            raise EntryFault(COORDINATOR, seq, str(error)) from error
+        if isinstance(body, RoundOpened):
+            opened.add(body.transcript)
+        named = {getattr(body, "transcript", None), *getattr(body, "transcripts", ())} - {None}
+        if named <= opened:
+            records.append(Record(COORDINATOR, seq, entry.time, body))
+    return Log(COORDINATOR, tuple(records), heads=(), root="")
+
+
+def _one_story(
+    hospitals: Mapping[str, ShownLog], attempts: tuple[Attempt, ...]
+) -> Iterator[Failure]:
+    """Updates and survivors, where both sides' entries about them are shown."""
+    for name, log in hospitals.items():
+        sent = {body.get("transcript"): (seq, body) for seq, body in log.bodies("release-sent")}
+        signed = {b.get("transcript"): (seq, b) for seq, b in log.bodies("survivors-signed")}
+        for attempt in attempts:
+            received = attempt.received.get(name)
+            seq, body = sent.get(attempt.transcript, (None, {}))
+            due = received.body.header.get("update_digest") if received else None
+            if seq is not None and received and body.get("update_digest") != due:
+                reason = f"the update received is not the one that {name} sent"
+                yield Failure("update-differs", log.place, seq, reason)
+            seq, body = signed.get(attempt.transcript, (None, {}))
+            if (
+                seq is not None
+                and attempt.agreed
+                and body.get("survivors") != list(attempt.survivors)
+            ):
+                reason = "it signed other survivors than those that the coordinator's log says"
+                yield Failure("survivors-differ", log.place, seq, reason)
+
+
+def _of_hospitals(shown: Mapping[str, ShownLog]) -> dict[str, ShownLog]:
+    return {
+        stem.removeprefix(HOSPITAL_LOGS): log
+        for stem, log in sorted(shown.items())
+        if stem != COORDINATOR_LOG
+    }
 
 
 def _failed(code: str, place: str, check: Callable[[], None]) -> Iterator[Failure]:

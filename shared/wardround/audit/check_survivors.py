@@ -85,7 +85,7 @@ def _is_of_its_survivors(attempt: Attempt) -> Iterator[Failure]:
         return
     fail = partial(Failure, log=end.log, seq=end.seq)
     double = attempt.spec.profile is Profile.DOUBLE_MASK
-    if double and (agreed is None or agreed.seq > end.seq):
+    if double and agreed is None:
         reason = "a sum was opened, and nothing before says whose updates are in it"
         yield fail(code="sum-without-survivors", reason=reason)
     for name in attempt.survivors:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from wardround.canonical import Json, canonical_bytes, parse_canonical
-from wardround.errors import BadInput
+from wardround.errors import BadInput, why
 
 BUNDLE_SCHEMA = "wardround.bundle/1"
 MANIFEST = "manifest.json"
@@ -79,7 +79,7 @@ def read_file(path: Path) -> bytes:
             raise BadInput(f"bundle {path.name}: over {FILE_LIMIT_BYTES} bytes")
         return path.read_bytes()
     except OSError as error:
-        raise BadInput(f"bundle {path.name}: cannot be read ({type(error).__name__})") from error
+        raise BadInput(f"bundle {path.name}: cannot be read ({why(error)})") from error
 
 
 def manifest_of(members: Mapping[str, bytes]) -> bytes:

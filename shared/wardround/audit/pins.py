@@ -5,7 +5,7 @@ from pathlib import Path
 from wardround.audit.check_authentic import Pins
 from wardround.audit.timestamp import read_authorities
 from wardround.canonical import Json, parse_json
-from wardround.errors import BadInput
+from wardround.errors import BadInput, why
 
 _ROSTER_LIMIT_BYTES = 1 << 20
 
@@ -28,7 +28,7 @@ def _fingerprints(roster: Path) -> Json:
     try:
         content = roster.read_bytes()
     except OSError as error:
-        raise BadInput(f"{what}: {type(error).__name__}") from error
+        raise BadInput(f"{what}: {why(error)}") from error
     hospitals = parse_json(content, what=what, limit_bytes=_ROSTER_LIMIT_BYTES)
     if not all(_is_fingerprint(value) for value in hospitals.values()):
         raise BadInput(f"{what}: 64 lower-case hex digits are due per hospital")
