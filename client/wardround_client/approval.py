@@ -73,8 +73,14 @@ def find_study(home: HospitalHome, name: str) -> Study:
         by_digest = len(name) >= 8 and study.digest.startswith(name)
         if by_digest or study.name == name:
             found.append(study)
-    if len(found) != 1:
-        raise BadInput(f"study {name!r}: {len(found)} kept studies fit; `review list` shows them")
+    if not found:
+        raise BadInput(
+            f"study {name!r}: no file, and no study that was shown here; "
+            f"`wardround review show FILE --dir {home.directory.name}` takes one in"
+        )
+    if len(found) > 1:
+        digests = ", ".join(study.digest[:16] for study in found)
+        raise BadInput(f"study {name!r}: {len(found)} were shown here: say which by {digests}")
     return found[0]
 
 
@@ -109,15 +115,20 @@ def approve(
     return approval
 
 
-def _checked(
-    home: HospitalHome, study: Study, officer: str, description: Path, data_folder: Path
-) -> ApprovedStudy:
+def check_roster(home: HospitalHome, study: Study) -> None:
+    """Raise RefusedByPolicy unless the study's roster has this hospital, by its fingerprint."""
     own = home.membership().hospital
     if own not in study.names():
         raise RefusedByPolicy(f"study {study.name}: {own} is not on its roster")
     if study.fingerprint_of(own) != home.identity().fingerprint:
         raise RefusedByPolicy(f"study {study.name}: the roster has another fingerprint for {own}")
-    policy = home.policy()
+
+
+def _checked(
+    home: HospitalHome, study: Study, officer: str, description: Path, data_folder: Path
+) -> ApprovedStudy:
+    check_roster(home, study)
+    own, policy = home.membership().hospital, home.policy()
     check_study(policy, study)
     if study.task.own is not None:
         check_installed(study.task.own)

@@ -9,7 +9,7 @@ from cryptography import x509
 
 from wardround.canonical import Json, parse_canonical
 from wardround.durable import replace_file
-from wardround.errors import BadInput
+from wardround.errors import BadInput, why
 from wardround.evidence.log import EvidenceLog
 from wardround.identity import Identity
 from wardround.renewal import CERTIFICATE_FILE, certificate_of
@@ -41,7 +41,7 @@ class HospitalHome:
         try:
             return certificate_of((self.directory / CERTIFICATE_FILE).read_bytes())
         except OSError as error:
-            raise BadInput(f"{CERTIFICATE_FILE}: {type(error).__name__}") from error
+            raise BadInput(f"{CERTIFICATE_FILE}: {why(error)}") from error
 
     def coordinator_key(self) -> bytes:
         """The coordinator's public keys, pinned by the join ticket."""

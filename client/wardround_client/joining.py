@@ -120,7 +120,10 @@ def load_membership(directory: Path) -> Membership:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise BadInput(f"{directory.name} has not joined a coordinator yet") from error
+        raise BadInput(
+            f"{directory.name} has not joined a coordinator yet: it has no {COORDINATOR_FILE}; "
+            f"`wardround hospital join @TICKET --dir {directory.name}` does it"
+        ) from error
     coordinator = parse_model(Coordinator, content, what=path.name, limit_bytes=RECORD_LIMIT_BYTES)
     return Membership(directory, coordinator, Identity.load(directory / IDENTITY_FILE))
 

@@ -10,7 +10,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from wardround.errors import BadInput
+from wardround.errors import BadInput, why
 
 UNITS = Path("/etc/systemd/system")
 _HOMES = (Path("/home"), Path("/root"), Path("/run/user"))
@@ -131,7 +131,7 @@ def install(unit: ServiceUnit, folder: Path) -> Path:
         path.write_text(content, encoding="utf-8")
     except OSError as error:
         raise BadInput(
-            f"{path.name}: cannot be written ({type(error).__name__}): run this as root, or give "
+            f"{path.name}: cannot be written ({why(error)}): run this as root, or give "
             "--print and hand the unit to who administers the machine"
         ) from error
     path.chmod(0o644)

@@ -12,7 +12,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 
-from wardround.errors import BadInput, ProtocolViolation, Unreachable, WardroundError
+from wardround.errors import BadInput, ProtocolViolation, Unreachable, WardroundError, why
 from wardround.ticket import format_time
 from wardround_client.proxy import ProxiedConnection, Proxy, ProxyFailed, proxy_for
 
@@ -61,7 +61,7 @@ class ClientTls:
             context.load_verify_locations(self.authority)
             context.load_cert_chain(self.certificate, self.key)
         except (OSError, ssl.SSLError) as error:
-            raise BadInput(f"TLS files of this hospital: {type(error).__name__}") from error
+            raise BadInput(f"TLS files of this hospital: {why(error)}") from error
         return context
 
     def _check_certificate(self) -> None:
@@ -69,7 +69,7 @@ class ClientTls:
             certificate = x509.load_pem_x509_certificate(self.certificate.read_bytes())
             authority = x509.load_pem_x509_certificate(self.authority.read_bytes())
         except (OSError, ValueError) as error:
-            raise BadInput(f"{self.certificate.name}: {type(error).__name__}") from error
+            raise BadInput(f"{self.certificate.name}: {why(error)}") from error
         try:
             certificate.verify_directly_issued_by(authority)
         except (InvalidSignature, TypeError, ValueError) as error:

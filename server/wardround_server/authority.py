@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from wardround.durable import sync_folder, write_durably
-from wardround.errors import BadInput
+from wardround.errors import BadInput, why
 from wardround.identity import write_secret
 from wardround.renewal import AUTHORITY_FILE, SERVER_FILE, certificate_of, is_due
 from wardround.ticket import hospital_name
@@ -94,9 +94,7 @@ class Authority:
             certificate = x509.load_pem_x509_certificate((directory / AUTHORITY_FILE).read_bytes())
             key = serialization.load_pem_private_key((directory / KEY_FILE).read_bytes(), None)
         except (OSError, ValueError) as error:
-            raise BadInput(
-                f"certificate authority in {directory.name}: {type(error).__name__}"
-            ) from error
+            raise BadInput(f"certificate authority in {directory.name}: {why(error)}") from error
         if not isinstance(key, ec.EllipticCurvePrivateKey):
             raise BadInput(f"certificate authority in {directory.name}: not an ECDSA key")
         return cls(directory, certificate, key)

@@ -67,15 +67,17 @@ class CoordinatorHome:
 
     def settings(self) -> CoordinatorSettings:
         """coordinator.toml. Raises BadInput when there is no coordinator here."""
-        path = self.directory / "coordinator.toml"
+        path = self._settings_file()
         return checked(CoordinatorSettings, read_toml(path), what=path.name)
 
     def identity(self) -> Identity:
         """The key that signs studies, checkpoints and reports."""
+        self._settings_file()
         return Identity.load(self.directory / "identity.pem")
 
     def enrolment(self) -> Enrolment:
         """Invitations and enrolled hospitals."""
+        self._settings_file()
         return Enrolment.open(self.directory, Authority.load(self.directory / "authority"))
 
     def submit(self, signed: bytes, *, comparison: Json | None = None) -> Study:
@@ -100,23 +102,41 @@ class CoordinatorHome:
 
     def identity_keys(self, study: Study) -> dict[str, bytes]:
         """The roster's public keys. Raises BadInput for a hospital that has not joined as such."""
+        self.refuse_other_fingerprints(study)
         enrolment = self.enrolment()
-        keys = {}
+        return {
+            hospital.name: bytes.fromhex(enrolment.find(hospital.name).identity_key)
+            for hospital in study.roster
+        }
+
+    def refuse_other_fingerprints(self, study: Study) -> None:
+        """Raise BadInput for a hospital of the roster that enrolled with another fingerprint.
+
+        One that has not joined yet may be signed for.
+        """
+        enrolled = {each.hospital: each.fingerprint for each in self.enrolment().all()}
         for hospital in study.roster:
-            enrolled = enrolment.find(hospital.name)
-            if enrolled.fingerprint != hospital.fingerprint:
+            if enrolled.get(hospital.name, hospital.fingerprint) != hospital.fingerprint:
                 raise BadInput(
                     f"study {study.name}: the roster's fingerprint of {hospital.name} is not the "
                     "one that enrolled; compare both by telephone"
                 )
-            keys[hospital.name] = bytes.fromhex(enrolled.identity_key)
-        return keys
 
     def run_folder(self, study_digest: str) -> Path:
         """Everything of one study: manifest, log, checkpoint, status, report."""
         if not _DIGEST.fullmatch(study_digest):
             raise BadInput("study digest: 64 lower-case hex digits are due")
         return self.directory / "studies" / study_digest
+
+    def _settings_file(self) -> Path:
+        """coordinator.toml, which every coordinator has. Raises BadInput where none is."""
+        path = self.directory / "coordinator.toml"
+        if not path.is_file():
+            raise BadInput(
+                f"{self.directory.name}: no coordinator is here, {path.name} is missing; "
+                f"`wardround coordinator init {self.directory.name} --address HOST:PORT` makes one"
+            )
+        return path
 
     def run_folders(self) -> list[Path]:
         """All submitted studies, oldest first."""

@@ -1,5 +1,6 @@
 """A roster from what hospitals told over the telephone: NAME=FINGERPRINT."""
 
+import re
 from collections.abc import Sequence
 
 from wardround.errors import BadInput
@@ -8,6 +9,9 @@ from wardround.protocol.halves import trained_parameters
 from wardround.protocol.specs import check_training, evaluation_layout
 from wardround.study.files import checked
 from wardround.study.manifest import Mechanism, Study, StudyPlan
+
+_FINGERPRINT = re.compile(r"[0-9a-f]{64}")
+_FEWEST = 2
 
 
 def with_roster(plan: StudyPlan, hospitals: Sequence[str]) -> Study:
@@ -22,7 +26,14 @@ def with_roster(plan: StudyPlan, hospitals: Sequence[str]) -> Study:
         name, equals, fingerprint = entry.partition("=")
         if not equals:
             raise BadInput(f"--hospital {entry}: NAME=FINGERPRINT is due")
+        if not _FINGERPRINT.fullmatch(fingerprint):
+            raise BadInput(
+                f"--hospital {name}: a fingerprint is 64 lower-case hex digits, "
+                f"{len(fingerprint)} signs came"
+            )
         roster.append({"name": name, "fingerprint": fingerprint})
+    if len(roster) < _FEWEST:
+        raise BadInput(f"--hospital: {len(roster)} came, at least {_FEWEST} are due")
     study = checked(Study, {**plan.to_json(), "roster": roster}, what="roster")
     if study.task.own is not None:
         check_installed(study.task.own)

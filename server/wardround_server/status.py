@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from wardround.canonical import Json
-from wardround.errors import BadInput
+from wardround.errors import BadInput, why
 from wardround.renewal import COORDINATOR_AUTHORITY, SERVER_FILE, certificate_of, days_left
 from wardround.study.files import read_signed_study
 from wardround.ticket import format_time, parse_time
@@ -48,6 +48,8 @@ def certificate_state(home: CoordinatorHome, now: datetime | None = None) -> Jso
 def status_line(state: Json) -> str:
     """One study for a terminal: its state and, while it runs, who is missing or suspected."""
     text = f"{state['study']:24} {state['digest'][:16]}  {state['state']}"
+    if state["state"] == "failed":
+        return f"{text}: {state['result'].get('message', 'no reason was written')}"
     if "result" in state:
         lacking = state["result"].get("time_stamp", {}).get("missing")
         return f"{text}; NO TIME STAMP: {lacking}" if lacking else text
@@ -100,7 +102,9 @@ def study_state(home: CoordinatorHome, name: str) -> Json:
     states = study_states(home)
     found = [s for s in states if s["study"] == name or s["digest"].startswith(name)]
     if len(found) != 1:
-        raise BadInput(f"study {name!r}: {len(found)} submitted studies fit")
+        raise BadInput(
+            f"study {name!r}: {len(found)} submitted studies fit; `wardround study list` shows them"
+        )
     return found[0]
 
 
@@ -118,7 +122,7 @@ def backup(directory: Path, target: Path) -> None:
     except FileExistsError as error:
         raise BadInput(f"backup {target.name} exists already") from error
     except OSError as error:
-        raise BadInput(f"backup {target.name}: {type(error).__name__}") from error
+        raise BadInput(f"backup {target.name}: {why(error)}") from error
     with os.fdopen(descriptor, "wb") as file, tarfile.open(fileobj=file, mode="w:gz") as archive:
         for path in sorted(p for p in directory.rglob("*") if p.is_file()):
             name = str(Path(directory.name) / path.relative_to(directory))

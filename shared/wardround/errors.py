@@ -66,3 +66,15 @@ class VerificationFailed(WardroundError):
     """A bundle does not prove what it claims (exit code 7)."""
 
     exit_code = 7
+
+
+def why(error: Exception) -> str:
+    """What a file's error says to a person: never its path, nor what was read.
+
+    >>> why(FileNotFoundError(2, "No such file or directory", "private/name.csv"))
+    'no such file or directory'
+    """
+    if isinstance(error, UnicodeDecodeError):
+        return f"not {error.encoding.upper()} text"
+    words = error.strerror if isinstance(error, OSError) else None
+    return words[0].lower() + words[1:] if words else type(error).__name__

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PrivateKey, MLDSA65PublicKey
 
-from wardround.errors import BadInput, BadSignature
+from wardround.errors import BadInput, BadSignature, why
 
 ED25519_KEY_BYTES, ML_DSA_65_KEY_BYTES = 32, 1952
 PUBLIC_KEY_BYTES = ED25519_KEY_BYTES + ML_DSA_65_KEY_BYTES
@@ -119,7 +119,7 @@ class Identity:
             blocks = _PEM_BLOCK.findall(path.read_bytes())
             keys = [serialization.load_pem_private_key(block, password=None) for block in blocks]
         except (OSError, ValueError, TypeError) as error:  # TypeError: it has a password
-            raise BadInput(f"identity key {path.name}: {type(error).__name__}") from error
+            raise BadInput(f"identity key {path.name}: {why(error)}") from error
         if len(keys) == 1 and isinstance(keys[0], Ed25519PrivateKey):
             raise BadInput(
                 f"identity key {path.name}: it holds no ML-DSA-65 key, as before 0.1.0: start with "
@@ -191,7 +191,7 @@ def write_secret(path: Path, content: bytes) -> None:
     except FileExistsError as error:
         raise BadInput(f"{path.name} exists already: a key is never overwritten") from error
     except OSError as error:
-        raise BadInput(f"{path.name} cannot be written: {type(error).__name__}") from error
+        raise BadInput(f"{path.name} cannot be written: {why(error)}") from error
     with os.fdopen(descriptor, "wb") as file:
         file.write(content)
         file.flush()

@@ -267,7 +267,7 @@ def test_an_officer_reviews_approves_and_takes_back(ward, tmp_path, capsys):
     said(capsys, "review", "refuse", study.digest, *given)
     rows = json.loads(said(capsys, "review", "list", *given, "--json"))["studies"]
     assert {"study": "fever", "digest": study.digest, "approved": False} in rows
-    assert "0 kept studies fit" in said(capsys, "review", "show", "0" * 8, *given, code=4)
+    assert "no study that was shown here" in said(capsys, "review", "show", "0" * 8, *given, code=4)
 
 
 def test_a_study_against_the_policy_is_shown_as_refused_and_exit_code_6_forbids_it(

@@ -221,7 +221,7 @@ def test_what_is_no_identity_key_is_refused_without_quoting_it(tmp_path, content
 
 
 def test_a_missing_key_file_is_named(tmp_path):
-    with pytest.raises(BadInput, match=r"identity\.pem: FileNotFoundError"):
+    with pytest.raises(BadInput, match=r"identity\.pem: no such file or directory"):
         Identity.load(tmp_path / "identity.pem")
 
 

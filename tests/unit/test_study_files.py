@@ -284,10 +284,10 @@ def test_a_toml_file_that_would_break_its_parser_is_bad_input_and_not_a_bug(tmp_
 
 def test_a_toml_file_is_limited_named_and_read_strictly(tmp_path):
     path = tmp_path / "study.toml"
-    with pytest.raises(BadInput, match=r"study\.toml: cannot be read \(FileNotFoundError\)"):
+    with pytest.raises(BadInput, match=r"study\.toml: cannot be read \(no such file or directory\)"):
         read_toml(path)
     path.write_bytes(b"\xff")
-    with pytest.raises(BadInput, match="UnicodeDecodeError"):
+    with pytest.raises(BadInput, match="not UTF-8 text"):
         read_toml(path)
     path.write_text("a = 1\nb = ?")
     with pytest.raises(BadInput, match=r"not TOML: .*line 2"):

@@ -32,9 +32,10 @@ def show(directory: Directory, delta: Delta = 1e-4, *, as_json: AsJson = False) 
     """Show what each data set has spent for ever, and has left."""
     from wardround_client.home import HospitalHome
 
+    ledgers = _ledgers(directory)  # first: it says so where no hospital is
     budget = HospitalHome(directory).policy().epsilon_budget
     rows: list[dict[str, object]] = []
-    for dataset, path in _ledgers(directory):
+    for dataset, path in ledgers:
         with _reading(path, dataset) as ledger:
             spent = ledger.spent(delta)
             rows.append(
@@ -123,6 +124,8 @@ def forecast(
             "epsilons": [row._asdict() for row in foreseen.bought],
         }
     answer = {"study": found.name, "dataset": dataset, "epsilon_after": after, "budget": budget}
+    if not releases and not as_json:
+        typer.echo(f"{dataset}: nothing was released from a data set of this name so far")
     say(
         answer | tables,
         f"{dataset}: epsilon {after:.3f} of {budget:g} after {found.name}: it fits.",
@@ -213,7 +216,7 @@ def _after(releases: "tuple[Release, ...]", dataset: str, study: "Study", budget
 
 def _draw(file: Path, directory: Path, delta: float) -> None:
     from wardround.durable import replace_file
-    from wardround.errors import BadInput
+    from wardround.errors import BadInput, why
     from wardround_client.approval import kept_studies
     from wardround_client.home import HospitalHome
     from wardround_client.ledger.picture import course_of, picture
@@ -230,7 +233,7 @@ def _draw(file: Path, directory: Path, delta: float) -> None:
     try:
         replace_file(file, picture(courses).encode())
     except OSError as error:
-        raise BadInput(f"picture {file.name}: {type(error).__name__}") from error
+        raise BadInput(f"picture {file.name}: {why(error)}") from error
 
 
 def _ledgers(directory: Path) -> list[tuple[str, Path]]:
@@ -267,4 +270,7 @@ def _print_row(row: dict[str, object]) -> None:
     if row["training_without_noise"]:
         typer.echo("  NO FORMAL GUARANTEE: an update without noise has left this data set")
     if row["exact_releases"]:
-        typer.echo(f"  {row['exact_releases']} releases without noise: no epsilon covers them")
+        several = row["exact_releases"] != 1
+        which = "releases without noise: no epsilon covers them"
+        one = "release without noise: no epsilon covers it"
+        typer.echo(f"  {row['exact_releases']} {which if several else one}")

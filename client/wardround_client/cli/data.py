@@ -48,7 +48,9 @@ def check(dataset: Dataset, study: StudyFile, data: Folder, *, as_json: AsJson =
 
     seen = _examine(dataset, study, data, as_json=as_json)
     if seen.verdict is Verdict.NOT_READY:
-        raise BadInput(f"{dataset.name}: {seen.verdict}: " + "; ".join(seen.to_fix))
+        # People have just read what to fix; a program finds all of it in the error.
+        what = "; ".join(seen.to_fix) if as_json else f"{len(seen.to_fix)} to fix, see above"
+        raise BadInput(f"{dataset.name}: {seen.verdict}: {what}")
 
 
 @app.command()
@@ -206,17 +208,17 @@ def _contract(study: Path) -> "Contract":
     The signature of a signed one is for `review` to check.
     """
     from wardround.canonical import parse_canonical
-    from wardround.errors import BadInput
-    from wardround.study.files import STUDY_LIMIT_BYTES, checked, read_study_plan
+    from wardround.study.files import (
+        STUDY_LIMIT_BYTES,
+        checked,
+        read_signed_file,
+        read_study_plan,
+    )
     from wardround.study.manifest import Study
 
     if study.is_dir():
         study = study / "study.toml"
     if study.suffix == ".toml":
         return read_study_plan(study).contract
-    try:
-        content = study.read_bytes()
-    except OSError as error:
-        raise BadInput(f"{study.name}: cannot be read ({type(error).__name__})") from error
-    value = parse_canonical(content, what=study.name, limit_bytes=STUDY_LIMIT_BYTES)
+    value = parse_canonical(read_signed_file(study), what=study.name, limit_bytes=STUDY_LIMIT_BYTES)
     return checked(Study, value.get("study", {}), what=study.name).contract

@@ -29,6 +29,7 @@ def join(
     as_json: AsJson = False,
 ) -> None:
     """Make this hospital's keys and enrol with a join ticket."""
+    from wardround.identity import fingerprint as fingerprint_of
     from wardround_client.cli.tickets import read_ticket
     from wardround_client.home import HospitalHome
     from wardround_client.joining import join as enrol
@@ -36,12 +37,16 @@ def join(
     membership = enrol(read_ticket(ticket), directory)
     HospitalHome(directory).write_default_policy()
     fingerprint = membership.identity.fingerprint
+    coordinator = fingerprint_of(bytes.fromhex(membership.coordinator.evidence_key))
     if as_json:
-        typer.echo(json.dumps({"hospital": membership.hospital, "fingerprint": fingerprint}))
+        facts = {"hospital": membership.hospital, "fingerprint": fingerprint}
+        typer.echo(json.dumps({**facts, "coordinator_fingerprint": coordinator}))
         return
     typer.echo(f"{membership.hospital} has joined the coordinator at {membership.address}.")
-    typer.echo("Tell the study's other hospitals this fingerprint, by telephone or on paper:")
+    typer.echo("Tell the coordinator this fingerprint of yours, by telephone or on paper:")
     typer.echo(f"  {fingerprint}")
+    typer.echo("and hear on the same call whether its own is")
+    typer.echo(f"  {coordinator}")
     typer.echo(f"Now read {directory.name}/policy.toml: it says what a study may do here.")
 
 

@@ -52,17 +52,11 @@ def list_(directory: Directory, *, as_json: AsJson = False) -> None:
 @app.command()
 def show(study: StudyName, directory: Directory, *, as_json: AsJson = False) -> None:
     """Show what a study wants, and whether our policy allows it."""
-    from wardround.errors import RefusedByPolicy
     from wardround_client.home import HospitalHome
-    from wardround_client.policy import check_study
 
     home = HospitalHome(directory)
     found = _study(home, study)
-    try:
-        check_study(home.policy(), found)
-        verdict = "the policy of this hospital allows it"
-    except RefusedByPolicy as error:
-        verdict = f"REFUSED by policy: {error}"
+    verdict = _verdict(home, found)
     if as_json:
         typer.echo(json.dumps({"digest": found.digest, "policy": verdict, **found.to_json()}))
         return
@@ -86,6 +80,7 @@ def approve(
 
     home = HospitalHome(directory)
     found = _study(home, study)
+    _refuse_without_data(dataset, data)
     who = officer or getpass.getuser()
     record(
         home,
@@ -158,6 +153,33 @@ def sign_off(
         "\n".join(lines),
         as_json=as_json,
     )
+
+
+def _verdict(home: "HospitalHome", study: "Study") -> str:
+    from wardround.errors import RefusedByPolicy
+    from wardround_client.approval import check_roster
+    from wardround_client.policy import check_study
+
+    try:
+        check_roster(home, study)
+    except RefusedByPolicy as error:
+        return f"NOT FOR US: {error}; compare fingerprints with the coordinator by telephone"
+    try:
+        check_study(home.policy(), study)
+    except RefusedByPolicy as error:
+        return f"REFUSED by policy: {error}"
+    return "the policy of this hospital allows it"
+
+
+def _refuse_without_data(dataset: Path, folder: Path) -> None:
+    """A slip in a path is said to the officer now, not to the coordinator when the run begins."""
+    from wardround_client.data.description import read_description
+
+    if not folder.is_dir():
+        raise BadInput(f"--data {folder}: no such folder")
+    path = read_description(dataset).path
+    if not (folder / path).exists():
+        raise BadInput(f"--data {folder}: it has no {path}, which {dataset.name} names")
 
 
 def _train_alone(home: "HospitalHome", approved: "ApprovedStudy") -> None:
@@ -289,7 +311,8 @@ def _quality_in_words(study: "Study") -> str:
 
 
 def _study(home: "HospitalHome", name: str) -> "Study":
+    from wardround.study.files import read_signed_file
     from wardround_client.approval import find_study, keep_study
 
     path = Path(name)
-    return keep_study(home, path.read_bytes()) if path.is_file() else find_study(home, name)
+    return keep_study(home, read_signed_file(path)) if path.is_file() else find_study(home, name)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from wardround.errors import BadInput
+from wardround.errors import BadInput, why
 
 _LIMIT_BYTES = 64 << 10
 
@@ -17,4 +17,4 @@ def read_ticket(argument: str) -> str:
             raise BadInput(f"ticket file {path.name}: over {_LIMIT_BYTES} bytes")
         return path.read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"ticket file {path.name}: {type(error).__name__}") from error
+        raise BadInput(f"ticket file {path.name}: {why(error)}") from error

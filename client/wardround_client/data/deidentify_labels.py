@@ -4,7 +4,7 @@ import csv
 import io
 from pathlib import Path
 
-from wardround.errors import BadInput
+from wardround.errors import BadInput, why
 from wardround_client.data.deidentify_keys import Pseudonyms
 from wardround_client.data.deidentify_sheet import write_private
 from wardround_client.data.sources import CsvFormat
@@ -41,5 +41,5 @@ def write_labels(
     try:
         write_private(out, buffer.getvalue().encode())
     except OSError as error:
-        raise BadInput(f"{out.name}: cannot be made ({type(error).__name__})") from None
+        raise BadInput(f"{out.name}: cannot be made ({why(error)})") from None
     return len(rows)

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wardround.canonical import canonical_bytes, parse_canonical
-from wardround.errors import BadInput
+from wardround.errors import BadInput, why
 from wardround_client.data.deidentify import (
     SourceImage,
     is_declared_clean,
@@ -74,7 +74,7 @@ def write_contact_sheet(source: Path, out: Path) -> tuple[Sheet, Counter[str]]:
     try:
         out.mkdir(mode=0o700)
     except OSError as error:
-        raise BadInput(f"{out.name}: cannot be made ({type(error).__name__})") from None
+        raise BadInput(f"{out.name}: cannot be made ({why(error)})") from None
     faults, numbers = Counter[str](), dict[str, int]()
     tiles: list[npt.NDArray[np.uint8]] = []
     for parsed, _ in each_image(source, faults):
@@ -98,7 +98,7 @@ def read_sheet(folder: Path) -> Sheet:
     try:
         content = (folder / SHEET_FILE).read_bytes()
     except OSError as error:
-        raise BadInput(f"{folder.name}: no contact sheet ({type(error).__name__})") from None
+        raise BadInput(f"{folder.name}: no contact sheet ({why(error)})") from None
     value = parse_canonical(content, what=SHEET_FILE, limit_bytes=_SHEET_LIMIT_BYTES)
     pictures = value.get("pictures")
     if value.get("schema") != _SCHEMA or not isinstance(pictures, list):

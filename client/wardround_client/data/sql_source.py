@@ -7,7 +7,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
-from wardround.errors import BadInput
+from wardround.errors import BadInput, why
 from wardround.study.contract import Frozen
 from wardround_client.data.sources import DataPath, file_inside
 
@@ -69,4 +69,4 @@ def _read_secret(folder: Path, path: str) -> str:
     try:
         return found.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"sql: {path}: cannot be read ({type(error).__name__})") from None
+        raise BadInput(f"sql: {path}: cannot be read ({why(error)})") from None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from wardround.errors import BadInput
+from wardround.errors import BadInput, why
 from wardround_client.data.database import BATCH_ROWS
 from wardround_client.data.sources import file_inside
 from wardround_client.data.sql_source import SqlSource
@@ -73,4 +73,4 @@ def _query(asked: Asked) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"{asked.path}: cannot be read ({type(error).__name__})") from None
+        raise BadInput(f"{asked.path}: cannot be read ({why(error)})") from None

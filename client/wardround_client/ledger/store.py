@@ -21,7 +21,7 @@ from typing import BinaryIO
 
 from wardround.canonical import Json, canonical_bytes, parse_canonical, parse_json
 from wardround.durable import write_durably
-from wardround.errors import BadInput, VerificationFailed, WardroundError
+from wardround.errors import BadInput, VerificationFailed, WardroundError, why
 
 _SCHEMA = """
 CREATE TABLE entries (
@@ -175,7 +175,7 @@ def _lock(path: Path) -> BinaryIO:
     try:
         file = _beside(path, ".lock").open("ab")
     except OSError as error:
-        raise BadInput(f"ledger {path.name}: {type(error).__name__} in its directory") from error
+        raise BadInput(f"ledger {path.name}: {why(error)} in its directory") from error
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save
 
-from wardround.errors import BadInput, VerificationFailed
+from wardround.errors import BadInput, VerificationFailed, why
 from wardround.models.networks import build, parameters_of
 from wardround.models.released import read_tensors
 from wardround.protocol.halves import digest_of_model
@@ -117,5 +117,5 @@ def _noted(path: Path) -> object:
     try:
         value = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
-        raise BadInput(f"{path.name}: cannot be read ({type(error).__name__})") from error
+        raise BadInput(f"{path.name}: cannot be read ({why(error)})") from error
     return value.get("personalised") if isinstance(value, dict) else None

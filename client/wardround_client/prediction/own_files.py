@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from wardround.errors import BadInput
+from wardround.errors import BadInput, why
 
 
 def write_new(path: Path, content: bytes) -> None:
@@ -13,7 +13,7 @@ def write_new(path: Path, content: bytes) -> None:
     except FileExistsError:
         raise BadInput(f"{path.name}: it exists already, and nothing is overwritten") from None
     except OSError as error:
-        raise BadInput(f"{path.name}: cannot be written ({type(error).__name__})") from error
+        raise BadInput(f"{path.name}: cannot be written ({why(error)})") from error
     with os.fdopen(handle, "wb") as file:
         file.write(content)
 
@@ -31,4 +31,4 @@ def new_folder(path: Path) -> None:
     except FileExistsError:
         raise BadInput(f"{path.name}: it exists already, and nothing is overwritten") from None
     except OSError as error:
-        raise BadInput(f"{path.name}: cannot be made ({type(error).__name__})") from error
+        raise BadInput(f"{path.name}: cannot be made ({why(error)})") from error

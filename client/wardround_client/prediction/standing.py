@@ -7,7 +7,7 @@ from pathlib import Path
 
 from wardround.audit.bodies import ReportSignedOff, RunEnded
 from wardround.canonical import Json, parse_json
-from wardround.errors import BadInput, RefusedByPolicy, VerificationFailed
+from wardround.errors import BadInput, RefusedByPolicy, VerificationFailed, why
 from wardround.evidence.entry import Entry
 from wardround.models.networks import parameters_of
 from wardround.protocol.halves import digest_of_model
@@ -127,7 +127,7 @@ def _read(path: Path) -> bytes:
             raise BadInput(f"{path.name}: over {REPORT_LIMIT_BYTES} bytes")
         return path.read_bytes()
     except OSError as error:
-        raise BadInput(f"{path.name}: cannot be read ({type(error).__name__})") from error
+        raise BadInput(f"{path.name}: cannot be read ({why(error)})") from error
 
 
 def _evaluation(

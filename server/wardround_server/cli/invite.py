@@ -22,9 +22,12 @@ def invite(
     as_json: AsJson = False,
 ) -> None:
     """Make a join ticket: one line, for one use, secret until it is used."""
+    from wardround.errors import BadInput
     from wardround.identity import write_secret
     from wardround_server.home import CoordinatorHome
 
+    if out is not None and out.exists():  # before an invitation is made that nobody would get
+        raise BadInput(f"{out.name} exists already: a key is never overwritten")
     home = CoordinatorHome(coordinator)
     ticket = home.enrolment().invite(
         hospital,

@@ -87,7 +87,9 @@ def sign(
 
     plan = read_study_plan(study, overrides or [])
     signed = with_roster(plan, hospital)
-    write_durably(out, sign_study(signed, CoordinatorHome(coordinator).identity()))
+    home = CoordinatorHome(coordinator)
+    home.refuse_other_fingerprints(signed)
+    write_durably(out, sign_study(signed, home.identity()))
     say(
         {"study": signed.name, "digest": signed.digest, "signed": str(out)},
         f"Signed: {out.name}. Digest, to be compared by every hospital:\n  {signed.digest}",
@@ -106,14 +108,10 @@ def submit(
 
     The coordinator runs it when its hospitals have approved.
     """
-    from wardround.errors import BadInput
+    from wardround.study.files import read_signed_file
     from wardround_server.home import CoordinatorHome
 
-    try:
-        content = signed.read_bytes()
-    except OSError as error:
-        raise BadInput(f"{signed.name}: cannot be read ({type(error).__name__})") from error
-    study = CoordinatorHome(coordinator).submit(content)
+    study = CoordinatorHome(coordinator).submit(read_signed_file(signed))
     say(
         {"study": study.name, "digest": study.digest},
         f"Submitted: {study.name} {study.digest[:16]}",

@@ -31,8 +31,10 @@ def attach(
     from wardround.evidence.dsse import ENVELOPE_LIMIT_BYTES
 
     for path in signatures:
-        if not path.is_file() or path.stat().st_size > ENVELOPE_LIMIT_BYTES:
-            raise BadInput(f"{path.name}: a signature file was due")
+        if not path.is_file():
+            raise BadInput(f"{path.name}: no such file; a hospital's NAME.dsse.json was due")
+        if path.stat().st_size > ENVELOPE_LIMIT_BYTES:
+            raise BadInput(f"{path.name}: over {ENVELOPE_LIMIT_BYTES} bytes, no signature file")
     content, added = attached(read_file(bundle), [path.read_bytes() for path in signatures])
     write_durably(out or bundle, content)
     say(

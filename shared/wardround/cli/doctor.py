@@ -151,7 +151,7 @@ def _own_certificate(directory: Path) -> Finding:
 
 def _certificate(directory: Path) -> Finding:
     """The hospital's certificate, before the daemon stops for the lack of one."""
-    from wardround.errors import BadInput
+    from wardround.errors import BadInput, why
     from wardround.renewal import CERTIFICATE_FILE, certificate_of, days_left, is_due
     from wardround.ticket import format_time
 
@@ -160,7 +160,8 @@ def _certificate(directory: Path) -> Finding:
     try:
         held = certificate_of((directory / CERTIFICATE_FILE).read_bytes())
     except (OSError, BadInput) as error:
-        return Finding(what, False, type(error).__name__, "wardround hospital join")
+        join = f"wardround hospital join @TICKET --dir {directory.name}; or --dir is another folder"
+        return Finding(what, False, f"{CERTIFICATE_FILE} in {directory.name}: {why(error)}", join)
     left = days_left(held, now)
     if left < 0:
         mend = "ask the coordinator for a renewal ticket: wardround invite NAME --renewal"

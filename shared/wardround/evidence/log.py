@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Self
 
 from wardround.canonical import Json
-from wardround.errors import BadInput
+from wardround.errors import BadInput, why
 from wardround.evidence import merkle
 from wardround.evidence.checkpoint import Checkpoint, origin_of, sign_checkpoint
 from wardround.evidence.entry import FIRST_PREVIOUS, Entry, entry_digest
@@ -181,7 +181,7 @@ def _create_private(path: Path) -> None:
     try:
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600))
     except OSError as error:
-        raise BadInput(f"evidence log {path.name}: {type(error).__name__}") from error
+        raise BadInput(f"evidence log {path.name}: {why(error)}") from error
 
 
 def _connect(path: Path) -> sqlite3.Connection:

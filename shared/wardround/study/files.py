@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from wardround.canonical import Json, canonical_bytes, parse_canonical
-from wardround.errors import BadInput
+from wardround.errors import BadInput, why
 from wardround.identity import PUBLIC_KEY_BYTES, Identity, verify_lasting
 from wardround.study.manifest import Study, StudyPlan
 
@@ -29,7 +29,7 @@ def read_toml(path: Path) -> Json:
             raise BadInput(f"{path.name}: over {TOML_LIMIT_BYTES} bytes")
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"{path.name}: cannot be read ({type(error).__name__})") from error
+        raise BadInput(f"{path.name}: cannot be read ({why(error)})") from error
     except (ValueError, RecursionError) as error:  # ValueError: an integer of thousands of digits
         raise BadInput(f"{path.name}: not TOML: {error}") from error
 
@@ -89,6 +89,23 @@ def sign_study(study: Study, identity: Identity) -> bytes:
             "signature": signature.hex(),
         }
     )
+
+
+def read_signed_file(path: Path) -> bytes:
+    """The bytes of a signed study, for `read_signed_study`.
+
+    Raises BadInput for a file that cannot be read, or that is a study.toml, which nobody signed.
+    """
+    if path.suffix == ".toml":
+        raise BadInput(
+            f"{path.name}: nobody has signed it; due is the file that `wardround study sign` writes"
+        )
+    try:
+        if path.stat().st_size > STUDY_LIMIT_BYTES:
+            raise BadInput(f"{path.name}: over {STUDY_LIMIT_BYTES} bytes")
+        return path.read_bytes()
+    except OSError as error:
+        raise BadInput(f"{path.name}: cannot be read ({why(error)})") from error
 
 
 def read_signed_study(content: bytes, *, signer: bytes) -> Study:
