@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from wardround.canonical import Json
 from wardround.errors import ProtocolViolation, WardroundError
+from wardround.evidence.entry import one_line
 from wardround.identity import Identity
 from wardround.masking.round_spec import Purpose, RoundSpec
 from wardround.privacy.accounting import epsilon_spent
@@ -81,7 +82,7 @@ class Hospital:
         try:
             return self._answer_or_refuse(body, vector)
         except WardroundError as error:
-            log.error("failed: %s: %s", type(error).__name__, error)  # noqa: TRY400  # no traceback
+            log.error("failed: %s: %s", type(error).__name__, one_line(str(error)))  # noqa: TRY400  # no traceback
             return Failed(error=type(error).__name__), None
         except Exception as error:  # noqa: BLE001  # the rim: a library's text may hold records
             log.error("failed: %s", type(error).__name__)  # noqa: TRY400  # its text is not ours
@@ -123,7 +124,7 @@ class Hospital:
         try:
             return self._answer(body, vector)
         except StudyRefused as refusal:
-            log.warning("refused: %s: %s", refusal.code.value, refusal)
+            log.warning("refused: %s: %s", refusal.code.value, one_line(str(refusal)))
             self._note_refusal(body, refusal)
             return refusal.to_message(), None
 
@@ -215,7 +216,7 @@ class Hospital:
         if session is not None and isinstance(body, Work | Survivors | Reveal):
             entry = {"transcript": _transcript_of(body), "code": refusal.code.value}
             session.evidence.append(("round-refused", entry))
-        self._show(state=f"refused: {refusal.code.value}", why=str(refusal))
+        self._show(state=f"refused: {refusal.code.value}", why=one_line(str(refusal)))
         self._next_look_s = 0.0  # the next answered round says that all is well again
 
     def _show(self, **changes: object) -> None:

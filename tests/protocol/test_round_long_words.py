@@ -1,5 +1,6 @@
 """A hospital chooses some words of the reason why it is left out: they harm nobody's evidence."""
 
+import json
 import time
 
 import pytest
@@ -9,7 +10,7 @@ from tests.support.memory_runs import Federation, in_round, when
 
 from wardround.errors import BadInput
 from wardround.protocol.envelope import seal, unseal
-from wardround.protocol.messages import Keyed, Open
+from wardround.protocol.messages import Keyed, Open, Refusal, RefusalCode
 from wardround.study.files import checked
 from wardround_server.rounds.post import Post
 
@@ -45,6 +46,17 @@ def test_two_megabytes_of_words_in_a_run_key_stop_no_session(ward):
     (missed,) = federation.entries("hospital-missed")
     assert missed["hospital"] == NORTHSIDE
     assert missed["reason"].startswith("run key: unknown aaa")
+
+
+def test_a_coordinators_words_reach_the_terminal_of_a_hospitals_people_as_one_line(ward):
+    """What `hospital status` shows of a refusal is part of what came."""
+    talk = ward.talk().join().agree()
+    spec = {**talk.spec().to_json(), "\x1b[2J\x07" + "a" * 3000: 1}
+    answer, _ = ward[HARBOUR].ask(talk.work(spec), talk.model)
+    assert answer == Refusal(code=RefusalCode.SPEC)
+    shown = json.loads((ward[HARBOUR].home.directory / "status.json").read_bytes())["why"]
+    assert shown.startswith("round spec: unknown ?[2J?aaa")
+    assert len(shown) == 2000
 
 
 @pytest.mark.slow

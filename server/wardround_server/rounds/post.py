@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from flwr.app import Message, RecordDict
 
-from wardround.audit.body_fields import LINE_LENGTH
 from wardround.errors import Unreachable, WardroundError
+from wardround.evidence.entry import one_line
 from wardround.protocol.envelope import Vector, seal, unseal
 from wardround.protocol.messages import Body, Failed
 from wardround.vectors import AnyVector
@@ -20,17 +20,6 @@ from wardround_server.rounds.attempt import Absence
 
 _WAIT_S = 1.0
 _SEND_TRIES = 20
-
-
-def one_line(reason: str) -> str:
-    r"""A reason as an entry of the evidence log may hold it.
-
-    A hospital chooses some of its words, and of a hundred hospitals the names alone are longer.
-
-    >>> one_line("no field \x1b[2J"), len(one_line(9000 * "a"))
-    ('no field ?[2J', 2000)
-    """
-    return "".join(sign if sign.isprintable() else "?" for sign in reason[:LINE_LENGTH])
 
 
 def _nothing() -> None:

@@ -11,7 +11,7 @@ from wardround import __version__
 from wardround.canonical import Json
 from wardround.code_digest import OF_COORDINATOR, code_digests
 from wardround.durable import replace_file
-from wardround.evidence.entry import Entry
+from wardround.evidence.entry import Entry, one_line
 from wardround.evidence.log import EvidenceLog
 from wardround.evidence.witness import WITNESSED, Witness
 from wardround.masking.packing import packed_size
@@ -27,7 +27,7 @@ from wardround.times import AttemptTimes
 from wardround_server.rounds.asked import AskedToSign
 from wardround_server.rounds.attempt import Stage
 from wardround_server.rounds.heads import HeadsShown
-from wardround_server.rounds.post import Silence, one_line
+from wardround_server.rounds.post import Silence
 
 _SHOW_EVERY_S = 0.25
 _STEPS = {"round-closed", "round-combined"}

@@ -13,6 +13,7 @@ from wardround.evidence.faults import LogFault, LogReason
 
 MAX_ENTRY_BYTES = 1 << 20
 MAX_SEQ = 2**53 - 1
+LINE_LENGTH = 2000
 FIRST_PREVIOUS = "0" * 64
 
 _FIELDS = frozenset({"seq", "time", "type", "actor", "body", "previous"})
@@ -101,6 +102,18 @@ def time_text(time: datetime) -> str:
     '2026-03-01T12:00:00.000000Z'
     """
     return time.astimezone(UTC).strftime(_TIME).rjust(27, "0")
+
+
+def one_line(reason: str) -> str:
+    r"""A reason as an entry may hold it, and a terminal show it: printable, 2,000 characters.
+
+    Who sent the message that it is about chooses some of its words, and of a hundred hospitals
+    the names alone are longer.
+
+    >>> one_line("unknown \x1b[2J"), len(one_line(9000 * "a"))
+    ('unknown ?[2J', 2000)
+    """
+    return "".join(sign if sign.isprintable() else "?" for sign in reason[:LINE_LENGTH])
 
 
 def entry_digest(line: bytes) -> str:
