@@ -5,9 +5,10 @@ import json
 from typing import Any
 
 import numpy as np
-from pydicom.uid import ImplicitVRLittleEndian, RLELossless
+from pydicom.uid import ImplicitVRLittleEndian, JPEG2000Lossless, JPEGLSLossless, RLELossless
 from tests.fuzz.target import Target
 from tests.support.dicom_files import content, ct_slice
+from tests.support.enhanced_dicom import enhanced
 
 from wardround.errors import BadInput
 from wardround_client.data.deidentify import deidentified, parsed_image, pixel_bytes
@@ -69,12 +70,16 @@ def lines() -> list[bytes]:
 
 
 def images() -> list[bytes]:
-    """A slice of every way in which pixels are stored plainly, and a packed one."""
+    """A slice of every way in which pixels are stored plainly, packed ones, and one of frames."""
     stored = np.arange(64, dtype=np.int16).reshape(8, 8)
     more = {"StudyDate": "20200101", "ImageType": ["ORIGINAL", "PRIMARY"], "PixelPaddingValue": 0}
-    packed = ct_slice(stored)
-    packed.compress(RLELossless)
-    own = (ct_slice(stored, **more), ct_slice(stored.astype(np.uint8)), packed)
+    own = [ct_slice(stored, **more), ct_slice(stored.astype(np.uint8))]
+    for syntax in (RLELossless, JPEGLSLossless, JPEG2000Lossless):
+        packed = ct_slice(np.tile(stored, (4, 4)))
+        packed.compress(syntax)
+        own.append(packed)
+    places = [{"ImagePositionPatient": [0, 0, number], "PixelSpacing": [1, 1]} for number in (1, 2)]
+    own.append(enhanced([ct_slice(stored, **place) for place in places]))
     return [content(one) for one in (*own, ct_slice(stored, syntax=ImplicitVRLittleEndian))]
 
 

@@ -68,7 +68,7 @@ def _start_of_frame(frame: bytes) -> tuple[Marker, int, int, int, int]:
     """Marker, precision, rows, columns and channels: what stands before the first scan."""
     if frame[:2] != b"\xff\xd8":
         raise BadInput(NOT_PACKED_SO)
-    found, place = [], 2
+    found, place, marker = [], 2, 0
     while place + 4 <= len(frame) and frame[place] == 0xFF:
         marker = frame[place + 1]
         if marker == 0xFF:  # a byte to fill with
@@ -80,7 +80,7 @@ def _start_of_frame(frame: bytes) -> tuple[Marker, int, int, int, int]:
         if marker in _FRAMES:
             found.append((marker, place + 4))
         place += 2 + length
-    if len(found) != 1 or found[0][1] + 6 > len(frame):
+    if marker != _START_OF_SCAN or len(found) != 1 or found[0][1] + 6 > len(frame):
         raise BadInput(NOT_PACKED_SO)
     marker, start = found[0]
     precision, rows, columns, channels = struct.unpack_from(">BHHB", frame, start)

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from wardround.errors import BadInput
 from wardround_client.data.dicom_codestream import PACKINGS, Packing, Stored
+from wardround_client.data.dicom_decoder import CANNOT, DECODER
 from wardround_client.data.dicom_header import imported, unreadable
 from wardround_client.data.pixels import MOST_PIXELS
 
@@ -37,6 +38,8 @@ _PIXEL_DATA = (0x7FE0, 0x0010)
 _ITEM, _END = (0xFFFE, 0xE000), (0xFFFE, 0xE0DD)
 _UNKNOWN_LENGTH = 0xFFFFFFFF
 _MOST_PIECES = 1 << 20
+# Pillow reads PNG and JPEG files here in any case; these nothing else needs.
+_WRITTEN_IN_C = {"gdcm", "pyjpegls", "pylibjpeg"}
 # A packing can make noise larger than it was, and has headers of its own.
 _MOST_GROWTH, _MOST_AROUND_BYTES = 2, 1 << 20
 
@@ -165,7 +168,29 @@ def stored_frame(file: BinaryIO, layout: Layout, pieces: tuple[Span, ...]) -> np
     content = check_frame(file, layout, pieces)
     packing = layout.packing
     pydicom = imported()
-    options = {
+    options = _options(layout)
+    if packing is not None:
+        options["decoding_plugin"] = packing.plugin
+    if packing is not None and packing.plugin in _WRITTEN_IN_C:
+        options["syntax"] = layout.syntax
+        values = DECODER.decoded(content, options, size=layout.frame_bytes)
+        kind = f"{'i' if layout.signed else 'u'}{layout.bits_allocated // 8}"
+        return np.frombuffer(values, kind).reshape(layout.rows, layout.columns)
+    if packing is not None:
+        content = pydicom.encaps.encapsulate([content])
+    try:
+        decoder = pydicom.pixels.get_decoder(layout.syntax)
+        values, _ = decoder.as_array(content + b"\0" * (len(content) % 2), index=0, **options)
+        found: npt.NDArray[Any] = np.asarray(values)
+    except unreadable():
+        raise BadInput(CANNOT) from None
+    if found.shape != (layout.rows, layout.columns):
+        raise BadInput(ANOTHER_NUMBER)
+    return found
+
+
+def _options(layout: Layout) -> dict[str, str | int]:
+    return {
         "rows": layout.rows,
         "columns": layout.columns,
         "bits_allocated": layout.bits_allocated,
@@ -177,17 +202,6 @@ def stored_frame(file: BinaryIO, layout: Layout, pieces: tuple[Span, ...]) -> np
         "pixel_keyword": "PixelData",
         "pixel_vr": "OB" if layout.bits_allocated == 8 else "OW",
     }
-    if packing is not None:
-        content, options["decoding_plugin"] = pydicom.encaps.encapsulate([content]), packing.plugin
-    try:
-        decoder = pydicom.pixels.get_decoder(layout.syntax)
-        values, _ = decoder.as_array(content + b"\0" * (len(content) % 2), index=0, **options)
-        found: npt.NDArray[Any] = np.asarray(values)
-    except unreadable():
-        raise BadInput("has pixels that cannot be decoded here") from None
-    if found.shape != (layout.rows, layout.columns):
-        raise BadInput(ANOTHER_NUMBER)
-    return found
 
 
 def _value(file: BinaryIO, elements: "Dataset") -> tuple[int, int]:
