@@ -121,7 +121,8 @@ _ALL = (
         seeds=10,  # some ten metastases are held out
         at_least={},
         note="The settings of breast_expression were chosen on other splits than those of its "
-        "seeds. Some ten patients with a metastasis are held out.",
+        "seeds; some ten patients with a metastasis are held out. From age, size, grade and "
+        "receptor alone the same model has 0.686 without noise and 0.647 with it.",
     ),
     BenchedStudy(
         name="treatment_choice",
