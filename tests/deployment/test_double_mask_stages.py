@@ -1,4 +1,8 @@
-"""Parties that die between two given messages of a round, as kill -9 ends them, and come back."""
+"""Parties that die between two given messages of a round, as kill -9 ends them, and come back.
+
+What each stage means is tested quickly in tests/protocol/test_round_dropouts.py, processes that are
+killed in mid-round in test_federation_lost_parties.py: a fault shows there, too.
+"""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -19,7 +23,7 @@ from wardround.audit.verify import verify_bundle
 from wardround.canonical import Json
 from wardround.study.manifest import Study
 
-pytestmark = pytest.mark.federation
+pytestmark = [pytest.mark.federation, pytest.mark.slow]
 
 NAMES = ("alpha", "beta", "gamma", "delta", "epsilon")
 
@@ -118,7 +122,6 @@ def killed_while_survivors_sign(
     return run, number
 
 
-@pytest.mark.slow
 def test_a_coordinator_killed_while_survivors_sign_goes_on_with_fresh_keys_and_a_new_attempt(
     ward: Federation,
 ) -> None:
@@ -141,7 +144,6 @@ def test_a_coordinator_killed_while_survivors_sign_goes_on_with_fresh_keys_and_a
     verified(ward, run.study)
 
 
-@pytest.mark.slow
 def test_without_noise_it_asks_for_no_second_sum_of_that_round_and_the_run_ends(
     ward: Federation,
 ) -> None:
@@ -154,7 +156,6 @@ def test_without_noise_it_asks_for_no_second_sum_of_that_round_and_the_run_ends(
         assert not _answered_again(run, name, number)
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("seed", range(5))
 def test_a_coordinator_killed_at_a_random_point_ends_the_run_with_a_bundle_that_verifies(
