@@ -58,6 +58,7 @@ class Daemon:
             )
             with connection as fleet:
                 fleet.connect()
+                log.info("%s is connected to %s", membership.hospital, membership.address)
                 keeper = CertificateKeeper(self.home, fleet.use)
                 while True:
                     keeper.look()

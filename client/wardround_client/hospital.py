@@ -65,6 +65,7 @@ class Hospital:
     _answered: Work | None = field(default=None, repr=False)
     _seen: Json = field(default_factory=dict, repr=False)
     _next_look_s: float = field(default=0.0, repr=False)
+    _refused: str = field(default="", repr=False)
 
     @classmethod
     def at(cls, home: HospitalHome) -> "Hospital":
@@ -109,7 +110,7 @@ class Hospital:
             }
             ended_s = time.monotonic()
             self._next_look_s = ended_s + (ended_s - started_s) / _LOOK_SHARE
-        self._show(state="training", **self._seen)
+        self._show(state="training", study=session.study.name, **self._seen)
 
     def close(self) -> None:
         """Forget secrets, give the ledgers back."""
@@ -124,7 +125,12 @@ class Hospital:
         try:
             return self._answer(body, vector)
         except StudyRefused as refusal:
-            log.warning("refused: %s: %s", refusal.code.value, one_line(str(refusal)))
+            said = f"{refusal.code.value}: {one_line(str(refusal))}"
+            # The coordinator asks again every few seconds: people are told once.
+            log.log(
+                logging.DEBUG if said == self._refused else logging.WARNING, "refused: %s", said
+            )
+            self._refused = said
             self._note_refusal(body, refusal)
             return refusal.to_message(), None
 
@@ -174,6 +180,7 @@ class Hospital:
             old.close()
         self.sessions[question.run] = session
         joined = admission.join(session, planned, seen)
+        self._refused = ""
         self._show(state="joined", study=approved.study.name, run=question.run)
         return joined
 
@@ -184,7 +191,7 @@ class Hospital:
             keep_final_model(self.home, session, vector)
         forget(self.home, session.study)
         session.close()
-        self._show(state="done", **self._seen)
+        self._show(state="done", study=session.study.name, **self._seen)
         return closed
 
     def _evidence_of(self, study: Study) -> StudyEvidence:

@@ -98,6 +98,7 @@ class Coordinator:
 
     def run(self, folder: RunFolder, fleet: RunningFleet) -> int:
         """Run one study to its end; what goes wrong is written into its result."""
+        log.info("study %s: its run begins, or goes on", folder.path.name[:16])
         try:
             with closing(fleet.open_grid()) as grid:
                 result = StudyLoop(self.home, folder).run(grid)
@@ -120,6 +121,7 @@ class Coordinator:
                 "exit_code": EXIT_BUG,
             }
         folder.finish(result)
+        log.info("study %s: ended with exit code %s", folder.path.name[:16], result["exit_code"])
         return int(result["exit_code"])
 
     def _submitted(self) -> Iterator[RunFolder]:

@@ -16,6 +16,8 @@ from wardround.study.files import read_signed_study
 from wardround.ticket import format_time, parse_time
 from wardround_server.home import CoordinatorHome
 
+_COUNTED = ("planned", "completed")
+
 
 def study_states(home: CoordinatorHome) -> list[Json]:
     """Every submitted study, oldest first."""
@@ -51,12 +53,16 @@ def status_line(state: Json) -> str:
     if state["state"] == "failed":
         return f"{text}: {state['result'].get('message', 'no reason was written')}"
     if "result" in state:
+        planned, completed = (state["result"].get(f"hospitals_{s}") for s in _COUNTED)
+        if planned and len(completed) < planned:
+            text += f"; {len(completed)} of {planned} hospitals to the end: {', '.join(completed)}"
         lacking = state["result"].get("time_stamp", {}).get("missing")
         return f"{text}; NO TIME STAMP: {lacking}" if lacking else text
     if state["state"] == "train":
         text += f", round {int(state['round']) + 1}"
     for what, names in (
         ("waiting for", waiting_in(state)),
+        ("out", refused_in(state)),
         ("missing", missing_of(state)),
         ("suspected", suspected_in(state)),
     ):
@@ -77,6 +83,23 @@ def waiting_in(status: Json, now: datetime | None = None) -> str:
     passed = (now or datetime.now(UTC)) - parse_time(status["waiting_since"])
     who = ", ".join(f"{name} ({why})" for name, why in names.items())
     return f"{who}, for {max(0, round(passed.total_seconds()))} s"
+
+
+def refused_in(status: Json) -> str:
+    """Who has said no while a session opens and is not asked again, and why; empty for nobody.
+
+    >>> refused_in({"state": "joining", "hospitals": {"harbour": "refused: policy", "lake": "ok"}})
+    'harbour (refused: policy)'
+    """
+    if status["state"] != "joining":
+        return ""
+    waited_for = status.get("waiting_for", {})
+    found = {
+        name: said
+        for name, said in status.get("hospitals", {}).items()
+        if str(said).startswith("refused") and name not in waited_for
+    }
+    return ", ".join(f"{name} ({said})" for name, said in found.items())
 
 
 def suspected_in(status: Json) -> str:

@@ -56,6 +56,18 @@ def test_a_study_that_nobody_approved_is_refused_before_a_record_is_read(ward, t
     assert answer.code is RefusalCode.NOT_APPROVED
 
 
+def test_people_hear_once_of_a_refusal_that_is_asked_for_again_and_again(ward, talk, caplog):
+    talk.study = ward.study(title="Fever, extended")
+    for _ in range(3):
+        refusal(ward[HARBOUR], talk.open_message())
+    assert sum("refused: study-not-approved" in line for line in caplog.messages) == 1
+    ward[HARBOUR].approve(ward.signed(talk.study))
+    ward[HARBOUR].ask(talk.open_message())
+    ward[HARBOUR].home.approvals().joinpath(f"{talk.study.digest}.json").unlink()
+    refusal(ward[HARBOUR], talk.open_message())
+    assert sum("refused: study-not-approved" in line for line in caplog.messages) == 2
+
+
 def test_a_study_that_changed_by_one_character_is_another_study(ward, talk):
     changed = ward.study(contact="research@example.orh")
     message = talk.open_message(signed_study=as_json(ward.signed(changed)))

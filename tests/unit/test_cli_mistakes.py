@@ -80,6 +80,15 @@ def test_a_folder_that_never_joined_is_named_with_the_command_that_joins(argumen
     assert "`wardround hospital join @TICKET --dir nowhere`" in text
 
 
+def test_a_status_is_as_long_as_people_want_it_and_whole_for_programs(ward, capsys):
+    home = ward[HARBOUR].home
+    home.show({"hospital": HARBOUR, "state": "training", "epsilon": 2.7164679292657365})
+    assert cli.run(["hospital", "status", str(home.directory)]) == 0
+    assert "epsilon     2.716\n" in capsys.readouterr().out
+    assert cli.run(["hospital", "status", str(home.directory), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["epsilon"] == 2.7164679292657365
+
+
 def test_doctor_names_the_file_that_a_folder_lacks(tmp_path, capsys):
     assert cli.run(["doctor", "--dir", str(tmp_path / "nowhere")]) == 1
     text = capsys.readouterr().out

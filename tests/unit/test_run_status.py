@@ -44,6 +44,29 @@ def test_a_study_that_waits_or_has_ended_is_listed_without_them():
     assert status_line(ended).endswith("done")
 
 
+def test_a_study_that_did_not_end_as_planned_says_so_in_its_line():
+    why = {"exit_code": 6, "message": "2 hospitals joined, the quorum is 3"}
+    failed = running(result=why) | {"state": "failed"}
+    assert status_line(failed).endswith("failed: 2 hospitals joined, the quorum is 3")
+    counted = {"exit_code": 8, "hospitals_planned": 3, "hospitals_completed": ["east", "west"]}
+    fewer = running(result=counted) | {"state": "done"}
+    assert status_line(fewer).endswith("done; 2 of 3 hospitals to the end: east, west")
+    everybody = running(result=counted | {"hospitals_planned": 2}) | {"state": "done"}
+    assert status_line(everybody).endswith("done")
+
+
+def test_while_a_session_opens_who_has_said_no_is_told_from_who_is_waited_for():
+    joining = running(
+        hospitals={"east": "refused: data-not-ready", "west": "refused: study-not-approved"},
+        waiting_for={"west": "refused: study-not-approved"},
+        waiting_since="2026-01-02T03:04:05Z",
+    ) | {"state": "joining"}
+    line = status_line(joining)
+    assert "waiting for: west (refused: study-not-approved)" in line
+    assert line.endswith("out: east (refused: data-not-ready)")
+    assert "out:" not in status_line(joining | {"state": "train"})
+
+
 def test_the_live_view_names_who_is_missing_and_the_pooled_loss_where_there_is_one():
     assert "missing" not in shown(render(snapshot()))
     text = shown(render(snapshot(missing=TWO, training_loss=0.4321)))

@@ -58,10 +58,13 @@ def serve(directory: Directory) -> None:
     from wardround_client.daemon import Daemon
     from wardround_client.home import HospitalHome
 
+    home = HospitalHome(directory)
+    home.membership()  # or it is no hospital's directory, and has no status either
     try:
-        Daemon(HospitalHome(directory)).serve()
+        Daemon(home).serve()
     except KeyboardInterrupt:
         sys.stderr.write("wardround hospital: stopped\n")
+        home.show({**_shown(directory), "state": "stopped"})
 
 
 @app.command()
@@ -72,16 +75,20 @@ def status(directory: Directory, *, as_json: AsJson = False) -> None:
     """
     from wardround.errors import BadInput
 
-    path = directory / "status.json"
-    if not path.exists():
-        raise BadInput(f"{directory.name}: the daemon has not run here yet")
-    value = json.loads(path.read_text()) | _certificate_of(directory)
+    value = _shown(directory)
+    if not value:
+        _own(directory)
+        raise BadInput(
+            f"{directory.name}: the daemon has not run here yet; "
+            f"`wardround hospital serve {directory.name}` starts it"
+        )
+    value |= _certificate_of(directory)
     if as_json:
         typer.echo(json.dumps(value))
         return
     for name, entry in value.items():
-        text = ", ".join(f"{k} {v}" for k, v in entry.items()) if isinstance(entry, dict) else entry
-        typer.echo(f"{name:11} {text}")
+        parts = entry.items() if isinstance(entry, dict) else [("", entry)]
+        typer.echo(f"{name:11} {', '.join(_in_words(*part) for part in parts)}")
 
 
 @app.command()
@@ -158,6 +165,23 @@ def install_service(
     path = install(unit, UNITS)
     text = f"Written: {path}. Start it: systemctl daemon-reload; systemctl enable --now {path.name}"
     say({"file": str(path)}, text, as_json=as_json)
+
+
+def _shown(directory: Path) -> dict[str, Any]:
+    """What the daemon wrote last; empty when it never ran here."""
+    path = directory / "status.json"
+    found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    return found
+
+
+def _in_words(name: str, value: object) -> str:
+    """One figure of the status, as long as a person wants it.
+
+    >>> _in_words("", 2.7164679292657365), _in_words("days", 824)
+    ('2.716', 'days 824')
+    """
+    text = f"{value:.4g}" if isinstance(value, float) else str(value)
+    return f"{name} {text}".lstrip()
 
 
 def _certificate_of(directory: Path) -> dict[str, dict[str, Any]]:
