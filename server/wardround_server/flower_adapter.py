@@ -307,10 +307,10 @@ class FlowerFleet:
                 self._drop(letter)
 
     def orphaned(self, letters: Sequence[str], *, here: frozenset[str]) -> frozenset[str]:
-        """Those that nobody answers: their hospital is not here, or has a newer node by now."""
-        live = {self.nodes.current(hospital) for hospital in here}
+        """Those that nobody answers: their hospital is not here, or asks for new ones by now."""
         with self._lock:
-            return self._letters.orphaned(letters, live=live)
+            nodes = {hospital: self.nodes.current(hospital) for hospital in here}
+            return self._letters.orphaned(letters, nodes=nodes)
 
     def stored_objects(self) -> int:
         """How many objects are in memory; none once every answer has been fetched."""

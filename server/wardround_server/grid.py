@@ -125,8 +125,9 @@ class HospitalGrid(Grid):
             self.wait(left_s)
 
     def lost(self, message_ids: Sequence[str]) -> frozenset[str]:
-        """Those without an answer whose hospital is gone, or has restarted since."""
-        return self._fleet.orphaned(message_ids, here=self.connected())
+        """Those without an answer whose hospital is gone, or has restarted and left none."""
+        # Not `connected`: one that is back is not active for as long as it registers.
+        return self._fleet.orphaned(message_ids, here=self._presence.here())
 
     def withdraw(self, message_ids: Sequence[str]) -> None:
         """Stop waiting for these: not delivered any more, late answers refused, memory freed."""

@@ -7,7 +7,7 @@ their letter.
 """
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -157,17 +157,20 @@ class Letters:
         known = (self._letters.get(letter) for letter in letters)
         return [letter for letter in known if letter is not None and letter.answer]
 
-    def orphaned(self, letters: Collection[str], *, live: Collection[int | None]) -> frozenset[str]:
-        """Those that are not answered and went to none of these nodes, or are not waited for.
+    def orphaned(
+        self, letters: Collection[str], *, nodes: Mapping[str, int | None]
+    ) -> frozenset[str]:
+        """Those that nobody answers any more, by who is here with which node; or not waited for.
 
-        Not yet those whose upload has begun: their hospital may come back and go on with it.
+        Not yet those whose upload has begun: their hospital may come back and go on with it. Nor
+        those of a hospital that is back with a newer node until it asks for letters: it delivers
+        first what the older one has left.
         """
         known = {letter: self._letters.get(letter) for letter in letters}
         return frozenset(
             name
             for name, letter in known.items()
-            if letter is None
-            or not (letter.answer or letter.node_id in live or self._may_go_on(letter))
+            if letter is None or not (letter.answer or self._may_come(letter, nodes))
         )
 
     def close(self, letter: str, *, settled: bool = False) -> Letter | None:
@@ -181,7 +184,12 @@ class Letters:
             known.spool.close()
         return known
 
-    def _may_go_on(self, letter: Letter) -> bool:
-        if letter.spool is None or letter.forsaken:
+    def _may_come(self, letter: Letter, nodes: Mapping[str, int | None]) -> bool:
+        node_id = nodes.get(letter.hospital)
+        if node_id == letter.node_id:
+            return True
+        if letter.forsaken:
             return False
-        return self._clock() - letter.spool.seen_at < self._resume_s
+        spool = letter.spool
+        is_resumed = spool is not None and self._clock() - spool.seen_at < self._resume_s
+        return is_resumed or node_id is not None

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -15,7 +16,8 @@ from wardround.protocol.messages import Failed, Keyed, Refusal, Revealed, Signed
 from wardround.vectors import digest_of
 from wardround.wire import pack, unpack
 from wardround_client.daemon import Daemon
-from wardround_client.fleet import FleetConnection
+from wardround_client.fleet import FleetConnection, FleetPatience
+from wardround_client.flower_letters import enveloped
 from wardround_client.home import HospitalHome
 from wardround_client.outbox import Outbox
 
@@ -179,6 +181,41 @@ def test_a_hospital_that_lost_its_answer_is_not_waited_for(coordinator, tmp_path
         finally:
             kill(process)
             cutter.close()
+
+
+def test_a_small_answer_is_taken_from_the_next_process_after_a_loss_of_power(coordinator, tmp_path):
+    """It closes no connection: the coordinator sees a newer node while it waits for the older."""
+    patience = FleetPatience(heartbeat_s=60.0)
+    with running_fleet(coordinator) as running, running.open_grid() as grid:
+        member = enrol(running, "north", tmp_path / "north")
+        outbox = outbox_of(member)
+        before = FleetConnection(member.address, member.tls, patience=patience, outbox=outbox)
+        before.connect()
+        waiting = grid.push_messages(messages(grid, ["north"], pack("ask", {})))
+        question = before.receive(10)
+        outbox.keep(enveloped(Message(pack("signed", {"n": 1}), reply_to=question)))
+        lost, back = [], threading.Event()
+
+        def look():
+            while not back.is_set():
+                lost.extend(grid.lost(waiting))
+
+        looking = threading.Thread(target=look)
+        looking.start()
+        with FleetConnection(member.address, member.tls, outbox=outbox_of(member)) as after:
+            assert after.receive(0.3) is None
+            back.set()
+            looking.join()
+            assert lost == []
+            (answer,) = collect(grid, waiting).values()
+            assert unpack(answer.content).body == {"n": 1}
+            # A letter that the next process did not find in the outbox is lost at once.
+            again = grid.push_messages(messages(grid, ["north"], pack("ask", {"n": 2})))
+            assert after.receive(10) is not None
+            with FleetConnection(member.address, member.tls) as third:
+                assert third.receive(0.1) is None
+                assert grid.lost(again) == frozenset(again)
+        before.close()
 
 
 def test_a_coordinator_that_was_killed_knows_no_letter_and_the_outbox_is_emptied(
