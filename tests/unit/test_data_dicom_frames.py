@@ -19,6 +19,7 @@ from tests.support.enhanced_dicom import MEASURES, PLACE, VALUES, enhanced, shuf
 from tests.unit.test_data_dicom_folder import LIDC, at, described, folder, put, scan, table
 
 from wardround.errors import BadInput
+from wardround_client.data.check import check
 from wardround_client.data.dicom_header import HEADER_LIMIT_BYTES, MOST_ITEMS, parse_dicom
 from wardround_client.data.table import read_table
 
@@ -230,6 +231,35 @@ def test_a_clip_without_places_is_passed_over_or_refused_with_the_reason(folder,
     put(folder, "clip", clip)
     assert "no slice of 1 files is what" in refusal(described(), scan(), folder)
     assert "has 5 frames, and says of none where it lies" in by_table(folder, "clip#2")
+
+
+def test_a_file_that_is_called_as_a_frame_is_would_be_read_in_its_place(folder):
+    put(folder, "IM0", enhanced(slices()))
+    put(folder, "IM0#7", at(0, "1.2.9", patient="P2"))
+    assert set(table(folder)["patient"]) == {"P1", "P2"}
+    put(folder, "IM0#2", at(5, "1.2.9", patient="P2"))
+    why = "scans: a file is called what a frame of another one is called"
+    assert refusal(described(), scan(), folder) == why
+
+
+def test_the_check_tells_of_what_was_compressed_with_loss(folder):
+    series = slices()
+    for number, one in enumerate(series):
+        one.LossyImageCompression = "01"
+        put(folder, f"IM{number}", one)
+    put(folder, "IM9", enhanced(slices([0], patient="P2", series="1.2.9")))
+    told = "images were compressed with loss"
+    seen = check(described(), scan(), folder)
+    assert (seen.to_fix, [remark for remark in seen.remarks if told in remark]) == (
+        (),
+        [
+            f"column scan: >1 of 6 {told}: their pixels are near to what the scanner saw, and not "
+            "the same"
+        ],
+    )
+    for number in range(len(series)):
+        (folder / "scans" / f"IM{number}").unlink()
+    assert told not in str(check(described(), scan(), folder).remarks)
 
 
 def by_table(folder, *names):

@@ -5,7 +5,6 @@ come from the headers, pixels are read later and only of the slices that are cho
 enhanced object is a slice as a file is. (DICOM PS3.3 C.7.3.1, C.7.6.2, C.7.6.16)
 """
 
-import io
 import zipfile
 import zlib
 from collections import Counter, defaultdict
@@ -65,6 +64,7 @@ class _Slice:
     """What one header says; it names a patient, so it is never printed."""
 
     file: str
+    frame: int
     patient: str
     study: str
     series: str
@@ -125,9 +125,9 @@ def _indexed(source: DicomFolder, asked: Asked, faults: Counter[Fault]) -> tuple
     """The slices that fit, each of its own UID, and how many files there were."""
     found: list[_Slice] = []
     seen: set[str] = set()
-    total = 0
+    names: set[str] = set()
     for name, opened in _files(asked):
-        total += 1
+        names.add(name)
         try:
             header = _header(opened)
             uid = _text(header, "SOPInstanceUID")
@@ -147,11 +147,13 @@ def _indexed(source: DicomFolder, asked: Asked, faults: Counter[Fault]) -> tuple
                 found += list(_slices(header, name))
             except _UNREADABLE:
                 faults["frames"] += 1
-    return found, total
+    if any(one.frame and one.file in names for one in found):
+        raise BadInput(f"{asked.path}: a file is called what a frame of another one is called")
+    return found, len(names)
 
 
 def _files(asked: Asked) -> Iterator[tuple[str, Callable[[], BinaryIO]]]:
-    """Each file's name as the column has it, and how to open it; a .zip member comes whole."""
+    """Each file's name as the column has it, and how to open it."""
     names = sorted(file_names(asked.folder, asked.path))
     if not asked.path.endswith(".zip"):
         for name in names:
@@ -175,7 +177,7 @@ def _member(archive: zipfile.ZipFile, name: str) -> BinaryIO:
     entry = archive.getinfo(name)
     if entry.file_size > DICOM_LIMIT_BYTES:
         raise BadInput(f"has over {DICOM_LIMIT_BYTES} bytes")
-    return cast("BinaryIO", io.BytesIO(archive.read(entry)))
+    return cast("BinaryIO", archive.open(entry))
 
 
 def _header(opened: Callable[[], BinaryIO]) -> "Dataset":
@@ -208,6 +210,7 @@ def _slices(header: "Dataset", name: str) -> Iterator[_Slice]:
             continue
         yield _Slice(
             file=f"{name}#{number}" if several else name,
+            frame=number if several else 0,
             patient=_text(header, "PatientID"),
             study=_text(header, "StudyInstanceUID"),
             series=_text(header, "SeriesInstanceUID"),
