@@ -83,7 +83,7 @@ def test_a_folder_without_a_certificate_is_told(tmp_path, capsys):
 @pytest.mark.parametrize(("days", "ok"), [(397, True), (59, False), (-3, False)])
 def test_of_a_coordinator_its_own_certificate_is_looked_at(tmp_path, capsys, days, ok):
     own = Authority.create(tmp_path / "authority")
-    last = f"its authority on {format_time(own.certificate.not_valid_after_utc)}"
+    last = f"its authority ends on {format_time(own.certificate.not_valid_after_utc)}"
     found = checks(capsys, "--dir", str(tmp_path))["certificate"]
     assert found["ok"]
     assert found["found"] == f"is made when the coordinator starts; {last}"

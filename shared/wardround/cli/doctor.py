@@ -136,7 +136,7 @@ def _own_certificate(directory: Path) -> Finding:
     )
     try:
         authority = certificate_of((folder / AUTHORITY_FILE).read_bytes())
-        last = f"its authority on {format_time(authority.not_valid_after_utc)}"
+        last = f"its authority ends on {format_time(authority.not_valid_after_utc)}"
         if not (folder / SERVER_FILE).exists():
             return Finding(what, True, f"is made when the coordinator starts; {last}", "")
         held = certificate_of((folder / SERVER_FILE).read_bytes())
