@@ -131,6 +131,27 @@ def test_what_is_not_a_plain_number_is_not_a_number(text: str, tmp_path: Path) -
     assert "column age: 1 of 1 values are not numbers" in message
 
 
+def test_a_column_that_differs_in_case_or_spaces_is_named_beside_the_one_due(
+    tmp_path: Path,
+) -> None:
+    message = refusal(HEADER.replace("years", " Ye ars") + f"{SECRET},40,1,sharp,200,0\n", tmp_path)
+    assert "column age: the file has no column 'years', but 'Ye ars'" in message
+    assert SECRET not in message
+
+
+def test_a_table_in_one_column_asks_for_the_separator_and_names_nothing_of_it(
+    tmp_path: Path,
+) -> None:
+    message = refusal(f"{SECRET};years\np1;40\n", tmp_path)
+    assert "with the separator ',' the file has one column: is it another?" in message
+    assert SECRET not in message
+
+
+def test_numbers_with_another_decimal_sign_are_told_with_the_one_due(tmp_path: Path) -> None:
+    message = refusal(HEADER + 'p1,"40,5",1,sharp,200,0\n', tmp_path)
+    assert "column age: 1 of 1 values are not numbers with the decimal sign '.'" in message
+
+
 def test_missing_columns_are_named_all_at_once(tmp_path: Path) -> None:
     message = refusal("id,sex,pain,chol\np1,1,sharp,200\n", tmp_path)
     assert "column age: the file has no column 'years'" in message

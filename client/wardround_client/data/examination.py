@@ -78,7 +78,9 @@ def examine(description: DatasetDescription, contract: Contract, folder: Path) -
         series.findings[c.name] if c.name in series.findings else columns[c.name].findings
         for c in contract.columns
     )
-    faults = [*key_faults, *labels.faults, *_column_faults(tabular, values, own), *series.faults]
+    decimal = description.csv.decimal if description.format == "csv" else None
+    in_columns = _column_faults(tabular, values, own, decimal)
+    faults = [*key_faults, *labels.faults, *in_columns, *series.faults]
     image_faults, image_remarks = _images(description, contract, values, folder)
     faults += [*image_faults, *_label_faults(contract, patients, labels)]
     remarks = _remarks(description, contract, patients, labels, findings)
@@ -118,11 +120,23 @@ def _missing_columns(
     if description.patient.source is not None:
         sources.append(("patient key", description.patient.source))
     here = set(table.columns)
-    return [
+    # Only what differs in case or spaces is named: of a file without a header the first row stands
+    # here, and it is a patient's.
+    alike = {_letters(name): name for name in here}
+    missing = [
         f"{what}: the file has no column {source!r}"
+        + (f", but {alike[_letters(source)]!r}" if _letters(source) in alike else "")
         for what, source in sources
         if source not in here
     ]
+    if len(missing) > 1 and len(here) == 1 and description.format == "csv":
+        separator = description.csv.separator
+        missing.append(f"with the separator {separator!r} the file has one column: is it another?")
+    return missing
+
+
+def _letters(name: str) -> str:
+    return "".join(name.casefold().split())
 
 
 def _column(description: DatasetDescription, column: Column, table: pd.DataFrame) -> Converted:
@@ -155,14 +169,20 @@ def _label_faults(contract: Contract, patients: tuple[str, ...], labels: Labels)
 
 
 def _column_faults(
-    columns: tuple[Column, ...], values: pd.DataFrame, findings: tuple[Findings, ...]
+    columns: tuple[Column, ...],
+    values: pd.DataFrame,
+    findings: tuple[Findings, ...],
+    decimal: str | None,
 ) -> list[str]:
+    """`decimal` is the sign that numbers are written with, where they are text."""
     failed = _failures(columns, values)
     faults = []
     for column, found in zip(columns, findings, strict=True):
         what = f"column {column.name}"
         if found.unreadable:
             due = _DUE.get(column.kind, "known values")
+            if due == _DUE[ColumnKind.CONTINUOUS] and decimal is not None:
+                due += f" with the decimal sign {decimal!r}"
             faults.append(f"{what}: {found.unreadable} of {found.rows} values are not {due}")
         strange = failed[(column.name, "range")]
         if strange and column.range is not None:

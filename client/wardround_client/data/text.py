@@ -39,7 +39,9 @@ def read_text(folder: Path, path: str, csv_format: CsvFormat) -> pd.DataFrame:
         with open_text(found) as file:
             rows = _parsed(_lines(file, path), path, csv_format)
     except UnicodeDecodeError:
-        raise BadInput(f"{path}: not UTF-8 text") from None
+        raise BadInput(
+            f"{path}: not UTF-8 text; save it as UTF-8 (of Latin-1: iconv -f ISO-8859-1 -t UTF-8)"
+        ) from None
     except (OSError, EOFError, zlib.error) as error:
         raise _no_table(path, csv_format, error) from None
     if not rows:
