@@ -171,6 +171,23 @@ def test_a_frame_is_the_picture_that_its_classic_slice_is(source, tmp_path):
     assert (report.written, report.left_out) == (6, {})
 
 
+def test_slices_of_a_head_are_counted_frame_by_frame(source, tmp_path):
+    """An enhanced object says in a group, and in a code, which part of the body it shows."""
+    head, chest = enhanced(slices(BurnedInAnnotation="NO")), enhanced(slices([1, 2]))
+    whole = enhanced(slices([7, 8, 9], BurnedInAnnotation="NO"), BodyPartExamined="BRAIN")
+    for file, meaning in ((head, f"Head of {CANARY}"), (chest, "Chest")):
+        file.BurnedInAnnotation = "NO"
+        code = with_elements(CodeValue="69536005", CodeMeaning=meaning)
+        region = with_elements(AnatomicRegionSequence=[code], FrameLaterality="U")
+        file[SHARED].value[0].FrameAnatomySequence = [region]
+    put(source, a=head, b=chest, c=whole)
+    report = deidentify_folder(source, tmp_path / "out", pseudonyms=KEY)
+    assert (report.written, report.faces) == (3, 8)
+    for path in (tmp_path / "out").rglob("*.dcm"):
+        assert CANARY.encode() not in path.read_bytes()
+        assert b"69536005" not in path.read_bytes()
+
+
 def test_packed_frames_come_out_plain():
     own = slices(BurnedInAnnotation="NO")
     file = enhanced(own)

@@ -20,6 +20,7 @@ from wardround_client.data.deidentify import (
     is_declared_clean,
     pictures,
 )
+from wardround_client.data.deidentify_frames import slices_of_a_face
 from wardround_client.data.deidentify_keys import Pseudonyms
 from wardround_client.data.deidentify_sheet import (
     Sheet,
@@ -28,7 +29,6 @@ from wardround_client.data.deidentify_sheet import (
     write_private,
 )
 from wardround_client.data.deidentify_table import EDITION
-from wardround_client.data.deidentify_words import shows_a_face
 
 SCHEMA = "wardround.deidentification/1"
 PROFILE = f"DICOM PS3.15 {EDITION}, Basic Application Level Confidentiality Profile"
@@ -201,7 +201,7 @@ def _take(
     write_private(folder / f"{_short(made.SOPInstanceUID)}.dcm", content)
     report.written += 1
     report.attested += not declared
-    report.faces += shows_a_face(str(made.get("BodyPartExamined", "")))
+    report.faces += slices_of_a_face(parsed.elements, parsed.image.frames)
     report.patients.add(str(made.PatientID))
     report.digests.append(hashlib.sha256(content).hexdigest())
 

@@ -7,8 +7,8 @@ themselves, and whatever else is nested in them, stay behind. (DICOM PS3.3 C.7.6
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from wardround_client.data.deidentify_words import kept_value
-from wardround_client.data.dicom_frames import EACH, GROUPS, SHARED, Said
+from wardround_client.data.deidentify_words import kept_value, shows_a_face
+from wardround_client.data.dicom_frames import EACH, GROUPS, REGION, SHARED, Said
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -26,7 +26,8 @@ def put_frames(made: "Dataset", frames: Sequence[Said]) -> None:
 
     shared, each = Dataset(), [Dataset() for _ in frames]
     for group, keywords in GROUPS.items():
-        if group in _TYPES.values() and group != _TYPES.get(str(made.Modality)):
+        other = group in _TYPES.values() and group != _TYPES.get(str(made.Modality))
+        if other or REGION in keywords:  # a code, and a text that says what it means
             continue
         own = [_kept(frame, keywords) for frame in frames]
         if all(values == own[0] for values in own):
@@ -37,6 +38,15 @@ def put_frames(made: "Dataset", frames: Sequence[Said]) -> None:
     made.NumberOfFrames = len(frames)
     setattr(made, SHARED, [shared])
     setattr(made, EACH, each)
+
+
+def slices_of_a_face(elements: "Dataset", frames: Sequence[Said]) -> int:
+    """Of how many frames a face could be made, by the part of the body that they or all show."""
+    if shows_a_face(str(elements.get("BodyPartExamined", None) or "")):
+        return len(frames)
+    regions = [frame.get(REGION, None) or [] for frame in frames]
+    said = [str(own[0].get("CodeMeaning", None) or "") for own in regions if len(own)]
+    return sum(map(shows_a_face, said))
 
 
 def _kept(frame: Said, keywords: Sequence[str]) -> Kept:

@@ -37,8 +37,12 @@ _FACES = {"BRAIN", "FACE", "HEAD", "HEADNECK", "JAW", "NECK", "ORBIT", "SINUS", 
 
 
 def shows_a_face(body_part: str) -> bool:
-    """Whether a face could be made out of slices of this part of the body."""
-    return body_part in _FACES
+    """Whether a face could be made out of slices of this part of the body.
+
+    >>> [shows_a_face(part) for part in ("HEAD", "Head and Neck", "CHEST", "")]
+    [True, True, False, False]
+    """
+    return not _FACES.isdisjoint(body_part.upper().replace(",", " ").split())
 
 
 def _maker(value: Any) -> str:

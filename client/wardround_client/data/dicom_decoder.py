@@ -112,15 +112,15 @@ def _receive(child: subprocess.Popen[bytes], size: int, until: float) -> bytes:
 
 def _serve(asked: IO[bytes], answers: IO[bytes]) -> None:
     """Decode frame after frame, until nothing is asked any more."""
-    import pydicom  # noqa: PLC0415  # an extra
     from pydicom.encaps import encapsulate  # noqa: PLC0415  # an extra
+    from pydicom.pixels.decoders.base import get_decoder  # noqa: PLC0415  # an extra
 
     while len(head := asked.read(_FRAME.size)) == _FRAME.size:
         said, length = _FRAME.unpack(head)
         options = json.loads(asked.read(said))
         frame = asked.read(length)
         try:
-            decoder = pydicom.pixels.get_decoder(options.pop("syntax"))
+            decoder = get_decoder(options.pop("syntax"))
             values, _ = decoder.as_array(encapsulate([frame]), index=0, **options)
             answer = _DONE + values.tobytes()
         except Exception:  # noqa: BLE001  # whatever a library raises: the parent says what it is

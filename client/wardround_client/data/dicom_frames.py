@@ -22,6 +22,7 @@ ENHANCED = {
     "1.2.840.10008.5.1.4.1.1.4.4": "MR",
 }
 SHARED, EACH = "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"
+REGION = "AnatomicRegionSequence"
 FRAME_ELEMENTS = ("SOPClassUID", "NumberOfFrames", SHARED, EACH)
 # Which group holds which attribute; all others are passed over.
 GROUPS: Mapping[str, tuple[str, ...]] = {
@@ -35,6 +36,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "MRImageFrameTypeSequence": ("FrameType",),
     "MRTimingAndRelatedParametersSequence": ("RepetitionTime", "FlipAngle"),
     "MREchoSequence": ("EffectiveEchoTime",),
+    "FrameAnatomySequence": (REGION,),
 }
 
 
