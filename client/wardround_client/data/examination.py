@@ -74,13 +74,9 @@ def examine(description: DatasetDescription, contract: Contract, folder: Path) -
     series = read_series(description, contract, folder, table, tables.lines)
     values = pd.DataFrame({name: c.values for name, c in columns.items()}, index=table.index)
     own = tuple(column.findings for column in columns.values())
-    findings = tuple(
-        series.findings[c.name] if c.name in series.findings else columns[c.name].findings
-        for c in contract.columns
-    )
-    decimal = description.csv.decimal if description.format == "csv" else None
-    in_columns = _column_faults(tabular, values, own, decimal)
-    faults = [*key_faults, *labels.faults, *in_columns, *series.faults]
+    findings = _in_order(contract, columns, series.findings)
+    faults = [*key_faults, *labels.faults]
+    faults += [*_column_faults(description, tabular, values, own), *series.faults]
     image_faults, image_remarks = _images(description, contract, values, folder)
     faults += [*image_faults, *_label_faults(contract, patients, labels)]
     remarks = _remarks(description, contract, patients, labels, findings)
@@ -100,6 +96,13 @@ def examine(description: DatasetDescription, contract: Contract, folder: Path) -
         faults=tuple(faults),
         remarks=tuple(remarks),
     )
+
+
+def _in_order(
+    contract: Contract, columns: dict[str, Converted], series: dict[str, Findings]
+) -> tuple[Findings, ...]:
+    """What was found of each column of the contract; of series their own findings count."""
+    return tuple(series.get(c.name) or columns[c.name].findings for c in contract.columns)
 
 
 def tabular_columns(contract: Contract) -> tuple[Column, ...]:
@@ -169,20 +172,19 @@ def _label_faults(contract: Contract, patients: tuple[str, ...], labels: Labels)
 
 
 def _column_faults(
+    description: DatasetDescription,
     columns: tuple[Column, ...],
     values: pd.DataFrame,
     findings: tuple[Findings, ...],
-    decimal: str | None,
 ) -> list[str]:
-    """`decimal` is the sign that numbers are written with, where they are text."""
     failed = _failures(columns, values)
     faults = []
     for column, found in zip(columns, findings, strict=True):
         what = f"column {column.name}"
         if found.unreadable:
             due = _DUE.get(column.kind, "known values")
-            if due == _DUE[ColumnKind.CONTINUOUS] and decimal is not None:
-                due += f" with the decimal sign {decimal!r}"
+            if column.kind is ColumnKind.CONTINUOUS and description.format == "csv":
+                due += f" with the decimal sign {description.csv.decimal!r}"
             faults.append(f"{what}: {found.unreadable} of {found.rows} values are not {due}")
         strange = failed[(column.name, "range")]
         if strange and column.range is not None:
