@@ -12,7 +12,6 @@ from wardround.audit.bodies import (
     ReleaseSent,
     RoundClosed,
     RoundOpened,
-    RunJoined,
     ShareRejected,
     StatisticsClosed,
     SurvivorsAgreed,
@@ -22,7 +21,7 @@ from wardround.audit.bodies import (
 )
 from wardround.audit.body_fields import Body
 from wardround.audit.body_groups import GroupClosed, RoundCombined
-from wardround.audit.evidence import EntryFault, Evidence, Log, Record
+from wardround.audit.evidence import EntryFault, Evidence, Log, Record, by_run
 from wardround.errors import WardroundError
 from wardround.masking.round_spec import Profile, Purpose, RoundSpec
 from wardround.privacy.engine import Engine, parse_engine
@@ -172,22 +171,21 @@ def attempts_of(evidence: Evidence) -> tuple[Attempt, ...]:
 def releases_of(log: Log, run: str, transcripts: frozenset[str]) -> tuple[Release, ...]:
     """A hospital's releases of this run: those for a known transcript, and those after it joined.
 
-    A log goes on over many studies. What follows `run-joined` of another run belongs to that run,
-    unless its transcript is one of `transcripts`. Raises EntryFault for a release that was sent
-    but not reserved, sent twice, or sent for another transcript than reserved.
+    What is of another run (`by_run`) counts where its transcript is one of `transcripts`. Raises
+    EntryFault for a release that was sent but not reserved, sent twice, or sent for another
+    transcript than reserved.
     """
     found: dict[str, Release] = {}
-    here = False
-    for record in log.records:
-        if isinstance(record.body, RunJoined):
-            here = record.body.run == run
-        elif isinstance(record.body, ReleaseReserved):
-            if here or record.body.transcript in transcripts:
-                _reserve(found, Record(record.log, record.seq, record.time, record.body))
-        elif isinstance(record.body, ReleaseSent) and (
-            here or record.body.transcript in transcripts
-        ):
-            _send(found, Record(record.log, record.seq, record.time, record.body))
+    for record, here in by_run(log, run):
+        body = record.body
+        if not isinstance(body, ReleaseReserved | ReleaseSent):
+            continue
+        if not here and body.transcript not in transcripts:
+            continue
+        if isinstance(body, ReleaseReserved):
+            _reserve(found, Record(record.log, record.seq, record.time, body))
+        else:
+            _send(found, Record(record.log, record.seq, record.time, body))
     return tuple(found.values())
 
 
@@ -195,14 +193,11 @@ def signed_sets(
     log: Log, run: str, transcripts: frozenset[str]
 ) -> tuple[Record[SurvivorsSigned], ...]:
     """The sets of survivors that a hospital signed in this run, by its own log."""
-    found, here = [], False
-    for record in log.records:
-        if isinstance(record.body, RunJoined):
-            here = record.body.run == run
-        elif isinstance(record.body, SurvivorsSigned) and (
-            here or record.body.transcript in transcripts
-        ):
-            found.append(Record(record.log, record.seq, record.time, record.body))
+    found = []
+    for record, here in by_run(log, run):
+        body = record.body
+        if isinstance(body, SurvivorsSigned) and (here or body.transcript in transcripts):
+            found.append(Record(record.log, record.seq, record.time, body))
     return tuple(found)
 
 

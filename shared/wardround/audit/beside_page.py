@@ -4,6 +4,7 @@ import math
 from typing import Any, NamedTuple
 
 from wardround.audit.forest import Mark, forest_plot
+from wardround.audit.metric_rows import with_interval
 from wardround.audit.report_evaluation import BesideFacts, EstimateFacts, MetricFacts
 from wardround.audit.report_model import Report
 from wardround.audit.words import Words
@@ -108,12 +109,7 @@ def _mark(way: str, found: Value | None, t: Words) -> Mark:
 
 
 def _shown(found: Value | None, t: Words) -> str:
-    if found is None or found.value is None:
-        return "NA"
-    if found.low is None or found.high is None:
-        return f"{found.value:.3f}"
-    ends = t.plain("{low} to {high}", low=f"{found.low:.3f}", high=f"{found.high:.3f}")
-    return f"{found.value:.3f} ({ends})"
+    return with_interval(*(found or Value(None, None, None)), t)
 
 
 def _said(found: dict[str, Value | None], metric: str, t: Words) -> list[str]:

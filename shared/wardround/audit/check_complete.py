@@ -10,7 +10,6 @@ from wardround.audit.bodies import (
     HospitalRefused,
     HospitalVanished,
     RunClosed,
-    RunJoined,
     StudyOpened,
     UpdateReceived,
     UpdateRejected,
@@ -22,6 +21,7 @@ from wardround.audit.evidence import (
     Log,
     Record,
     approval,
+    by_run,
     ending,
     hospital_place,
     joins,
@@ -106,12 +106,10 @@ def _agreed_before(evidence: Evidence, name: str, log: Log) -> Iterator[Failure]
 
 def _heads_seen(evidence: Evidence, log: Log) -> tuple[Record[CheckpointWitnessed], ...]:
     """The heads of the coordinator's log that this hospital saw in this run."""
-    found, here = [], False
-    for record in log.records:
+    found = []
+    for record, here in by_run(log, evidence.run):
         body = record.body
-        if isinstance(body, RunJoined):
-            here = body.run == evidence.run
-        elif isinstance(body, CheckpointWitnessed) and here and body.actor == COORDINATOR:
+        if isinstance(body, CheckpointWitnessed) and here and body.actor == COORDINATOR:
             found.append(Record(record.log, record.seq, record.time, body))
     return tuple(found)
 

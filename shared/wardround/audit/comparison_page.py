@@ -1,10 +1,10 @@
 """Section E as people read it: models beside each other, stated by a rehearsal's coordinator."""
 
-import math
 from typing import Any
 
 from wardround.audit.body_comparison import LEFT_OUT
 from wardround.audit.forest import Kind, Mark, forest_plot
+from wardround.audit.metric_rows import epsilon_text, with_interval
 from wardround.audit.report_comparison import ComparisonFacts, NumberFacts, WayFacts
 from wardround.audit.report_model import Report
 from wardround.audit.words import Words
@@ -59,20 +59,6 @@ def comparison_table(report: Report, t: Words) -> dict[str, Any]:
     }
 
 
-def said(found: NumberFacts, t: Words) -> str:
-    """A value with its interval in brackets.
-
-    >>> said(NumberFacts(patients=9, value=0.8, low=0.7, high=0.9), Words("en"))
-    '0.800 (0.700 to 0.900)'
-    """
-    if found.value is None:
-        return "NA"
-    if found.low is None or found.high is None:
-        return f"{found.value:.3f}"
-    ends = t.plain("{low} to {high}", low=f"{found.low:.3f}", high=f"{found.high:.3f}")
-    return f"{found.value:.3f} ({ends})"
-
-
 def _this_run(report: Report) -> NumberFacts | None:
     if report.evaluation.metrics is None:
         return None
@@ -87,24 +73,19 @@ def _row(way: str, epsilon: float | None, found: NumberFacts, t: Words) -> dict[
     return {
         "way": t.word(way),
         "explained": t.word(EXPLAINED[way]) if way in EXPLAINED else "",
-        "epsilon": _DASH if epsilon is None else rounded_up(epsilon),
-        "value": said(found, t),
+        "epsilon": _DASH if epsilon is None else epsilon_text(epsilon),
+        "value": _said(found, t),
         "patients": str(found.patients),
         "hospitals": _DASH,
     }
 
 
-def rounded_up(epsilon: float) -> str:
-    """Two decimals: print never flatters.
-
-    >>> rounded_up(2.4101)
-    '2.42'
-    """
-    return f"{math.ceil(round(epsilon * 100, 6)) / 100:.2f}"
+def _said(found: NumberFacts, t: Words) -> str:
+    return with_interval(found.value, found.low, found.high, t)
 
 
 def _hospitals(each: WayFacts, t: Words) -> str:
-    return "; ".join(f"{name}: {said(own, t)}" for name, own in sorted(each.hospitals.items()))
+    return "; ".join(f"{name}: {_said(own, t)}" for name, own in sorted(each.hospitals.items()))
 
 
 def _marks(facts: ComparisonFacts, ours: NumberFacts | None, t: Words) -> list[Mark]:
@@ -128,7 +109,7 @@ def _marks(facts: ComparisonFacts, ours: NumberFacts | None, t: Words) -> list[M
 
 
 def _mark(name: str, found: NumberFacts, t: Words, kind: Kind) -> Mark:
-    return Mark(name, found.value, found.low, found.high, said(found, t), kind)
+    return Mark(name, found.value, found.low, found.high, _said(found, t), kind)
 
 
 def _coming(facts: ComparisonFacts, metric: str, t: Words) -> str:

@@ -12,10 +12,9 @@ from wardround.audit.bodies import (
     EngineAudited,
     EngineAuditRegistered,
     NoiseMeasured,
-    RunJoined,
 )
 from wardround.audit.body_fields import Body
-from wardround.audit.evidence import Evidence, Log, Record
+from wardround.audit.evidence import Evidence, Log, Record, by_run
 from wardround.audit.verdicts import Failure
 from wardround.errors import BadInput
 from wardround.privacy.coins import coins, coins_commitment, flags_of
@@ -62,12 +61,9 @@ def empirical_faults(
 
 
 def _noise_measured(run: str, log: Log, steps: int) -> Iterator[Failure]:
-    here = False
-    for record in log.records:
+    for record, here in by_run(log, run):
         body = record.body
-        if isinstance(body, RunJoined):
-            here = body.run == run
-        elif isinstance(body, NoiseMeasured) and body.run == run:
+        if isinstance(body, NoiseMeasured) and body.run == run:
             yield from _failures("noise-measured-differs", record, _noise(body, steps))
         elif isinstance(body, NoiseMeasured) and here:
             reason = "it names another run than the one that the hospital was in"

@@ -132,6 +132,18 @@ def _log(party: str, entries: list[Entry], known: dict[str, type[Body]]) -> Log:
     return Log(party, tuple(records), tuple(heads), root(lines).hex())
 
 
+def by_run(log: Log, run: str) -> Iterator[tuple[Record[Body], bool]]:
+    """Every record, and whether it is of this run: a log goes on over many studies and runs.
+
+    What follows `run-joined` of another run belongs to that one.
+    """
+    here = False
+    for record in log.records:
+        if isinstance(record.body, RunJoined):
+            here = record.body.run == run
+        yield record, here
+
+
 def approval(log: Log, study_digest: str) -> Record[StudyApproved] | None:
     """The first approval of this study in a hospital's log."""
     found = (r for r in log.of(StudyApproved) if r.body.study_digest == study_digest)

@@ -15,7 +15,13 @@ from wardround.audit.decision_charts import decision_plot, risk_plot
 from wardround.audit.empirical_report import audit_counts
 from wardround.audit.evaluation_tables import evaluation_tables
 from wardround.audit.evidence import COORDINATOR
-from wardround.audit.metric_rows import annex_rows, binary_rows, kind_rows, percent
+from wardround.audit.metric_rows import (
+    annex_rows,
+    binary_rows,
+    epsilon_text,
+    kind_rows,
+    percent,
+)
 from wardround.audit.report_model import (
     AttemptFacts,
     ColumnFacts,
@@ -227,15 +233,6 @@ def number(value: float | None, digits: int = 4) -> str:
         return f"{value:.0e}"
     text = f"{value:.{digits}f}"
     return text.rstrip("0").rstrip(".") if digits else text
-
-
-def epsilon_text(value: float | None) -> str:
-    """Epsilon with two decimals, rounded up: print never flatters.
-
-    >>> epsilon_text(2.4101)
-    '2.42'
-    """
-    return "none" if value is None else f"{math.ceil(round(value * 100, 6)) / 100:.2f}"
 
 
 @pass_context

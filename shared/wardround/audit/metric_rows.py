@@ -1,5 +1,6 @@
 """Section E's table of metrics: name, value and intervals as people read them."""
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -26,6 +27,27 @@ def percent(value: float | None) -> str:
     '90.4 %'
     """
     return "NA" if value is None else f"{100 * value:.1f} %"
+
+
+def epsilon_text(value: float | None) -> str:
+    """Epsilon with two decimals, rounded up: print never flatters.
+
+    >>> epsilon_text(2.4101)
+    '2.42'
+    """
+    return "none" if value is None else f"{math.ceil(round(value * 100, 6)) / 100:.2f}"
+
+
+def with_interval(value: float | None, low: float | None, high: float | None, t: Words) -> str:
+    """A value with three decimals, and its interval in brackets where there is one.
+
+    >>> with_interval(0.8, 0.7, 0.9, Words("en"))
+    '0.800 (0.700 to 0.900)'
+    """
+    if value is None:
+        return "NA"
+    found = _interval(low, high, _NUMBER, t)
+    return f"{_three(value)} ({found})" if found else _three(value)
 
 
 def _three(value: float) -> str:

@@ -17,7 +17,8 @@ from typing import Any, Literal
 from markupsafe import Markup
 from pydantic import BaseModel
 
-from wardround.audit.html import LETTERS, epsilon_text, facts, number, worst_first
+from wardround.audit.html import LETTERS, facts, number, worst_first
+from wardround.audit.metric_rows import epsilon_text
 from wardround.audit.report_model import Figure, Origin, Report
 from wardround.audit.verdicts import Verdicts
 from wardround.audit.words import Words

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from wardround.audit.html import epsilon_text
+from wardround.audit.metric_rows import epsilon_text
 from wardround.audit.report_model import GuaranteeClass, Report
 from wardround.canonical import Json
 from wardround.errors import BadInput
