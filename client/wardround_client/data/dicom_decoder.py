@@ -20,6 +20,7 @@ from collections.abc import Mapping
 from typing import IO
 
 from wardround.errors import BadInput
+from wardround_client.data.dicom_header import unreadable
 
 TIMEOUT_S = 60.0
 MEMORY_LIMIT_BYTES = 4 << 30
@@ -65,7 +66,7 @@ class DecoderProcess:
         if self._child is None or self._child.poll() is not None:
             self._end()
             self._child = subprocess.Popen(
-                [sys.executable, "-m", __name__],
+                [sys.executable, "-P", "-m", __name__],  # -P: nothing of the folder we are in
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
@@ -123,7 +124,7 @@ def _serve(asked: IO[bytes], answers: IO[bytes]) -> None:
             decoder = get_decoder(options.pop("syntax"))
             values, _ = decoder.as_array(encapsulate([frame]), index=0, **options)
             answer = _DONE + values.tobytes()
-        except Exception:  # noqa: BLE001  # whatever a library raises: the parent says what it is
+        except unreadable():  # anything else ends this process, which is no harm
             answer = _FAILED
         answers.write(answer)
         answers.flush()

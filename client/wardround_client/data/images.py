@@ -11,9 +11,10 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from types import TracebackType
-from typing import IO, BinaryIO, NamedTuple, Self, cast
+from typing import IO, BinaryIO, Self, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -49,16 +50,17 @@ _READERS: dict[str, tuple[Check, Read] | None] = {
 _FRAME = re.compile(r"(.+)#([1-9][0-9]{0,5})", re.DOTALL)
 
 
-class _Opened(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class _Opened:
     """A DICOM file whose header was read: its frames are asked for one after the other.
 
     `content` is all of it, where it has frames and lies in an archive: that has no way to the
     middle of a packed file but from its start.
     """
 
-    name: str
-    image: DicomImage
-    content: bytes | None
+    name: str = field(repr=False)
+    image: DicomImage = field(repr=False)
+    content: bytes | None = field(repr=False)
 
 
 class Images:
