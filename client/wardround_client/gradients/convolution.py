@@ -10,7 +10,15 @@ from wardround.errors import BadInput
 from wardround_client.gradients.patches import Convolution, Geometry
 from wardround_client.gradients.patients import Patients
 from wardround_client.gradients.tape import Forward, Tape, is_view
-from wardround_client.gradients.uses import alike_squares, exact_enough, gram_squares, squared_rows
+from wardround_client.gradients.uses import RECORDS_AT_ONCE as RECORDS_SUMMED
+from wardround_client.gradients.uses import (
+    alike_squares,
+    exact_enough,
+    gram_squares,
+    product_of_runs,
+    squared_rows,
+    weighted_rows,
+)
 
 # Patches and gradients of so many bytes at once: what stays in a core's cache in between.
 FORMED_AT_ONCE_BYTES = 3 << 19
@@ -99,13 +107,13 @@ class ConvolutionUse:
         return squares
 
     def weighted_sum(self, factors: Tensor) -> tuple[Tensor, ...]:
-        """One matrix-vector product over what was kept, else one weighted convolution."""
+        """One pass over what was kept, else weighted products of some records at a time."""
         sums: list[Tensor] = []
         if self._layer.weight.requires_grad:
             sums = [self._weight_sum(factors)]
         if self._trains_bias():
             bias = self._bias_gradients() if self._bias is None else self._bias
-            sums.append(factors.to(bias.dtype) @ bias)
+            sums.append(weighted_rows(factors.to(bias.dtype), bias))
         return tuple(sums)
 
     def gradients(self) -> tuple[Tensor, ...]:
@@ -218,14 +226,14 @@ class ConvolutionUse:
         return self._sum_of_rows(factors) if self._rows or few else self._convolved(factors)
 
     def _sum_of_rows(self, factors: Tensor) -> Tensor:
-        """One matrix product over all positions: faster than a convolution where they are few."""
-        scaled = self._scaled(factors).flatten(2).mT.flatten(0, 1)
+        """Matrix products over all positions: faster than a convolution where they are few."""
+        scaled = self._scaled(factors).flatten(2).mT
         shape = self._layer.weight.shape
         if not self._rows:
             inputs = exact_enough(self._inputs)
             self._rows = [self._geometry.rows(self._geometry.padded(inputs), self._out)]
         # Outputs come first, as in the weight: seven times as fast to bring into its order.
-        weight = scaled.mT @ torch.cat(self._rows).flatten(0, 1)
+        weight = product_of_runs(scaled, torch.cat(self._rows))
         if not self._wide:
             return weight.view(shape)
         return weight.view(shape[0], *shape[2:], shape[1]).movedim(-1, 1)
@@ -239,12 +247,21 @@ class ConvolutionUse:
         sums: list[Tensor] | None = None
         for here, pieces in self._kept:
             own = factors[here].to(pieces[0].dtype)
-            found = [(own @ piece.flatten(1)).view(piece.shape[1:]) for piece in pieces]
+            found = [weighted_rows(own, piece) for piece in pieces]
             sums = found if sums is None else [a.add_(b) for a, b in zip(sums, found, strict=True)]
-        return self._as_weight(self._joined(sums or []))
+        return self._as_weight(
+            self._joined([total.to(exact_enough(self._grads[:0]).dtype) for total in sums or []])
+        )
 
     def _convolved(self, factors: Tensor) -> Tensor:
         inputs, grads = exact_enough(self._inputs), self._scaled(factors)
+        runs = zip(inputs.split(RECORDS_SUMMED), grads.split(RECORDS_SUMMED), strict=True)
+        total, *others = (self._convolved_run(*run) for run in runs)
+        for other in others:
+            total += other
+        return total
+
+    def _convolved_run(self, inputs: Tensor, grads: Tensor) -> Tensor:
         padding = self._geometry.plain_padding
         if padding is None:
             inputs, padding = self._geometry.padded(inputs), (0,) * len(self._out)

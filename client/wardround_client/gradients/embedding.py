@@ -89,8 +89,8 @@ class RowsUse:
 
     def weighted_sum(self, factors: Tensor) -> tuple[Tensor, ...]:
         """Each row scaled by its patient's factor."""
-        total = factors.new_zeros(self.weight.shape)
-        scaled = self.sums * factors[self.owners, None]
+        total = factors.new_zeros(self.weight.shape, dtype=torch.float64)
+        scaled = (self.sums * factors[self.owners, None]).double()
         return (total.index_add_(0, self.indices, scaled),)
 
     def gradients(self) -> tuple[Tensor, ...]:

@@ -97,10 +97,10 @@ class PerPatient:
             part = self._part(
                 (features[records], labels[records]), own, loss, clip_norm_l2, clipping
             )
-            values = part.values if values is None else values.add_(part.values)
+            values = part.values if values is None else values.double().add_(part.values)
             within, without = within + part.within_clip, without + part.without_gradient
         return ClippedSum(
-            values=self._zeros() if values is None else values,
+            values=self._zeros() if values is None else values.to(self._dtype),
             clip_norm_l2=clip_norm_l2,
             without_gradient=without,
             within_clip=within,

@@ -10,7 +10,7 @@ from wardround.errors import BadInput
 from wardround_client.gradients.patients import Patients
 from wardround_client.gradients.projections import Projection, ProjectionsUse
 from wardround_client.gradients.tape import Forward, Tape, is_view
-from wardround_client.gradients.uses import Use, exact_enough, row_squares
+from wardround_client.gradients.uses import Use, exact_enough, product_of_runs, row_squares
 
 
 def record(tape: Tape, layer: nn.Linear) -> Forward:
@@ -80,7 +80,7 @@ class _Rows:
         scaled = self.grads * factors
         if not self.trained.weight:
             return (scaled.sum(dim=0),)
-        weight = scaled.mT @ self.inputs
+        weight = product_of_runs(scaled, self.inputs)
         return (weight, scaled.sum(dim=0)) if self.trained.bias else (weight,)
 
     def gradients(self) -> tuple[Tensor, ...]:

@@ -7,7 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from wardround_client.gradients.patients import Patients
-from wardround_client.gradients.uses import exact_enough, gram_squares, squared_rows
+from wardround_client.gradients.uses import (
+    exact_enough,
+    gram_squares,
+    product_of_runs,
+    squared_rows,
+    weighted_rows,
+)
 
 # Formed at once: what stays in a core's cache between the product and its norm.
 FORMED_AT_ONCE_BYTES = 1 << 21
@@ -73,12 +79,12 @@ class Projection:
     def product(self, weights: Tensor) -> Iterator[Tensor]:
         """The sum over all records, each with its weight, for each trained parameter's rows."""
         own = exact_enough(self.gradients[..., self.columns])
-        rows = (own * weights[:, None, None]).flatten(0, 1)
+        rows = own * weights[:, None, None]
         for parameter in self.trained:
             if parameter is self.weight:
-                yield rows.mT @ exact_enough(self.activations).flatten(0, 1)
+                yield product_of_runs(rows, exact_enough(self.activations)).double()
             else:
-                yield rows.sum(dim=0)
+                yield rows.sum(dim=(0, 1), dtype=torch.float64)
 
     def room(self, patients: int) -> tuple[Tensor, ...]:
         """Where the gradients of so many patients go."""
@@ -143,14 +149,14 @@ class ProjectionsUse:
         return norms
 
     def weighted_sum(self, factors: Tensor) -> tuple[Tensor, ...]:
-        """A matrix-vector product over what was kept, else one product over all positions."""
-        sums = {id(p): factors.new_zeros(p.shape) for p in self.parameters}
+        """One pass over what was kept, else one product over all positions."""
+        sums = {id(p): factors.new_zeros(p.shape, dtype=torch.float64) for p in self.parameters}
         for projection in self._projections:
             kept = self._kept.get(id(projection))
             values = (
                 projection.product(self._patients.of_records(factors))
                 if kept is None
-                else (torch.tensordot(factors, formed, dims=1) for formed in kept)
+                else (weighted_rows(factors, formed) for formed in kept)
             )
             for parameter, value in zip(projection.trained, values, strict=True):
                 sums[id(parameter)].index_add_(0, projection.rows_of(parameter), value)
