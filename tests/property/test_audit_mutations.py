@@ -47,6 +47,17 @@ def test_a_forgery_fails_under_its_own_name(forgery: Forgery):
         assert failure.log == forgery.place
 
 
+def test_what_a_forger_wrote_moves_no_cursor_over_the_verdicts():
+    """CSI as one character (ECMA-48) and a turned direction: JSON does not escape them."""
+    change = set_to(title="Risk \x9b1A\x9b2Krecomputed  ok \u202e")
+    forged = reported(lambda report: change(report["study"]))(honest().fork())
+    failure = only(verify_bytes(forged), "recomputed", "report-differs")
+    assert "\x9b" in failure.reason
+    text = "\n".join(verify_bytes(forged).lines())
+    assert "\\u009b1A\\u009b2Krecomputed" in text
+    assert all(letter.isprintable() for letter in text.replace("\n", ""))
+
+
 def test_a_failure_names_the_log_and_the_entry():
     fed = honest().fork()
     bundle = sealed(replace(fed, coordinator=fed.coordinator).parts())

@@ -201,7 +201,7 @@ def no_second_look(case: Case) -> Finding:
         text = "A round without noise was tried again after its sum may have been opened."
         return Finding(Status.FAIL, Origin.LOGGED, text, tuple(twice))
     if case.has_noise and study.evaluation.counts != "exact":
-        text = "Repeated attempts draw fresh noise and are charged: their difference hides nothing."
+        text = "Repeated attempts draw fresh noise and are charged: their difference opens nothing."
         return Finding(Status.PASS, Origin.LOGGED, text)
     text = "Of no round without noise two sums were opened: no difference opens an update."
     return Finding(Status.PASS, Origin.LOGGED, text)

@@ -29,7 +29,7 @@ ENDING = ".dsse.json"
 
 # Shown in terminals: a line, without anything that moves a cursor.
 Line = Annotated[str, StringConstraints(min_length=1, max_length=1000)]
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
 class Decision(StrEnum):
@@ -55,7 +55,7 @@ class SignOff(Frozen):
             raise ValueError("remark: due with approve-with-remark and refuse, and only there")
         if self.remark is not None and not 1 <= len(self.remark) <= 1000:
             raise ValueError("remark: 1 to 1000 characters are due")
-        if any(_CONTROL.search(text) for text in (self.officer, self.remark or "")):
+        if any(CONTROL.search(text) for text in (self.officer, self.remark or "")):
             raise ValueError("officer and remark have to be one line each, of plain text")
         return self
 

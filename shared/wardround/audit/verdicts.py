@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from wardround.audit.sign_off import SignOff
+from wardround.audit.sign_off import CONTROL, SignOff
 from wardround.canonical import Json
 
 BUNDLE = "bundle"
@@ -20,8 +20,13 @@ class Failure:
     reason: str
 
     def __str__(self) -> str:
+        """One line for a terminal.
+
+        A reason quotes what a forger wrote: nothing of it may move the cursor up to the verdicts.
+        """
         place = self.log if self.seq is None else f"{self.log}, entry {self.seq}"
-        return f"{place}: {self.code}: {self.reason}"
+        text = f"{place}: {self.code}: {self.reason}"
+        return CONTROL.sub(lambda found: f"\\u{ord(found.group()):04x}", text)
 
     def to_json(self) -> Json:
         """The JSON object of `--json`."""
