@@ -8,7 +8,13 @@ import pytest
 from pydicom import Dataset
 from pydicom.datadict import dictionary_VR, keyword_for_tag
 from pydicom.sequence import Sequence
-from pydicom.uid import JPEG2000, EnhancedMRImageStorage, JPEGLSNearLossless, RLELossless
+from pydicom.uid import (
+    JPEG2000,
+    EnhancedMRImageStorage,
+    JPEGLSNearLossless,
+    RLELossless,
+    UltrasoundMultiFrameImageStorage,
+)
 from tests.support.dicom_files import CANARIES, CANARY, content, ct_slice, put_canary
 from tests.support.dicom_files import with_canaries as planted
 from tests.support.enhanced_dicom import PLACE, enhanced, shuffled, with_elements
@@ -145,6 +151,18 @@ def test_a_place_that_is_none_is_refused_and_not_quoted():
     with pytest.raises(BadInput, match="has a ImagePositionPatient that cannot be kept") as caught:
         without_patient(content(file))
     assert "987654321" not in str(caught.value)
+
+
+def test_a_clip_is_left_out_by_its_kind(source, tmp_path):
+    clip = ct_slice(PixelData=bytes(160), NumberOfFrames=5, BurnedInAnnotation="NO")
+    clip.SOPClassUID, clip.SamplesPerPixel = UltrasoundMultiFrameImageStorage, 3
+    frames = ct_slice(PixelData=bytes(160), NumberOfFrames=5, BurnedInAnnotation="NO")
+    put(source, a=clip, b=frames, c=slices(BurnedInAnnotation="NO")[0])
+    report = deidentify_folder(source, tmp_path / "out", pseudonyms=KEY)
+    assert report.left_out == {
+        "is of another kind than CT, CR, DX, MG and MR images": 1,
+        "has 5 frames, and says of none where it lies": 1,
+    }
 
 
 def test_each_frame_is_a_picture_to_look_at_and_one_with_text_leaves_out_the_file(source, tmp_path):

@@ -5,7 +5,7 @@ A classic image is one frame, an enhanced object has many and says of each how i
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -17,6 +17,7 @@ from wardround_client.data.dicom_frames import FRAME_ELEMENTS, Said, frames_of
 from wardround_client.data.dicom_header import parse_dicom, unreadable
 from wardround_client.data.dicom_stored import (
     LAYOUT_ELEMENTS,
+    NO_IMAGE,
     Layout,
     Span,
     check_frame,
@@ -106,14 +107,23 @@ class DicomImage:
 
 
 def open_dicom(
-    file: BinaryIO, size: int, more: Sequence[str] = (), *, exact: bool = False
+    file: BinaryIO,
+    size: int,
+    more: Sequence[str] = (),
+    *,
+    kinds: Container[str] | None = None,
+    exact: bool = False,
 ) -> DicomImage:
     """The header of a file of `size` bytes, with `more` elements than its pixels need.
 
     Raises BadInput unless it is a DICOM file with frames of grey values, as many as it says, each
-    of whose pixels are there; with `exact` nothing may stand behind them.
+    of whose pixels are there; with `exact` nothing may stand behind them, and of `kinds` (SOP
+    classes) it has to be one.
     """
     elements = parse_dicom(file, [*_NEEDED, *more])
+    kind = str(elements.get("SOPClassUID", None) or "")
+    if kinds is not None and kind not in kinds:
+        raise BadInput("is of another kind than CT, CR, DX, MG and MR images" if kind else NO_IMAGE)
     layout = layout_of(elements)
     frames = frames_of(elements)
     spans = frame_spans(file, size, elements, layout, count=len(frames), exact=exact)

@@ -33,7 +33,7 @@ LAYOUT_ELEMENTS = (
     "ExtendedOffsetTable",
 )
 ANOTHER_NUMBER = "has another number of pixels than its header says"
-_NO_IMAGE = "is a DICOM file without an image"
+NO_IMAGE = "is a DICOM file without an image"
 _PIXEL_DATA = (0x7FE0, 0x0010)
 _ITEM, _END = (0xFFFE, 0xE000), (0xFFFE, 0xE0DD)
 _UNKNOWN_LENGTH = 0xFFFFFFFF
@@ -118,7 +118,7 @@ def layout_of(elements: "Dataset") -> Layout:
             samples=int(elements.SamplesPerPixel),
         )
     except unreadable():
-        raise BadInput(_NO_IMAGE) from None
+        raise BadInput(NO_IMAGE) from None
 
 
 def frame_spans(
@@ -210,7 +210,7 @@ def _value(file: BinaryIO, elements: "Dataset") -> tuple[int, int]:
     implicit, little = elements.original_encoding
     order = "<" if little else ">"
     if len(head) < 12 or struct.unpack_from(f"{order}HH", head) != _PIXEL_DATA:
-        raise BadInput(_NO_IMAGE)
+        raise BadInput(NO_IMAGE)
     (length,) = struct.unpack_from(f"{order}I", head, 4 if implicit else 8)
     return place + (8 if implicit else 12), length
 
