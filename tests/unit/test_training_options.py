@@ -1,6 +1,7 @@
 """Ceilings, clipping options, and the probe of the noise."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +9,8 @@ import torch
 from scipy import stats
 from tests.support.training_steps import (
     ADAPTIVE,
+    SIZES,
+    mlp,
     plan,
     records,
     seeded,
@@ -228,3 +231,22 @@ def test_the_probe_fits_the_claim_over_many_steps_and_three_percent_off_does_not
 def test_a_probe_without_a_variance_is_refused():
     with pytest.raises(BadInput, match="variance"):
         NoiseProbe.of(np.ones(3), variance=0.0)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+@pytest.mark.parametrize("weight_decay", [0.0, 0.01])
+def test_a_step_is_that_of_pytorchs_own_class_bit_for_bit(momentum, weight_decay):
+    sizes = replace(SIZES, momentum=momentum, weight_decay=weight_decay)
+    ours, theirs = list(mlp().parameters()), list(mlp().parameters())
+    descend = local._descent(ours, sizes)
+    due = torch.optim.SGD(
+        theirs, lr=sizes.learning_rate, momentum=momentum, weight_decay=weight_decay
+    )
+    for _ in range(5):
+        for mine, other in zip(ours, theirs, strict=True):
+            mine.grad = torch.randn(mine.shape)
+            other.grad = mine.grad.clone()
+        descend()
+        due.step()
+        assert all(torch.equal(m, o) for m, o in zip(ours, theirs, strict=True))
+    assert not torch.equal(ours[0], next(mlp().parameters()))

@@ -230,8 +230,14 @@ def test_the_hospital_draws_from_the_operating_system():
     assert "home.coordinator_key(), times)" in at  # `Hospital.at` names no other
 
 
-def test_no_opacus_is_loaded_when_a_hospital_starts():
-    code = "import sys, wardround_client.hospital; sys.exit('opacus' in sys.modules)"
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'shared'}:{ROOT / 'client'}"}
+def test_neither_opacus_nor_pytorchs_compiler_is_loaded_by_a_hospital_that_trains():
+    code = (
+        "import sys, wardround_client.hospital\n"
+        "from tests.support.training_steps import trained\n"
+        "trained()\n"
+        "sys.exit(not {'opacus', 'torch._dynamo'}.isdisjoint(sys.modules))"
+    )
+    paths = ":".join(str(path) for path in (ROOT / "shared", ROOT / "client", ROOT))
+    environment = {**os.environ, "PYTHONPATH": paths}
     done = subprocess.run([sys.executable, "-c", code], env=environment, check=False)
     assert done.returncode == 0

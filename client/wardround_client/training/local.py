@@ -1,10 +1,11 @@
 """A hospital's training in one round: local steps of per-patient DP-SGD, then the difference."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
+from torch.optim.sgd import sgd
 
 from wardround.errors import BadInput
 from wardround.models.networks import parameters_of
@@ -52,7 +53,7 @@ def train(
     plan.refuse_too_many(patients.patients)
     start = parameters_of(model).clone()
     drift = Drift.of(model, sizes, correction)
-    optimiser = _optimiser(drift.trainable, sizes)
+    descend = _optimiser(drift.trainable, sizes)
     steps: list[StepDone] = []
     adaptive, clip_norm_l2 = _adaptive_clip(plan, sizes), plan.clip_norm_l2
     model.train()
@@ -71,7 +72,7 @@ def train(
             steps.append(done)
             clip_norm_l2 = _next_clip_norm(adaptive, clipped, batch, randomness)
             _set_gradients(drift.trainable, drift.corrected(total / sizes.expected_batch))
-            optimiser.step()
+            descend()
     raw = RawUpdate((parameters_of(model) - start).numpy())
     report = report_steps(steps, plan, salt=randomness(SALT_BYTES))
     return _declared(raw, steps, report), report
@@ -85,8 +86,8 @@ def _declared(
     return without_noise(raw)
 
 
-def _optimiser(trainable: Sequence[nn.Parameter], sizes: StepSizes) -> torch.optim.Optimizer:
-    """Begun anew in every attempt: it remembers this attempt's steps, and nothing before.
+def _optimiser(trainable: Sequence[nn.Parameter], sizes: StepSizes) -> Callable[[], object]:
+    """Takes a step along the gradients. Begun anew in every attempt: it remembers no other's steps.
 
     Under mechanism local all that it sees are noised sums, over which any computation is
     post-processing: Adam's moments cost nothing, and its step, which is not linear, is none that a
@@ -102,13 +103,29 @@ def _optimiser(trainable: Sequence[nn.Parameter], sizes: StepSizes) -> torch.opt
             betas=(ADAM_BETA_1, ADAM_BETA_2),
             eps=ADAM_EPSILON,
             weight_decay=sizes.weight_decay,
+        ).step
+    return _descent(trainable, sizes)
+
+
+def _descent(trainable: Sequence[nn.Parameter], sizes: StepSizes) -> Callable[[], object]:
+    """PyTorch's SGD as a function: its class loads a compiler, over a second in every hospital."""
+    momenta: list[Tensor | None] = [None] * len(trainable)
+
+    @torch.no_grad()
+    def step() -> None:
+        sgd(
+            list(trainable),
+            [parameter.grad for parameter in trainable if parameter.grad is not None],
+            momenta,
+            weight_decay=sizes.weight_decay,
+            momentum=sizes.momentum,
+            lr=sizes.learning_rate,
+            dampening=0.0,
+            nesterov=False,
+            maximize=False,
         )
-    return torch.optim.SGD(
-        trainable,
-        lr=sizes.learning_rate,
-        momentum=sizes.momentum,
-        weight_decay=sizes.weight_decay,
-    )
+
+    return step
 
 
 def _noise(
