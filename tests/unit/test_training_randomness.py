@@ -198,6 +198,7 @@ SEEDED = {
     "shared/wardround/models/networks.py": "the public starting values of a network",
     "shared/wardround/models/generating.py": "the coordinator's public draws: post-processing",
     "shared/wardround/models/synthetic.py": "which synthetic records a released model gives",
+    "shared/wardround/models/registered.py": "a made-up record that an own model is tried with",
     "shared/wardround/models/onnx_export.py": "drawn records that an exported file is tried with",
 }
 SEEDING = re.compile(
