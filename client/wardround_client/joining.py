@@ -3,7 +3,7 @@
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -91,8 +91,8 @@ def join(ticket_line: str, directory: Path, *, now: datetime | None = None) -> M
         raise BadInput(f"{directory.name} has joined a coordinator already")
     if ticket.expires_at <= (now or datetime.now(UTC)):
         raise Unreachable(f"the join ticket expired on {ticket.expires}: ask for a new one")
-    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     with _removed_on_failure(directory):
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         identity = _own_identity(directory)
         key = ec.generate_private_key(ec.SECP256R1())
         write_secret(directory / KEY_FILE, key_pem(key))
@@ -163,7 +163,8 @@ def _bootstrap_files(ticket: JoinTicket) -> Iterator[ClientTls]:
 
 @contextmanager
 def _removed_on_failure(directory: Path) -> Iterator[None]:
-    before = {path.name for path in directory.iterdir()}
+    was_there = directory.exists()
+    before = {path.name for path in directory.iterdir()} if was_there else set()
     try:
         yield
     except BaseException:
@@ -176,6 +177,9 @@ def _removed_on_failure(directory: Path) -> Iterator[None]:
         ):
             if name not in before:
                 (directory / name).unlink(missing_ok=True)
+        if not was_there:
+            with suppress(OSError):  # somebody has put something into it
+                directory.rmdir()
         raise
 
 

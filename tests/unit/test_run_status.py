@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 from io import StringIO
 
 from rich.console import Console
+from rich.live import Live
 
 from wardround.ticket import format_time
 from wardround_server.rehearsal import view as views
@@ -72,6 +73,16 @@ def test_the_live_view_names_who_is_missing_and_the_pooled_loss_where_there_is_o
     text = shown(render(snapshot(missing=TWO, training_loss=0.4321)))
     assert f"missing: {BOTH}" in text
     assert "pooled training loss 0.432" in text
+
+
+def test_the_live_view_keeps_its_words_at_80_columns():
+    text = StringIO()
+    console = Console(file=text, width=80, height=40, force_terminal=True, color_system=None)
+    with Live(render(snapshot(missing=TWO, training_loss=0.4321)), console=console):
+        pass
+    words = " ".join(text.getvalue().split())
+    assert "pooled training loss 0.432" in words
+    assert BOTH.split(", ")[1] in words
 
 
 def test_the_plain_view_says_at_once_that_somebody_is_missing():

@@ -189,7 +189,8 @@ def render(snapshot: Snapshot) -> Group:
     if isinstance(loss, float):
         text += f", pooled training loss {loss:.3f}"
     text = "\n  ".join([text, *_people(snapshot)])
-    return Group(table, bar, Text(text))
+    # A bar ends without a line's end: without one here the words would be cut off beside it.
+    return Group(table, bar, Text("\n" + text))
 
 
 def _people(snapshot: Snapshot) -> list[str]:
