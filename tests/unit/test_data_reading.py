@@ -1,5 +1,6 @@
 """Reading at the hospital: every fault is counted and told, no value ever is."""
 
+import errno
 import re
 from dataclasses import replace
 from io import StringIO
@@ -145,6 +146,18 @@ def test_a_table_in_one_column_asks_for_the_separator_and_names_nothing_of_it(
     message = refusal(f"{SECRET};years\np1;40\n", tmp_path)
     assert "with the separator ',' the file has one column: is it another?" in message
     assert SECRET not in message
+
+
+def test_a_file_that_may_not_be_read_is_no_damaged_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def denied(_path: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", "a/private/place")
+
+    monkeypatch.setattr("wardround_client.data.text.open_text", denied)
+    message = refusal(HEADER + "p1,40,1,sharp,200,0\n", tmp_path)
+    assert "cannot be read (permission denied)" in message
+    assert "private" not in message
 
 
 def test_numbers_with_another_decimal_sign_are_told_with_the_one_due(tmp_path: Path) -> None:

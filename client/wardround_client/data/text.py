@@ -14,7 +14,7 @@ from typing import TextIO
 
 import pandas as pd
 
-from wardround.errors import BadInput
+from wardround.errors import BadInput, why
 from wardround_client.data.listing import FILE, files_table, parts_of
 from wardround_client.data.sources import CsvFormat, file_inside
 
@@ -42,6 +42,8 @@ def read_text(folder: Path, path: str, csv_format: CsvFormat) -> pd.DataFrame:
         raise BadInput(
             f"{path}: not UTF-8 text; save it as UTF-8 (of Latin-1: iconv -f ISO-8859-1 -t UTF-8)"
         ) from None
+    except PermissionError as error:
+        raise BadInput(f"{path}: cannot be read ({why(error)})") from None
     except (OSError, EOFError, zlib.error) as error:
         raise _no_table(path, csv_format, error) from None
     if not rows:
