@@ -8,6 +8,7 @@ from tests.support.forgeries import (
     VICTIM,
     edited,
     honest,
+    honest_report,
     of_type,
     rewritten,
     sealed,
@@ -18,7 +19,7 @@ from tests.support.forgeries_members import resealed
 
 from wardround.audit.container import MANIFEST, MANIFEST_SIGNATURE, pack, unpack
 from wardround.audit.evidence import hospital_place
-from wardround.audit.redact import REDACTED, redact
+from wardround.audit.redact import REDACTED, redact, withheld_line
 from wardround.canonical import Json
 from wardround.evidence.export import write_export
 
@@ -90,6 +91,19 @@ def foreign_survivors(fed: Federation) -> None:
     rewritten(fed.coordinator, "survivors-agreed", change)
 
 
+def of_no_form() -> bytes:
+    """A body that is none of its type: `redact` itself would refuse it."""
+    fed = honest().fork()
+    found = dict(unpack(redact(sealed(forgotten(fed)))))
+    rewritten(fed.hospitals[VICTIM], "release-sent", set_to(transcript=[["x"]]))
+    whole = dict(unpack(sealed(forgotten(fed), report=honest_report())))
+    lines = write_export(fed.hospitals[VICTIM].entries).split(b"\n")[:-1]
+    hidden = [b'"type":"release-sent"' not in line for line in lines]
+    log = [withheld_line(x) if gone else x for x, gone in zip(lines, hidden, strict=True)]
+    same = {name: whole[name] for name in found if name in whole}
+    return pack({**found, **same, LOG + REDACTED: b"".join(line + b"\n" for line in log)})
+
+
 def other_update(fed: Federation) -> None:
     """What the hospital says that it sent is not what the coordinator says that it received."""
     rewritten(fed.hospitals[VICTIM], "release-sent", set_to(update_digest="f" * 64))
@@ -119,5 +133,6 @@ REDACTED_FORGERIES = (
         "survivor-signature",
         "coordinator",
     ),
+    RedactedForgery("a body of no form", of_no_form, "intact", "body-malformed", HIS),
     RedactedForgery("another update", rewriting(other_update), "complete", "update-differs", HIS),
 )

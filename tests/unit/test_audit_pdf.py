@@ -124,6 +124,12 @@ def test_a_card_that_fits_on_a_page_is_not_broken(lines: int):
         assert len(on) == 1
 
 
+def test_the_label_of_a_study_that_only_counts_says_why_nothing_was_evaluated():
+    fed = federation(changes={"statistics": {"epsilon": 1.0}, "rounds": {"count": 0}})
+    first = words(opened(render_pdf(derive_report(evidence_of(fed.parts())))), page=0)
+    assert "No evaluation was opened in this run, since the study only counts." in first
+
+
 def test_epsilon_is_printed_rounded_up_with_the_odds():
     guarantee, first = report("dp")["guarantee"], words(pdf("dp"), page=0)
     shown = float(re.findall(r"ε ([0-9.]+)", first)[0])

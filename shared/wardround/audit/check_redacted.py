@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from wardround.audit.attempts import Attempt, attempts_of
-from wardround.audit.bodies import COORDINATOR_TYPES, RoundOpened
+from wardround.audit.bodies import COORDINATOR_TYPES, HOSPITAL_TYPES, RoundOpened
 from wardround.audit.body_fields import read_body
 from wardround.audit.bundle import (
     COORDINATOR_LOG,
@@ -110,6 +110,7 @@ def check_redacted(members: Mapping[str, bytes], pins: Pins) -> RedactedFindings
         except WardroundError as error:
             found.intact.append(Failure("redacted-log-differs", _place(stem), None, str(error)))
     found.withheld = sum(len(log.leaves) - len(log.shown) for log in shown.values())
+    found.intact += _bodies(shown)
     coordinator = shown.get(COORDINATOR_LOG)
     if coordinator is not None:
         found.authentic += _parties(bundle, coordinator)
@@ -228,6 +229,17 @@ def _countersigned(bundle: Bundle, coordinator: ShownLog, note: str) -> None:
         raise VerificationFailed("it countersigned another history of the coordinator's log")
 
 
+def _bodies(shown: Mapping[str, ShownLog]) -> Iterator[Failure]:
+    """What is shown has the form that its type has."""
+    for stem, log in sorted(shown.items()):
+        known = COORDINATOR_TYPES if stem == COORDINATOR_LOG else HOSPITAL_TYPES
+        for seq, entry in sorted(log.shown.items()):
+            try:
+                read_body(entry, known)
+            except BadInput as error:
+                yield Failure("body-malformed", log.place, seq, str(error))
+
+
 def _histories(shown: Mapping[str, ShownLog], coordinator: ShownLog) -> Iterator[Failure]:
     """Every head that a hospital saw is one of the coordinator's log, where its entry is shown."""
     for log in _of_hospitals(shown).values():
@@ -293,22 +305,19 @@ def _one_story(
     hospitals: Mapping[str, ShownLog], attempts: tuple[Attempt, ...]
 ) -> Iterator[Failure]:
     """Updates and survivors, where both sides' entries about them are shown."""
+    by_transcript = {attempt.transcript: attempt for attempt in attempts}
     for name, log in hospitals.items():
-        sent = {body.get("transcript"): (seq, body) for seq, body in log.bodies("release-sent")}
-        signed = {b.get("transcript"): (seq, b) for seq, b in log.bodies("survivors-signed")}
-        for attempt in attempts:
-            received = attempt.received.get(name)
-            seq, body = sent.get(attempt.transcript, (None, {}))
+        for seq, body in log.bodies("release-sent"):
+            attempt = by_transcript.get(str(body.get("transcript")))
+            received = attempt.received.get(name) if attempt else None
             due = received.body.header.get("update_digest") if received else None
-            if seq is not None and received and body.get("update_digest") != due:
+            if received and body.get("update_digest") != due:
                 reason = f"the update received is not the one that {name} sent"
                 yield Failure("update-differs", log.place, seq, reason)
-            seq, body = signed.get(attempt.transcript, (None, {}))
-            if (
-                seq is not None
-                and attempt.agreed
-                and body.get("survivors") != list(attempt.survivors)
-            ):
+        for seq, body in log.bodies("survivors-signed"):
+            attempt = by_transcript.get(str(body.get("transcript")))
+            agreed = attempt.agreed if attempt else None
+            if agreed and body.get("survivors") != list(agreed.body.survivors):
                 reason = "it signed other survivors than those that the coordinator's log says"
                 yield Failure("survivors-differ", log.place, seq, reason)
 
