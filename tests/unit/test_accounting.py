@@ -13,7 +13,6 @@ from wardround.errors import BadInput
 from wardround.privacy import accounting
 from wardround.privacy.accounting import (
     epsilon_by_rdp,
-    epsilon_curve,
     epsilon_spent,
     gaussian_count_noise,
     guarantee,
@@ -116,20 +115,11 @@ def test_an_epsilon_that_no_noise_keeps_is_refused():
         noise_for(1e-7, delta=1e-12, sampling_rate=1.0, steps=1000)
 
 
-def test_the_curve_after_each_release_is_the_epsilon_of_that_many():
-    schedule = SampledGaussian(3.0, 0.3, 5)
-    curve = epsilon_curve(schedule, delta=DELTA, releases=6)
-    due = [epsilon_spent([schedule] * count, delta=DELTA) for count in range(1, 7)]
-    assert curve == pytest.approx(due, abs=1e-6)
-    assert curve == sorted(curve)
-    assert epsilon_curve(schedule, delta=DELTA, releases=0) == []
-
-
 def test_a_release_far_beyond_any_guarantee_still_gets_an_upper_bound():
     hopeless = SampledGaussian(0.05, 0.5, 10_000)
     spent = epsilon_spent([hopeless], delta=DELTA)
     assert 1e5 < spent < np.inf
-    assert epsilon_curve(hopeless, delta=DELTA, releases=2)[1] > spent
+    assert epsilon_spent([hopeless] * 2, delta=DELTA) > spent
 
 
 def test_a_guarantee_is_printed_with_all_that_belongs_to_it():

@@ -19,7 +19,6 @@ from wardround.privacy.attack_bounds import (
     clopper_pearson,
     naming_rule,
     operating_point,
-    right_most,
 )
 from wardround.privacy.mechanism import SampledGaussian
 from wardround.privacy.trade_off import profile_curve, trade_off
@@ -55,7 +54,7 @@ def test_epsilon_and_delta_allow_e_to_epsilon_times_the_false_positives_plus_del
 ):
     curve = profile_curve(np.array([epsilon]), np.array([delta]))
     both = (math.exp(epsilon) * wrong + delta, 1 - math.exp(-epsilon) * (1 - wrong - delta))
-    assert right_most(curve, wrong) == pytest.approx(min(1.0, *both), abs=1e-9)
+    assert curve.right_most(wrong) == pytest.approx(min(1.0, *both), abs=1e-9)
 
 
 @pytest.mark.parametrize("shift", [0.5, 1.0, 2.0])
@@ -63,7 +62,7 @@ def test_a_gaussian_release_allows_the_gaussian_curve_and_hardly_more(shift):
     curve = trade_off(SampledGaussian(1 / shift, 1.0, 1))
     wrong = np.linspace(0.001, 0.999, 50)
     due = stats.norm.cdf(shift + stats.norm.ppf(wrong))
-    allowed = np.array([right_most(curve, value) for value in wrong])
+    allowed = np.array([curve.right_most(value) for value in wrong])
     assert (allowed >= due - 1e-9).all()
     assert np.abs(allowed - due).max() < 0.01
     area, gap = stats.norm.cdf(shift / math.sqrt(2)), 2 * stats.norm.cdf(shift / 2) - 1
@@ -72,7 +71,7 @@ def test_a_gaussian_release_allows_the_gaussian_curve_and_hardly_more(shift):
 
 
 def test_no_leak_allows_guessing():
-    assert right_most(NO_LEAK, 0.25) == 0.25
+    assert NO_LEAK.right_most(0.25) == 0.25
     assert auroc_most(NO_LEAK) == pytest.approx(0.5, abs=1e-3)
 
 

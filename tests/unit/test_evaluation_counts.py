@@ -12,7 +12,6 @@ from wardround.evaluation.histograms import (
     CountsMode,
     EvaluationCounts,
     count_patients,
-    patient_scores,
 )
 from wardround.evaluation.noise import gaussian_cells, pooled_cell_sd
 from wardround.evaluation.suppression import shown_row
@@ -45,35 +44,22 @@ def test_one_patient_more_changes_one_cell_by_one():
     assert np.abs(after - before).sum() == 1
 
 
-def test_a_patient_with_many_records_counts_once_with_the_mean():
-    labels, scores = patient_scores(["b", "a", "b", "b"], [1, 0, 1, 1], [0.2, 0.5, 0.4, 0.9])
-    assert labels.tolist() == [True, False]
-    assert scores.tolist() == pytest.approx([0.5, 0.5])
-
-
-def test_the_mean_of_ones_stays_on_the_scale():
-    _, scores = patient_scores(["a"] * 49, [1] * 49, [1.0] * 49)
-    assert scores.tolist() == [1.0]
-
-
 def test_no_patients_give_empty_counts():
-    labels, scores = patient_scores([], [], [])
-    assert count_patients(labels, scores, EXACT).exact().histogram.sum() == 0
+    assert count_patients([], [], EXACT).exact().histogram.sum() == 0
 
 
 @pytest.mark.parametrize(
-    ("patients", "labels", "scores", "message"),
+    ("labels", "scores", "message"),
     [
-        (["a", "a"], [0, 1], [0.1, 0.2], "both labels"),
-        (["a"], [0, 1], [0.1, 0.2], "differ in number"),
-        (["a"], [2], [0.1], "0 or 1"),
-        (["a"], [0], [1.5], "1 of 1 scores"),
-        (["a"], [0], [float("nan")], "1 of 1 scores"),
+        ([0, 1, 1], [0.1, 0.2], "two vectors of one length"),
+        ([2], [0.1], "0 or 1"),
+        ([0], [1.5], "1 of 1 scores"),
+        ([0], [float("nan")], "1 of 1 scores"),
     ],
 )
-def test_records_that_cannot_be_counted_are_refused(patients, labels, scores, message):
+def test_patients_that_cannot_be_counted_are_refused(labels, scores, message):
     with pytest.raises(BadInput, match=message):
-        patient_scores(patients, labels, scores)
+        count_patients(labels, scores, EXACT)
 
 
 def test_exact_counts_travel_and_come_back():

@@ -2,6 +2,7 @@
 
 import csv
 import io
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -32,9 +33,10 @@ from wardround_client.prediction.reconstruction import (
     representation,
     values_of,
 )
-from wardround_client.prediction.support import as_patients
+from wardround_client.records import tensors_of
 
 HEART = DATA / "heart_disease_uci"
+as_patients = partial(tensors_of, by_record=False)
 COLUMNS = [
     {
         "name": "dose",

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from wardround.models.networks import build
-from wardround.privacy.attack_bounds import clopper_pearson, right_most
+from wardround.privacy.attack_bounds import clopper_pearson
 from wardround.privacy.trade_off import TradeOff
 from wardround.privacy.verdict import Verdict
 from wardround.randomness import Randomness, uniform
@@ -128,7 +128,7 @@ def _reading(
 ) -> Reading:
     right = sum(trial.right for trial in seen)
     low, high = clopper_pearson(right, len(seen), alpha=2 * alpha)
-    allowed = None if claim is None else right_most(claim, 1.0 / candidates)
+    allowed = None if claim is None else claim.right_most(1.0 / candidates)
     alike = np.array([trial.correlation for trial in seen])
     verdict = None
     if allowed is not None:

@@ -11,14 +11,12 @@ from wardround.privacy.coins import Flags, coins
 from wardround.privacy.engine_audit import AuditRule, score
 from wardround.privacy.noise_shares import StepScale, noise_share
 from wardround.randomness import Randomness
+from wardround.study.dry_run import MOST_SIMULATED
 from wardround_client.empirical.canaries import CanaryModel, canary_loss, canary_patients
 from wardround_client.training import distributed, local
 from wardround_client.training.plan import StepSizes, TrainingPlan
 
 Values = npt.NDArray[np.float64]
-
-# Hospitals of the sum that a dry run simulates where the noise is shared; fewer if fewer share it.
-_MOST_HOSPITALS = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,7 +132,7 @@ def _local(run: DryRun, steps: int) -> Iterator[Values]:
 
 def _summed(run: DryRun, steps: int) -> Iterator[Values]:
     """What the opened sum of each step is, over hospitals among which the canaries are dealt."""
-    hospitals = min(run.plan.honest, _MOST_HOSPITALS)
+    hospitals = min(run.plan.honest, MOST_SIMULATED)
     plan, canaries = replace(run.plan, honest=hospitals), len(run.members)
     share = noise_share(
         plan.noise_multiplier,

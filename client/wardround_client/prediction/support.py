@@ -20,7 +20,7 @@ from wardround_client.prediction.calibration import Calibration, Scores
 from wardround_client.prediction.conformal import p_value
 from wardround_client.prediction.novelty import NEAREST, Features, Neighbourhood, features_of
 from wardround_client.prediction.standing import Standing
-from wardround_client.records import StudyRecords, standardised
+from wardround_client.records import StudyRecords, standardised, tensors_of
 from wardround_client.training.plan import PatientRecords
 
 LEAST_HELD_OUT = 100  # fewer cannot give a p-value below that
@@ -47,7 +47,7 @@ class Support:
             encoded, dataset=description.dataset, fraction=study.evaluation.held_out
         )
         train = learned_from(train, study.contract.label)
-        own = StudyRecords(as_patients(train), as_patients(held_out))
+        own = StudyRecords(*(tensors_of(part, by_record=False) for part in (train, held_out)))
         if standing.released.scales:
             own = standardised(own, standing.released.scales, study.contract)
         return cls(
@@ -73,7 +73,7 @@ class Support:
 
     def scaled(self, encoded: EncodedRecords) -> PatientRecords:
         """Other patients of the contract, as the model takes them."""
-        return self._as_the_model_takes(as_patients(encoded))
+        return self._as_the_model_takes(tensors_of(encoded, by_record=False))
 
     def _as_the_model_takes(self, patients: PatientRecords) -> PatientRecords:
         if not self.standing.released.scales:
@@ -130,12 +130,3 @@ class Support:
             others = known if row is None else np.delete(known, row)
             found.append(p_value(float(distance), others))
         return found
-
-
-def as_patients(encoded: EncodedRecords) -> PatientRecords:
-    """Encoded records as tensors, patient by patient."""
-    return PatientRecords(
-        features=torch.from_numpy(encoded.features),
-        labels=torch.from_numpy(encoded.labels),
-        offsets=encoded.offsets,
-    )

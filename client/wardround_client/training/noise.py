@@ -9,11 +9,9 @@ import numpy.typing as npt
 
 from wardround.errors import BadInput
 from wardround.noise import discrete_gaussian, gaussian
+from wardround.privacy.noise_measured import VALUES_A_STEP as PROBE_VALUES
 
 __all__ = ["PROBE_VALUES", "NoiseProbe", "discrete_gaussian", "gaussian"]
-
-# How many values more than there are coordinates every noising call draws, for the audit.
-PROBE_VALUES = 512
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

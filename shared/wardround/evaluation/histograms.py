@@ -6,7 +6,6 @@ fixed-point integers. In mode `noised` they do not, since their sensitivity is n
 then comes from the histogram with bin centres.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Self
@@ -231,34 +230,11 @@ class RawCounts:
         return EvaluationCounts.from_lanes(lanes, layout)
 
 
-def patient_scores(
-    patients: Sequence[object], labels: npt.ArrayLike, scores: npt.ArrayLike
-) -> tuple[npt.NDArray[np.bool_], Scores]:
-    """One label and one score per patient: the mean over the patient's records.
-
-    Patients come in the order of their first record. Raises BadInput when lengths differ, a label
-    is not 0 or 1, a score is not in [0, 1], or one patient has both labels.
-    """
-    truth, values = np.asarray(labels), np.asarray(scores, dtype=np.float64)
-    if truth.shape != values.shape or truth.shape != (len(patients),):
-        raise BadInput("evaluation: patients, labels and scores differ in number")
-    _check_records(truth, values)
-    places: dict[object, int] = {}
-    at = np.array([places.setdefault(patient, len(places)) for patient in patients], dtype=np.intp)
-    records = np.bincount(at, minlength=len(places))
-    positives = np.bincount(at, weights=truth, minlength=len(places))
-    if ((positives != 0) & (positives != records)).any():
-        raise BadInput("evaluation: a patient has records with both labels")
-    # Rounding must not carry a mean of ones past the last edge.
-    means = np.bincount(at, weights=values, minlength=len(places)) / records
-    return positives > 0, np.clip(means, 0.0, 1.0)
-
-
 def count_patients(labels: npt.ArrayLike, scores: npt.ArrayLike, layout: CountsLayout) -> RawCounts:
     """Count patients by class and bin; scores on an edge belong to the bin above it.
 
-    One row per patient (`patient_scores`), so that adding or removing a patient changes ONE cell
-    by ONE: the histogram's sensitivity is 1 in L1 and in L2, which the noise is calibrated to.
+    One row per patient (`patients.outcomes_of`): so adding or removing a patient changes ONE cell
+    by ONE, and the histogram's sensitivity is 1 in L1 and in L2, which the noise is calibrated to.
     """
     truth, values = np.asarray(labels), np.asarray(scores, dtype=np.float64)
     if truth.shape != values.shape or truth.ndim != 1:

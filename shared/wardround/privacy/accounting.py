@@ -9,7 +9,6 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from functools import lru_cache
 from importlib.metadata import version
 from typing import Any, Protocol
@@ -119,24 +118,6 @@ def gaussian_count_noise(epsilon: float, delta: float) -> float:
     Sensitivity 1 holds when each patient is in one bin once: one score a patient.
     """
     return noise_for(epsilon, delta=delta, sampling_rate=1.0, steps=1)
-
-
-def epsilon_curve(schedule: SampledGaussian, *, delta: float, releases: int) -> list[float]:
-    """Epsilon after 1, 2, ... `releases` releases of `schedule` each."""
-    _check_delta(delta)
-    if releases < 1:
-        return []
-    merged, cut = composed_releases([replace(schedule, steps=schedule.steps * releases)])
-    grid = grid_of(merged)
-    if schedule.sampling_rate == 1.0 or grid is None:
-        return [epsilon_spent([schedule] * count, delta=delta) for count in range(1, releases + 1)]
-    (one,), _ = composed_releases([schedule])
-    single = composed = _pld(one, grid)
-    curve = [_with_cut_samples(single, delta, cut / releases)]
-    for count in range(2, releases + 1):
-        composed = composed.compose(single)
-        curve.append(_with_cut_samples(composed, delta, cut * count / releases))
-    return curve
 
 
 def composed_releases(

@@ -55,20 +55,10 @@ def clopper_pearson(successes: int, trials: int, *, alpha: float) -> tuple[float
     return low, high
 
 
-def right_most(curve: TradeOff, wrong: float) -> float:
-    """The greatest true positive rate that the claim allows at a false positive rate of `wrong`.
-
-    >>> right_most(profile_curve(np.array([math.log(2.0)]), np.array([0.0])), 0.125)
-    0.25
-    """
-    least = float(np.min((wrong - curve.intercepts) / curve.slopes))
-    return min(1.0, max(0.0, least))
-
-
 def auroc_most(curve: TradeOff) -> float:
     """The greatest area under an ROC curve that the claim allows, from above."""
     wrong = np.linspace(0.0, 1.0, _AREA_POINTS)
-    right = np.array([right_most(curve, value) for value in wrong])
+    right = np.array([curve.right_most(value) for value in wrong])
     # The right end of each strip: the curve rises, so this is no less than the area.
     return min(1.0, float(right[1:].mean()))
 
@@ -77,7 +67,7 @@ def advantage_most(curve: TradeOff) -> float:
     """The greatest difference of true and false positive rate that the claim allows."""
     wrong = np.linspace(0.0, 1.0, _AREA_POINTS)
     step = 1.0 / (_AREA_POINTS - 1)
-    return min(1.0, max(right_most(curve, float(value)) - float(value) for value in wrong) + step)
+    return min(1.0, max(curve.right_most(float(value)) - float(value) for value in wrong) + step)
 
 
 def auroc(members: Values, others: Values) -> float:
@@ -163,7 +153,7 @@ def operating_point(
         true_positive_rate=true_positives / len(members),
         true_positive_low=low,
         true_positive_high=high,
-        allowed=right_most(curve, wrong_high),
+        allowed=curve.right_most(wrong_high),
     )
 
 

@@ -43,7 +43,11 @@ class TradeOff:
         return max(0.0, float(np.max(self.intercepts + self.slopes * right)))
 
     def right_most(self, wrong: float) -> float:
-        """The greatest probability of a right guess for whom is wrong with probability `wrong`."""
+        """The greatest probability of a right guess for whom is wrong with probability `wrong`.
+
+        >>> profile_curve(np.array([np.log(2.0)]), np.array([0.0])).right_most(0.125)
+        0.25
+        """
         return float(np.clip(np.min((wrong - self.intercepts) / self.slopes), 0.0, 1.0))
 
 
