@@ -1,6 +1,7 @@
 """A trained model on its way out: with its card, its report and its bundle."""
 
 import hashlib
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -54,8 +55,12 @@ def write_export(files: Mapping[str, bytes], out: Path) -> None:
     if out.exists():
         raise BadInput(f"--out {out.name}: it exists already, and nothing is overwritten")
     out.mkdir(parents=True)
-    for name, content in files.items():
-        (out / name).write_bytes(content)
+    try:
+        for name, content in files.items():
+            (out / name).write_bytes(content)
+    except BaseException:  # a model never travels without its evidence, on a full disk neither
+        shutil.rmtree(out)
+        raise
 
 
 def _onnx(path: Path, study: Study, report: Report, content: bytes) -> bytes:

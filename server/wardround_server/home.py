@@ -3,6 +3,7 @@
 import json
 import re
 import secrets
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -51,18 +52,24 @@ class CoordinatorHome:
     @classmethod
     def create(cls, directory: Path, settings: CoordinatorSettings) -> "CoordinatorHome":
         """Make a coordinator: authority, evidence key, settings. An existing one is kept."""
+        was_there = directory.exists()
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         path = directory / "coordinator.toml"
         if path.exists():
             raise BadInput(f"{directory.name}: there is a coordinator already")
-        Authority.create(directory / "authority")
-        Identity.generate().save(directory / "identity.pem")
         text = (
             f'listen = "{settings.listen}"\nport = {settings.port}\n'
             f'address = "{settings.address}"  # as the hospitals reach it\n'
             f"join_grace_s = {settings.join_grace_s}  # a quorum's wait for the unconnected\n"
         )
-        write_durably(path, text.encode())
+        try:
+            Authority.create(directory / "authority")
+            Identity.generate().save(directory / "identity.pem")
+            write_durably(path, text.encode())
+        except BaseException:
+            if not was_there:  # half of one would stand in the way of the next
+                shutil.rmtree(directory)
+            raise
         return cls(directory)
 
     def settings(self) -> CoordinatorSettings:

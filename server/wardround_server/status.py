@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from wardround.canonical import Json
+from wardround.durable import gone_unless_whole
 from wardround.errors import BadInput, why
 from wardround.renewal import COORDINATOR_AUTHORITY, SERVER_FILE, certificate_of, days_left
 from wardround.study.files import read_signed_study
@@ -146,7 +147,11 @@ def backup(directory: Path, target: Path) -> None:
         raise BadInput(f"backup {target.name} exists already") from error
     except OSError as error:
         raise BadInput(f"backup {target.name}: {why(error)}") from error
-    with os.fdopen(descriptor, "wb") as file, tarfile.open(fileobj=file, mode="w:gz") as archive:
+    with (
+        gone_unless_whole(target),
+        os.fdopen(descriptor, "wb") as file,
+        tarfile.open(fileobj=file, mode="w:gz") as archive,
+    ):
         for path in sorted(p for p in directory.rglob("*") if p.is_file()):
             name = str(Path(directory.name) / path.relative_to(directory))
             if path.suffix == ".sqlite":

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PrivateKey, MLDSA65PublicKey
 
+from wardround.durable import gone_unless_whole
 from wardround.errors import BadInput, BadSignature, why
 
 ED25519_KEY_BYTES, ML_DSA_65_KEY_BYTES = 32, 1952
@@ -192,7 +193,7 @@ def write_secret(path: Path, content: bytes) -> None:
         raise BadInput(f"{path.name} exists already: a key is never overwritten") from error
     except OSError as error:
         raise BadInput(f"{path.name} cannot be written: {why(error)}") from error
-    with os.fdopen(descriptor, "wb") as file:
+    with gone_unless_whole(path), os.fdopen(descriptor, "wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())

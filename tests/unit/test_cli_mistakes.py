@@ -1,6 +1,8 @@
 """Slips that people make on the command line: each is named, with what to do about it."""
 
+import errno
 import json
+import os
 
 import pytest
 from tests.support.hospitals import NAMES, STUDY_TOML, Ward, study_json
@@ -46,6 +48,43 @@ def test_an_error_of_a_file_is_told_in_words_and_without_the_path(tmp_path):
         b"\xffsecret".decode("ascii")
     assert why(met.value) == "not ASCII text"
     assert why(ValueError("secret")) == "ValueError"
+
+
+def test_a_full_disk_is_no_bug_and_leaves_no_half_file(ward, plan, tmp_path, capsys, monkeypatch):
+    def full(_descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    folder = tmp_path / "full"
+    folder.mkdir()
+    at = str(ward.coordinator.directory)
+    roster = [
+        word
+        for each in ward.study().roster
+        for word in ("--hospital", f"{each.name}={each.fingerprint}")
+    ]
+    signing = ["study", "sign", str(plan), "--coordinator", at, "--out", str(folder / "s.json")]
+    monkeypatch.setattr(os, "fsync", full)
+    for arguments in (
+        [*signing, *roster],
+        ["invite", "newcomer", "--coordinator", at, "--out", str(folder / "new.ticket")],
+        ["coordinator", "init", str(folder / "c"), "--address", "localhost:18443"],
+    ):
+        assert cli.run(arguments) == 1
+        assert "no space left on device" in capsys.readouterr().err
+        assert not any(folder.iterdir()), arguments
+
+
+def test_a_file_that_the_system_refuses_is_named_only_where_its_name_was_typed(capsys, monkeypatch):
+    def denied(_arguments):
+        raise PermissionError(errno.EACCES, "Permission denied", "private/Smith.dcm")
+
+    monkeypatch.setattr(cli, "_called", denied)
+    assert cli.run(["data", "check", "x.toml"]) == 1
+    assert "Smith" not in capsys.readouterr().err
+    assert cli.run(["data", "check", "private/Smith.dcm", "--json"]) == 1
+    heard = capsys.readouterr()
+    assert "Smith.dcm: permission denied" in heard.err
+    assert json.loads(heard.out)["exit_code"] == 1
 
 
 @pytest.mark.parametrize(

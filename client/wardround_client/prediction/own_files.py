@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+from wardround.durable import gone_unless_whole
 from wardround.errors import BadInput, why
 
 
@@ -14,7 +15,7 @@ def write_new(path: Path, content: bytes) -> None:
         raise BadInput(f"{path.name}: it exists already, and nothing is overwritten") from None
     except OSError as error:
         raise BadInput(f"{path.name}: cannot be written ({why(error)})") from error
-    with os.fdopen(handle, "wb") as file:
+    with gone_unless_whole(path), os.fdopen(handle, "wb") as file:
         file.write(content)
 
 

@@ -8,6 +8,7 @@ import importlib
 import json
 import logging
 import sys
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import click
@@ -15,7 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 from wardround.cli.pages import refuse_unknown, with_plain_pages, write_sections
-from wardround.errors import BadInput, RefusedByBudget, WardroundError
+from wardround.errors import BadInput, RefusedByBudget, WardroundError, why
 
 EXIT_BUG = 5
 EXIT_INTERRUPTED = 130
@@ -155,6 +156,8 @@ def run(arguments: list[str]) -> int:
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         return EXIT_INTERRUPTED
+    except OSError as error:
+        return _refused_by_system(error, arguments)
     except Exception as error:  # noqa: BLE001  # the rim: a bug is named, its text may hold data
         _say_bug(error)
         return EXIT_BUG
@@ -178,15 +181,33 @@ def _say(error: WardroundError, *, as_json: bool) -> None:
         sys.stdout.write(json.dumps({**answer, "exit_code": error.exit_code}) + "\n")
 
 
+def _refused_by_system(error: OSError, arguments: list[str]) -> int:
+    """A full disk, a folder that is not ours: no bug of ours.
+
+    A file is named only where its name was typed: one of the data may be called like a patient.
+    """
+    if not error.strerror:
+        _say_bug(error)
+        return EXIT_BUG
+    name = Path(str(error.filename or "")).name
+    what = f"{name}: " if name and any(name in typed for typed in arguments) else ""
+    refused = WardroundError(f"{what}{why(error)}, says the operating system; nothing was finished")
+    _say(refused, as_json="--json" in arguments)
+    return refused.exit_code
+
+
 def _say_bug(error: Exception) -> None:
+    sys.stderr.write(
+        f"wardround: this is a bug: {type(error).__name__} at {_place(error)} "
+        "(its text is not shown, since it could hold data)\n"
+    )
+
+
+def _place(error: Exception) -> str:
     place = error.__traceback__
     while place is not None and place.tb_next is not None:
         place = place.tb_next
-    where = f"{place.tb_frame.f_code.co_filename}:{place.tb_lineno}" if place else "?"
-    sys.stderr.write(
-        f"wardround: this is a bug: {type(error).__name__} at {where} "
-        "(its text is not shown, since it could hold data)\n"
-    )
+    return f"{place.tb_frame.f_code.co_filename}:{place.tb_lineno}" if place else "?"
 
 
 if __name__ == "__main__":

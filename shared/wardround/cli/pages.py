@@ -1,7 +1,7 @@
 """Help pages: for whom each command is, brackets as they are meant, and the nearest name."""
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 import click
 from typer.core import TyperGroup
@@ -20,7 +20,7 @@ class Page(click.HelpFormatter):
     """A page without markup: typer escapes brackets as if rich would read them."""
 
     def write_dl(
-        self, rows: Sequence[tuple[str, str]], col_max: int = 30, col_spacing: int = 2
+        self, rows: Iterable[tuple[str, str]], col_max: int = 30, col_spacing: int = 2
     ) -> None:
         """Two columns, the second without typer's escapes."""
         plain = [(name, text.replace("\\[", "[")) for name, text in rows]
