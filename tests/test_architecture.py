@@ -1,6 +1,7 @@
 """What style.md and architecture.md promise about the code as a whole."""
 
 import ast
+import functools
 import re
 from pathlib import Path
 
@@ -44,13 +45,26 @@ def place(path):
     return path.relative_to(ROOT).as_posix()
 
 
+@functools.cache
 def tree(path):
     return ast.parse(path.read_text(), filename=str(path))
 
 
+@functools.cache
+def every_node(path):
+    return tuple(ast.walk(tree(path)))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _forget_the_trees():
+    yield
+    tree.cache_clear()
+    every_node.cache_clear()
+
+
 def nodes(kind):
     for path in MODULES:
-        for node in ast.walk(tree(path)):
+        for node in every_node(path):
             if isinstance(node, kind):
                 yield path, node
 
