@@ -1,13 +1,18 @@
-"""The order of the tests where several workers share them: what takes long begins first.
+"""What holds for all tests: no property fails by the clock, and what takes long begins first.
 
-A worker takes file after file. Were a file that plays a federation the last, one worker would play
-it for minutes while the other has nothing left to do.
+Where several workers share the tests, each takes file after file. Were a file that plays a
+federation the last, one worker would play it for minutes while the other has nothing left to do.
 """
 
 from collections import Counter
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# A busy machine is no fault of the code: pytest-timeout ends what hangs.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 
 
 @pytest.hookimpl(trylast=True)  # when what is not to run has been left out
