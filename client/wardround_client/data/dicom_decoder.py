@@ -22,7 +22,7 @@ from typing import IO
 from wardround.errors import BadInput
 from wardround_client.data.dicom_header import unreadable
 
-TIMEOUT_S = 60.0
+TIMEOUT_S = 300.0
 MEMORY_LIMIT_BYTES = 4 << 30
 CANNOT = "has pixels that cannot be decoded here"
 _FRAME = struct.Struct("<IQ")
@@ -41,7 +41,7 @@ class DecoderProcess:
     def decoded(self, frame: bytes, options: Options, *, size: int) -> bytes:
         """The `size` bytes that a packed frame becomes, in this machine's byte order.
 
-        Raises BadInput when it becomes something else, breaks its decoder, or takes over a minute.
+        Raises BadInput when it becomes something else, breaks its decoder, or takes over five minutes.
         """
         with self._lock:
             child = self._running()
