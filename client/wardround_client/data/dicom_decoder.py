@@ -41,7 +41,7 @@ class DecoderProcess:
     def decoded(self, frame: bytes, options: Options, *, size: int) -> bytes:
         """The `size` bytes that a packed frame becomes, in this machine's byte order.
 
-        Raises BadInput when it becomes something else, breaks its decoder, or takes over five minutes.
+        Raises BadInput when it becomes something else, breaks its decoder, or takes too long.
         """
         with self._lock:
             child = self._running()
