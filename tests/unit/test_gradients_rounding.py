@@ -17,7 +17,7 @@ from wardround_client.gradients.engine import per_patient
 from wardround_client.gradients.uses import product_of_runs, weighted_rows
 
 PATIENTS = 1024
-RUNS = (8, 16, 32, 64, 128, 256, 1024)
+RUNS = (8, 32, 256)
 
 
 def lengths(run):

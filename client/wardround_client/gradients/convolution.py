@@ -255,7 +255,7 @@ class ConvolutionUse:
 
     def _convolved(self, factors: Tensor) -> Tensor:
         inputs, grads = exact_enough(self._inputs), self._scaled(factors)
-        runs = zip(inputs.split(RECORDS_SUMMED), grads.split(RECORDS_SUMMED), strict=True)
+        runs = zip(*(torch.split(t, RECORDS_SUMMED) for t in (inputs, grads)), strict=True)
         total, *others = (self._convolved_run(*run) for run in runs)
         for other in others:
             total += other

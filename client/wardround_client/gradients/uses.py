@@ -87,7 +87,7 @@ def weighted_rows(factors: Tensor, rows: Tensor) -> Tensor:
     """[patients] and [patients, ...] -> [...] in float64: the sum of factor times row."""
     flat = rows.reshape(len(rows), -1)
     total = torch.zeros(flat.shape[1], dtype=torch.float64, device=rows.device)
-    for own, run in zip(factors.split(ROWS_AT_ONCE), flat.split(ROWS_AT_ONCE), strict=True):
+    for own, run in zip(*(torch.split(t, ROWS_AT_ONCE) for t in (factors, flat)), strict=True):
         total += own @ run
     return total.view(rows.shape[1:])
 
@@ -98,7 +98,7 @@ def product_of_runs(left: Tensor, right: Tensor) -> Tensor:
     count = records // RECORDS_AT_ONCE
     if records <= RECORDS_AT_ONCE or count * size > _SMALL_VALUES:
         total = left.new_zeros(left.shape[-1], right.shape[-1])
-        runs = zip(left.split(RECORDS_AT_ONCE), right.split(RECORDS_AT_ONCE), strict=True)
+        runs = zip(*(torch.split(t, RECORDS_AT_ONCE) for t in (left, right)), strict=True)
         for own, other in runs:
             total.addmm_(own.flatten(0, -2).mT, other.flatten(0, -2))
         return total

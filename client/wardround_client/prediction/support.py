@@ -47,7 +47,10 @@ class Support:
             encoded, dataset=description.dataset, fraction=study.evaluation.held_out
         )
         train = learned_from(train, study.contract.label)
-        own = StudyRecords(*(tensors_of(part, by_record=False) for part in (train, held_out)))
+        own = StudyRecords(
+            train=tensors_of(train, by_record=False),
+            held_out=tensors_of(held_out, by_record=False),
+        )
         if standing.released.scales:
             own = standardised(own, standing.released.scales, study.contract)
         return cls(

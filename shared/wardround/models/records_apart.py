@@ -49,7 +49,8 @@ def _row(outputs_of: OutputsOf, batch: Tensor, row: int) -> tuple[Tensor, bool]:
         own = outputs_of(leaf.clone())[row]
         if not own.requires_grad:
             return own.detach(), False
-        (slope,) = torch.autograd.grad(own.sum(), leaf, allow_unused=True)
+        found: tuple[Tensor | None, ...] = torch.autograd.grad(own.sum(), leaf, allow_unused=True)
+    (slope,) = found
     if slope is None:
         return own.detach(), False
     slope[row] = 0.0
