@@ -24,6 +24,7 @@ from wardround_client.data.description import DatasetDescription, read_descripti
 from wardround_client.home import HospitalHome, read_state
 from wardround_client.policy import check_study
 
+_BEGINNING_SIGNS = 16  # 64 bits
 Line = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 
 
@@ -65,12 +66,16 @@ def keep_study(home: HospitalHome, signed: bytes) -> Study:
 
 
 def find_study(home: HospitalHome, name: str) -> Study:
-    """A kept study by digest, by the beginning of its digest (8 signs or more), or by name."""
+    """A kept study by digest, by the beginning of its digest, or by name.
+
+    Raises BadInput where none or several were shown here. A beginning has 16 signs or more: an
+    officer may know it from elsewhere, and another study with the same first 8 is soon made.
+    """
     signer = home.coordinator_key()
     found = []
     for path in sorted(home.studies().glob("*.json")):
         study = read_signed_study(path.read_bytes(), signer=signer)
-        by_digest = len(name) >= 8 and study.digest.startswith(name)
+        by_digest = len(name) >= _BEGINNING_SIGNS and study.digest.startswith(name)
         if by_digest or study.name == name:
             found.append(study)
     if not found:

@@ -261,13 +261,15 @@ def test_an_officer_reviews_approves_and_takes_back(ward, tmp_path, capsys):
     assert study.digest in text
     assert "the policy of this hospital allows it" in text
     what = ("--dataset", hospital.description, "--data", hospital.data, "--officer", "Dr Ada")
-    said(capsys, "review", "approve", study.digest[:12], *given, *what)
+    said(capsys, "review", "approve", study.digest[:16], *given, *what)
     rows = json.loads(said(capsys, "review", "list", *given, "--json"))["studies"]
     assert {"study": "fever", "digest": study.digest, "approved": True} in rows
     said(capsys, "review", "refuse", study.digest, *given)
     rows = json.loads(said(capsys, "review", "list", *given, "--json"))["studies"]
     assert {"study": "fever", "digest": study.digest, "approved": False} in rows
-    assert "no study that was shown here" in said(capsys, "review", "show", "0" * 8, *given, code=4)
+    for unknown in ("0" * 16, study.digest[:15]):
+        text = said(capsys, "review", "show", unknown, *given, code=4)
+        assert "no study that was shown here" in text
 
 
 def test_a_study_against_the_policy_is_shown_as_refused_and_exit_code_6_forbids_it(
