@@ -60,25 +60,33 @@ class Daemon:
                 fleet.connect()
                 log.info("%s is connected to %s", membership.hospital, membership.address)
                 keeper = CertificateKeeper(self.home, fleet.use)
+                lost = False
                 while True:
                     keeper.look()
-                    self._next(fleet)
+                    lost = self._next(fleet, lost=lost)
         finally:
             hospital.close()
 
-    def _next(self, fleet: FleetConnection) -> None:
+    def _next(self, fleet: FleetConnection, *, lost: bool = False) -> bool:
+        """Wait for one message and answer it; whether the coordinator was out of reach.
+
+        People hear once that it is, and once that it is back.
+        """
         try:
             message = fleet.receive(_POLL_S)
         except ProtocolViolation as error:
             log.warning("a message was refused: %s", error)
-            return
+            return False
         except (TlsRefused, NotLetIn):
             raise
         except Unreachable as error:
-            log.warning("%s; trying again", error)
-            return
+            log.log(logging.DEBUG if lost else logging.WARNING, "%s; trying again", error)
+            return True
+        if lost:
+            log.info("the coordinator answers again")
         if message is not None:
             self._answer(fleet, message)
+        return False
 
     def _answer(self, fleet: FleetConnection, message: Message) -> None:
         context = Context(
