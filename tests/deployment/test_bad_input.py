@@ -21,9 +21,16 @@ from tests.support.small_federation import (
     write_study,
 )
 
-from wardround.identity import write_secret
+from wardround.canonical import canonical_bytes
+from wardround.identity import Identity, write_secret
 from wardround.renewal import CERTIFICATE_FILE
-from wardround_client.joining import AUTHORITY_FILE, KEY_FILE
+from wardround_client.joining import (
+    AUTHORITY_FILE,
+    COORDINATOR_FILE,
+    IDENTITY_FILE,
+    KEY_FILE,
+    Coordinator,
+)
 from wardround_server.authority import Authority
 from wardround_server.home import CoordinatorHome, CoordinatorSettings
 
@@ -156,6 +163,10 @@ def test_a_faulty_study_is_named_with_exit_code_4_and_the_nearest_key(
 
 
 def test_an_unknown_key_in_a_policy_is_named_with_the_nearest_one(tmp_path: Path) -> None:
+    own = Identity.generate()
+    own.save(tmp_path / IDENTITY_FILE)
+    joined = Coordinator(hospital="alpha", address="127.0.0.1:1", evidence_key=own.public_key.hex())
+    (tmp_path / COORDINATOR_FILE).write_bytes(canonical_bytes(joined.model_dump()))
     (tmp_path / "policy.toml").write_text(
         'epsilon_budgets = 3.0\ndelta_max = 1e-4\nmechanisms = ["local"]\n'
     )
