@@ -1,6 +1,7 @@
 """One standing federation, study after study: what hospitals refuse, and what liars achieve."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,13 +43,16 @@ def play(ward: Federation, study: Study, descriptions: dict[str, Path] | None = 
 
 
 def own_data(ward: Federation, prefix: str, *, missing: bool = False) -> dict[str, Path]:
-    """Data sets of their own, with budgets of their own; `missing`: there is no such file."""
+    """Data sets with tables and budgets of their own; `missing`: there is no such file."""
+    for name in HONEST:
+        table = ward.folder / "data" / f"{name}.csv"
+        shutil.copyfile(table, table.with_name(f"{prefix}-{name}.csv"))
     return {
         name: write_description(
             ward.folder,
             name,
             dataset=f"{prefix}-{name}",
-            path=f"no-{name}.csv" if missing else f"{name}.csv",
+            path=f"no-{name}.csv" if missing else f"{prefix}-{name}.csv",
             name=f"{prefix}-{name}-{missing}",
         )
         for name in HONEST
