@@ -223,12 +223,21 @@ def _check_length(response: http.client.HTTPResponse, path: str, limit_bytes: in
         raise ProtocolViolation(f"{path}: an answer of {length or 'unknown'} bytes")
 
 
+# X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CERT_HAS_EXPIRED (OpenSSL, x509_vfy.h).
+_OF_TIME = {9, 10}
+# What OpenSSL calls the first bytes of a service without TLS.
+_NO_TLS = {"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG"}
+
+
 def _connection_failure(address: str, error: Exception, proxy: Proxy | None) -> Unreachable:
     """Say in words why there is no connection, and by the type whether trying again can help."""
     where = f"coordinator at {address}"
     if isinstance(error, ssl.SSLCertVerificationError):
         # Ours to judge: not of the pinned authority, for another host name, or not valid now.
         refused = f"{where}: its certificate is refused ({error.verify_message})"
+        if error.verify_code in _OF_TIME:
+            now = format_time(datetime.now(UTC))
+            refused += f"; this machine's clock says {now}: is that right?"
         if proxy is not None:
             refused += (
                 f"; proxy {proxy.name} seems to open TLS connections (interception): it has to "
@@ -239,6 +248,8 @@ def _connection_failure(address: str, error: Exception, proxy: Proxy | None) -> 
     if isinstance(error, ssl.SSLError) and "ALERT" in (error.reason or ""):
         alert = (error.reason or "").lower().replace("_", " ")
         return TlsRefused(f"{where}: it refuses this hospital's certificate or TLS ({alert})")
+    if isinstance(error, ssl.SSLError) and error.reason in _NO_TLS:
+        return Unreachable(f"{where}: what answers there speaks no TLS; is the port right?")
     if isinstance(error, ConnectionResetError | BrokenPipeError | ssl.SSLEOFError):
         # What a refused certificate looks like from here when the other side sends no alert.
         return Unreachable(
