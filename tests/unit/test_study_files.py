@@ -284,7 +284,8 @@ def test_a_toml_file_that_would_break_its_parser_is_bad_input_and_not_a_bug(tmp_
 
 def test_a_toml_file_is_limited_named_and_read_strictly(tmp_path):
     path = tmp_path / "study.toml"
-    with pytest.raises(BadInput, match=r"study\.toml: cannot be read \(no such file or directory\)"):
+    said = r"study\.toml: cannot be read \(no such file or directory\)"
+    with pytest.raises(BadInput, match=said):
         read_toml(path)
     path.write_bytes(b"\xff")
     with pytest.raises(BadInput, match="not UTF-8 text"):
