@@ -20,7 +20,8 @@ from wardround_client.data.split import split
 from wardround_server.demo_data import copy_study, study_folder, write_data
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-HEART = REPOSITORY / "deploy" / "studies" / "heart_disease"
+STUDIES = REPOSITORY / "deploy" / "studies"
+HEART = STUDIES / "heart_disease"
 HEART_DATA = REPOSITORY.parent / "shared" / "data" / "heart_disease_uci"
 
 
@@ -194,3 +195,13 @@ def test_the_heart_study_reaches_its_auroc_within_epsilon_3_and_more_without_noi
     no_noise = read_study_plan(HEART / "study.toml", ["privacy.mechanism=none"])
     assert no_noise.noise_multiplier() == 0
     assert pooled_auroc_after_private_training(no_noise, parts, seed=0) >= 0.87
+
+
+def test_a_hospital_of_several_studies_has_one_name_for_its_table() -> None:
+    """Another name would be another budget, and an approval of it is refused."""
+    names: dict[tuple[str, str], set[str]] = {}
+    for path in sorted(STUDIES.glob("*/hospitals/*.toml")):
+        described = read_description(path)
+        names.setdefault((described.hospital, described.path), set()).add(described.dataset)
+    assert len(names) > 50
+    assert {table: found for table, found in names.items() if len(found) > 1} == {}
