@@ -177,7 +177,7 @@ def test_a_file_that_is_no_database_or_is_not_there_is_refused(tmp_path):
 def test_a_query_of_another_folder_or_of_no_text_is_refused(folder):
     asked_for = asked(folder, "SELECT 1")
     (folder / "ward.sql").write_bytes("SELECT 'Müller'".encode("latin-1"))
-    with pytest.raises(BadInput, match=r"ward.sql: cannot be read \(UnicodeDecodeError\)"):
+    with pytest.raises(BadInput, match=r"ward.sql: cannot be read \(not UTF-8 text\)"):
         run(asked_for)
     (folder / "ward.sql").unlink()
     with pytest.raises(BadInput, match="no such file"):
