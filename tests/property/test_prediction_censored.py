@@ -89,7 +89,7 @@ def test_both_ends_hold_the_risk_on_average_with_few_patients_of_whom_most_are_l
         found = calibration(times, events, scores)
         _, _, truth, said = drawn(4, 9000 + seed)
         for row, risk in zip(said, truth[:, 1], strict=True):
-            (_, at_200, _), _ = found.answer(row, own_row=None)
+            at_200 = found.answer(row, own_row=None)[0][1]
             if isinstance(at_200, Risk):
                 ends.append((at_200.low, at_200.high))
                 truths.append(risk)

@@ -35,7 +35,8 @@ def write_many(path, seed, *, patients=MANY, factor=1.0, sick=0.5, lacking=0.0):
     table = pd.DataFrame(
         {
             "id": [f"canary-{number}" for number in range(patients)],
-            "age": (np.clip(random.normal(60, 12, patients), 1, 99) * factor).round(2),
+            # Five digits, so that none is what a rounded statistic happens to be.
+            "age": (np.clip(random.normal(60, 12, patients), 1, 99) * factor).round(5),
             "male": random.integers(0, 2, patients),
             "fever": (random.random(patients) < sick).astype(int),
         }

@@ -117,7 +117,8 @@ def _check_pins(bundle: Bundle, pins: Pins) -> Iterator[Failure]:
     keys = {name: fingerprint(key) for name, key in bundle.parts.hospital_keys.items()}
     for name in sorted({*keys, *pins.hospitals}):
         if keys.get(name) != pins.hospitals.get(name):
-            reason = f"the key of {name} is {keys.get(name)}, pinned is {pins.hospitals.get(name)}"
+            came = keys.get(name, "not in the bundle")
+            reason = f"the key of {name} is {came}, pinned is {pins.hospitals.get(name, 'none')}"
             yield Failure("pinned-key-differs", "keys.json", None, reason)
 
 
