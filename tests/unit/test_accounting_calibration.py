@@ -5,7 +5,7 @@ import pytest
 from wardround.errors import BadInput
 from wardround.privacy import accounting
 from wardround.privacy.accounting import epsilon_spent, noise_for
-from wardround.privacy.calibration import repeated, round_numbers, rounds_for
+from wardround.privacy.calibration import repeated, round_numbers, rounds_that_keep
 from wardround.privacy.mechanism import MOST_STEPS, SampledGaussian
 from wardround.privacy.search import least_that_keeps, most_that_keeps
 
@@ -29,23 +29,24 @@ def test_calibration_keeps_epsilon_to_three_digits_with_few_evaluations(monkeypa
     assert len(asked) <= 8
 
 
+def spending(*spent):
+    """Epsilon after so many more rounds, on top of what was spent."""
+    return lambda rounds: epsilon_spent([*spent, *repeated(ROUND, rounds)], delta=DELTA)
+
+
 def test_the_rounds_that_a_budget_buys_fit_and_one_more_does_not():
-    spent = [SampledGaussian(4.0, 0.2, 30), SampledGaussian(8.0, 1.0, 1)]
-    rounds = rounds_for(ROUND, spent=spent, epsilon=2.0, delta=DELTA)
+    after = spending(SampledGaussian(4.0, 0.2, 30), SampledGaussian(8.0, 1.0, 1))
+    rounds = rounds_that_keep(after, 2.0)
     assert rounds > 10
-
-    def after(count):
-        return epsilon_spent([*spent, *[ROUND] * count], delta=DELTA)
-
     assert after(rounds) <= 2.0 < after(rounds + 1)
-    assert rounds_for(ROUND, epsilon=2.0, delta=DELTA) > rounds
+    assert rounds_that_keep(spending(), 2.0) > rounds
 
 
 def test_a_spent_budget_buys_no_round_and_an_endless_one_the_most():
-    assert rounds_for(ROUND, spent=[ROUND] * 99, epsilon=0.5, delta=DELTA) == 0
-    assert rounds_for(ROUND, epsilon=100.0, delta=DELTA, most=7) == 7
+    assert rounds_that_keep(spending(*[ROUND] * 99), 0.5) == 0
+    assert rounds_that_keep(spending(), 100.0, most=7) == 7
     with pytest.raises(BadInput, match="epsilon"):
-        rounds_for(ROUND, epsilon=0.0, delta=DELTA)
+        rounds_that_keep(spending(), 0.0)
 
 
 def test_repeated_rounds_are_as_many_and_cut_as_often_as_single_ones():

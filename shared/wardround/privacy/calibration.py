@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from wardround.errors import BadInput
-from wardround.privacy.accounting import epsilon_spent
 from wardround.privacy.mechanism import MOST_STEPS, SampledGaussian
 from wardround.privacy.search import most_that_keeps
 
@@ -26,30 +25,6 @@ class RoundsBought(NamedTuple):
 
     epsilon: float
     rounds: int
-
-
-def rounds_for(
-    release: SampledGaussian,
-    *,
-    spent: Iterable[SampledGaussian] = (),
-    epsilon: float,
-    delta: float,
-    most: int = MOST_ROUNDS,
-) -> int:
-    """How many more releases keep `epsilon`, on top of all that was `spent`; 0 when none does.
-
-    `spent` may be of any noise, sampling rate and number of steps. One more than the answer does
-    not fit, unless it is `most`.
-
-    >>> rounds_for(SampledGaussian(4.0, 1.0, 1), epsilon=0.1, delta=1e-5)
-    0
-    """
-    before = tuple(spent)
-
-    def after(rounds: int) -> float:
-        return epsilon_spent([*before, *repeated(release, rounds)], delta=delta)
-
-    return rounds_that_keep(after, epsilon, most=most)
 
 
 def repeated(release: SampledGaussian, rounds: int) -> list[SampledGaussian]:
