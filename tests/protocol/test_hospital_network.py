@@ -4,8 +4,8 @@ import pytest
 from tests.support import own_models
 from tests.support.hospitals import NAMES, RUN, Ward
 
-from wardround.audit.layer_kinds import APART, MIXING
-from wardround.protocol.messages import Failed, Joined, Refusal, RefusalCode
+from wardround.audit.layer_kinds import APART
+from wardround.protocol.messages import Joined, Refusal, RefusalCode
 
 HARBOUR = NAMES[0]
 
@@ -55,17 +55,14 @@ def test_the_network_of_a_study_is_logged_once_a_session(ward):
     assert set(found[0]["layers"]) <= APART
 
 
-def test_an_own_model_that_mixes_patients_is_in_the_log_and_trains_nobody(put, ward):
-    """Without running statistics it keeps no buffer: what refuses it is the engine."""
+def test_an_own_model_that_mixes_patients_is_refused_when_the_run_opens(put, ward, caplog):
+    """Without running statistics it keeps no buffer: its derivatives tell."""
     put(MIXER)
     talk = ward.talk(task=own_models.task(hidden=()))
-    talk.open()
-    logged = dict(ward[HARBOUR].log_entries(talk.study))["network-built"]["layers"]
-    assert set(logged) & MIXING == {"BatchNorm1d"}
-    answer, vector = ward[HARBOUR].ask(talk.work(talk.spec()), talk.model)
-    assert isinstance(answer, Failed | Refusal)
-    assert vector is None
-    assert "release-sent" not in dict(ward[HARBOUR].log_entries(talk.study))
+    answer, _ = ward[HARBOUR].ask(talk.open_message())
+    assert answer == Refusal(code=RefusalCode.MODEL)
+    assert "GroupNorm in place of BatchNorm" in caplog.text
+    assert {"network-built", "run-joined"}.isdisjoint(dict(ward[HARBOUR].log_entries(talk.study)))
 
 
 def test_a_model_that_cannot_be_built_is_refused_when_the_run_opens(put, ward):

@@ -136,5 +136,5 @@ def _check_records_apart(built: "nn.Module", shape: tuple[int, ...], own: OwnMod
             raise BadInput(
                 f"model {own.name}: what it says of a record depends on the others of its batch, "
                 "so no clip bounds what one patient changes; only what lies within a record may be "
-                "used"
+                "used, so GroupNorm in place of BatchNorm"
             )
