@@ -6,6 +6,7 @@ Outbound HTTPS only. The work is done by the installed ClientApp; nothing that a
 import logging
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import torch
 from flwr.app import Context, Message, RecordDict
@@ -13,6 +14,7 @@ from flwr.app import Context, Message, RecordDict
 from wardround.errors import DeadlineMissed, ProtocolViolation, Unreachable, WardroundError
 from wardround.protocol.envelope import BODY_LIMIT_BYTES, unseal
 from wardround.protocol.messages import Kind
+from wardround.ticket import format_time
 from wardround.vectors import in_memory
 from wardround.wire import WireLimits, kind_of
 from wardround_client.client_app import DIRECTORY_KEY, MOST_PARAMETERS, app, hospital_at
@@ -25,6 +27,7 @@ from wardround_client.tls import TlsRefused
 log = logging.getLogger("wardround.hospital")
 
 _POLL_S = 20.0
+_COORDINATOR = "coordinator"  # in the status, while it is out of reach
 # What is still true when this process, its run keys and its sessions are gone.
 _OUTLIVES_US = {Kind.UPDATE.value, Kind.SIGNED.value, Kind.REVEALED.value, Kind.CLOSED.value}
 
@@ -80,10 +83,15 @@ class Daemon:
         except (TlsRefused, NotLetIn):
             raise
         except Unreachable as error:
-            log.log(logging.DEBUG if lost else logging.WARNING, "%s; trying again", error)
+            if not lost:
+                log.warning("%s; trying again", error)
+                away = f"out of reach since {format_time(datetime.now(UTC))}"
+                self.home.show({**self.home.shown(), _COORDINATOR: away})
             return True
         if lost:
             log.info("the coordinator answers again")
+            shown = self.home.shown()
+            self.home.show({name: shown[name] for name in shown if name != _COORDINATOR})
         if message is not None:
             self._answer(fleet, message)
         return False

@@ -106,6 +106,12 @@ class HospitalHome:
         """Replace status.json: for this hospital's own eyes, it never leaves."""
         replace_file(self.directory / "status.json", json.dumps(status).encode())
 
+    def shown(self) -> Json:
+        """What `show` wrote last; empty where no daemon has run."""
+        path = self.directory / "status.json"
+        found: Json = json.loads(path.read_text()) if path.exists() else {}
+        return found
+
 
 def read_state(path: Path) -> Json | None:
     """A small canonical JSON file, or None when there is none."""

@@ -6,7 +6,6 @@ import ssl
 import threading
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 from cryptography import x509
@@ -32,11 +31,17 @@ class AwayAndBack:
             raise Unreachable("coordinator at localhost:1 is not reachable")
 
 
-def test_people_hear_once_that_the_coordinator_is_away_and_once_that_it_is_back(caplog):
+def test_people_hear_once_that_the_coordinator_is_away_and_once_that_it_is_back(tmp_path, caplog):
     caplog.set_level(logging.INFO, logger="wardround.hospital")
-    daemon, fleet, lost = Daemon(HospitalHome(Path("nowhere"))), AwayAndBack(), False
+    home = HospitalHome(tmp_path)
+    home.show({"hospital": "north", "state": "joined"})
+    daemon, fleet, lost = Daemon(home), AwayAndBack(), False
+    told = []
     for _ in range(6):
         lost = daemon._next(fleet, lost=lost)
+        told.append(home.shown().pop("coordinator", "here").partition(" since ")[0])
+    assert told == ["out of reach"] * 3 + ["here"] * 2 + ["out of reach"]
+    assert home.shown()["state"] == "joined"
     assert [message.rpartition("; ")[2] for message in caplog.messages] == [
         "trying again",
         "the coordinator answers again",

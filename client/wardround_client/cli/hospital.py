@@ -64,7 +64,7 @@ def serve(directory: Directory) -> None:
         Daemon(home).serve()
     except KeyboardInterrupt:
         sys.stderr.write("wardround hospital: stopped\n")
-        home.show({**_shown(directory), "state": "stopped"})
+        home.show({**home.shown(), "state": "stopped"})
 
 
 @app.command()
@@ -74,8 +74,9 @@ def status(directory: Directory, *, as_json: AsJson = False) -> None:
     Nothing of it leaves the hospital.
     """
     from wardround.errors import BadInput
+    from wardround_client.home import HospitalHome
 
-    value = _shown(directory)
+    value = HospitalHome(directory).shown()
     if not value:
         _own(directory)
         raise BadInput(
@@ -165,13 +166,6 @@ def install_service(
     path = install(unit, UNITS)
     text = f"Written: {path}. Start it: systemctl daemon-reload; systemctl enable --now {path.name}"
     say({"file": str(path)}, text, as_json=as_json)
-
-
-def _shown(directory: Path) -> dict[str, Any]:
-    """What the daemon wrote last; empty when it never ran here."""
-    path = directory / "status.json"
-    found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-    return found
 
 
 def _in_words(name: str, value: object) -> str:
