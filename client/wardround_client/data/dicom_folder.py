@@ -6,7 +6,6 @@ enhanced object is a slice as a file is. (DICOM PS3.3 C.7.3.1, C.7.6.2, C.7.6.16
 """
 
 import zipfile
-import zlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ from wardround_client.data.dicom_folder_source import DicomFolder, Fault
 from wardround_client.data.dicom_frames import FRAME_ELEMENTS, Said, frames_of
 from wardround_client.data.dicom_header import DICOM_FAULTS, parse_dicom
 from wardround_client.data.listing import FILE, file_names
-from wardround_client.data.sources import file_inside
+from wardround_client.data.sources import NOT_UNPACKED, file_inside
 from wardround_client.data.table_source import Asked, Bound, text_table
 
 if TYPE_CHECKING:
@@ -184,9 +183,7 @@ def _header(opened: Callable[[], BinaryIO]) -> "Dataset":
     try:
         with opened() as file:
             return parse_dicom(file, _WANTED)
-    # zipfile: RuntimeError for an encrypted member, NotImplementedError for a compression that it
-    # does not know.
-    except (RuntimeError, NotImplementedError, OSError, EOFError, zipfile.BadZipFile, zlib.error):
+    except NOT_UNPACKED:
         raise BadInput("cannot be opened") from None
 
 

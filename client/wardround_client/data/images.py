@@ -31,7 +31,7 @@ from wardround_client.data.pixels import (
     read_picture,
     whole_array,
 )
-from wardround_client.data.sources import file_inside
+from wardround_client.data.sources import NOT_UNPACKED, file_inside
 
 IMAGES_LIMIT_BYTES = 8 << 30
 FILE_LIMIT_BYTES = 1 << 28
@@ -222,9 +222,7 @@ class Images:
         try:
             entry = self._archive.getinfo(name)
             opened: IO[bytes] = self._archive.open(entry)
-        # zipfile: RuntimeError for an encrypted member, NotImplementedError for a compression that
-        # it does not know.
-        except (KeyError, RuntimeError, NotImplementedError, zipfile.BadZipFile, OSError):
+        except (KeyError, *NOT_UNPACKED):
             raise BadInput("is not a file inside the archive") from None
         with opened:
             yield cast("BinaryIO", opened), _small(entry.file_size, limit_bytes)

@@ -2,7 +2,6 @@
 
 import re
 import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -13,7 +12,7 @@ import pandas as pd
 
 from wardround.errors import BadInput
 from wardround_client.data.pixels import whole_array
-from wardround_client.data.sources import file_inside
+from wardround_client.data.sources import NOT_UNPACKED, file_inside
 
 MOST_FILES = 2_000_000
 ARRAY_LIMIT_BYTES = 1 << 28
@@ -104,9 +103,7 @@ def _array(archive: zipfile.ZipFile, name: str, path: str) -> npt.NDArray[np.gen
             values = whole_array(cast("BinaryIO", file), entry.file_size, _WHOLE_NUMBERS)
     except BadInput as error:
         raise BadInput(f"{what}: {error}") from None
-    # zipfile: RuntimeError for an encrypted member, NotImplementedError for a compression that it
-    # does not know.
-    except (RuntimeError, NotImplementedError, EOFError, OSError, zipfile.BadZipFile, zlib.error):
+    except NOT_UNPACKED:
         raise BadInput(f"{what}: cannot be unpacked") from None
     if not 1 <= values.ndim <= 2 or values.size != len(values):
         raise BadInput(f"{what}: whole numbers of the shape [rows] are due")

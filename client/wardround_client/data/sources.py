@@ -1,6 +1,8 @@
 """Parts of hospitals/NAME.toml that other parts are made of: files, columns, patient key."""
 
 import re
+import zipfile
+import zlib
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal, Self
 
@@ -14,6 +16,10 @@ Code = Annotated[str, StringConstraints(max_length=200)]
 NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 _NUMBERS = {ColumnKind.CONTINUOUS, ColumnKind.SERIES}
 BINARY_CODES = {"0": "0", "1": "1", "0.0": "0", "1.0": "1"}
+
+NOT_UNPACKED = (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
+"""What reading a member of an archive raises: RuntimeError for one that is encrypted, and as
+NotImplementedError for a compression that zipfile does not know."""
 
 
 def is_inside(path: str) -> bool:

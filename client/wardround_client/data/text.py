@@ -16,7 +16,7 @@ import pandas as pd
 
 from wardround.errors import BadInput, why
 from wardround_client.data.listing import FILE, files_table, parts_of
-from wardround_client.data.sources import CsvFormat, file_inside
+from wardround_client.data.sources import NOT_UNPACKED, CsvFormat, file_inside
 
 # Text is Python's own, with pyarrow installed as without it: its regular expressions are others.
 pd.set_option("mode.string_storage", "python")
@@ -113,9 +113,7 @@ def _texts(folder: Path, path: str, names: Sequence[str]) -> Iterator[str]:
             yield content.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise BadInput(f"{path}: a file is not UTF-8 text") from None
-    # zipfile: RuntimeError for an encrypted member, NotImplementedError for a compression that it
-    # does not know.
-    except (RuntimeError, NotImplementedError, EOFError, OSError, zipfile.BadZipFile, zlib.error):
+    except NOT_UNPACKED:
         raise BadInput(f"{path}: a file cannot be read or unpacked") from None
 
 
