@@ -11,7 +11,14 @@ from datetime import UTC, datetime
 import torch
 from flwr.app import Context, Message, RecordDict
 
-from wardround.errors import DeadlineMissed, ProtocolViolation, Unreachable, WardroundError
+from wardround.errors import (
+    BadInput,
+    DeadlineMissed,
+    ProtocolViolation,
+    Unreachable,
+    WardroundError,
+    why,
+)
 from wardround.protocol.envelope import BODY_LIMIT_BYTES, unseal
 from wardround.protocol.messages import Kind
 from wardround.ticket import format_time
@@ -85,16 +92,23 @@ class Daemon:
         except Unreachable as error:
             if not lost:
                 log.warning("%s; trying again", error)
-                away = f"out of reach since {format_time(datetime.now(UTC))}"
-                self.home.show({**self.home.shown(), _COORDINATOR: away})
+                self._show({_COORDINATOR: f"out of reach since {format_time(datetime.now(UTC))}"})
             return True
         if lost:
             log.info("the coordinator answers again")
-            shown = self.home.shown()
-            self.home.show({name: shown[name] for name in shown if name != _COORDINATOR})
+            self._show({})
         if message is not None:
             self._answer(fleet, message)
         return False
+
+    def _show(self, of_coordinator: dict[str, str]) -> None:
+        """What the status says of the coordinator. A full disk must not cost a letter."""
+        try:
+            shown = {k: v for k, v in self.home.shown().items() if k != _COORDINATOR}
+            self.home.show({**shown, **of_coordinator})
+        except (BadInput, OSError) as error:
+            said = str(error) if isinstance(error, BadInput) else why(error)
+            log.warning("the status was not written: %s", said)
 
     def _answer(self, fleet: FleetConnection, message: Message) -> None:
         context = Context(

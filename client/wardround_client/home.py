@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cryptography import x509
 
-from wardround.canonical import Json, parse_canonical
+from wardround.canonical import Json, parse_canonical, parse_json
 from wardround.durable import replace_file
 from wardround.errors import BadInput, why
 from wardround.evidence.log import EvidenceLog
@@ -107,10 +107,11 @@ class HospitalHome:
         replace_file(self.directory / "status.json", json.dumps(status).encode())
 
     def shown(self) -> Json:
-        """What `show` wrote last; empty where no daemon has run."""
+        """What `show` wrote last; empty where no daemon has run. Raises BadInput when damaged."""
         path = self.directory / "status.json"
-        found: Json = json.loads(path.read_text()) if path.exists() else {}
-        return found
+        if not path.exists():
+            return {}
+        return parse_json(path.read_bytes(), what=path.name, limit_bytes=_STATE_LIMIT_BYTES)
 
 
 def read_state(path: Path) -> Json | None:

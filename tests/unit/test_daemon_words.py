@@ -1,6 +1,8 @@
 """What a daemon tells its people of a coordinator that is out of reach."""
 
+import errno
 import logging
+import os
 import socket
 import ssl
 import threading
@@ -13,7 +15,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from wardround.errors import Unreachable
+from wardround.errors import BadInput, Unreachable
 from wardround_client.daemon import Daemon
 from wardround_client.home import HospitalHome
 from wardround_client.joining import key_pem
@@ -23,12 +25,25 @@ from wardround_client.tls import ClientTls, HttpsClient, TlsRefused
 class AwayAndBack:
     """A connection whose coordinator is away for three questions, here for two, and away again."""
 
-    def __init__(self):
+    def __init__(self, letter=None):
         self.answers = iter([False] * 3 + [True] * 2 + [False])
+        self.letter = letter
 
     def receive(self, _timeout_s):
         if not next(self.answers):
             raise Unreachable("coordinator at localhost:1 is not reachable")
+        return self.letter
+
+
+def full_disk(_home, monkeypatch):
+    def show(_home, _status):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(HospitalHome, "show", show)
+
+
+def damaged(home, _monkeypatch):
+    (home.directory / "status.json").write_bytes(b"")
 
 
 def test_people_hear_once_that_the_coordinator_is_away_and_once_that_it_is_back(tmp_path, caplog):
@@ -47,6 +62,27 @@ def test_people_hear_once_that_the_coordinator_is_away_and_once_that_it_is_back(
         "the coordinator answers again",
         "trying again",
     ]
+
+
+@pytest.mark.parametrize("spoil", [full_disk, damaged])
+def test_a_status_that_cannot_be_written_costs_no_letter(tmp_path, monkeypatch, caplog, spoil):
+    home = HospitalHome(tmp_path)
+    home.show({"hospital": "north", "state": "joined"})
+    daemon, fleet, answered = Daemon(home), AwayAndBack(letter="a letter"), []
+    monkeypatch.setattr(Daemon, "_answer", lambda _self, _fleet, letter: answered.append(letter))
+    spoil(home, monkeypatch)
+    lost = False
+    for _ in range(5):
+        lost = daemon._next(fleet, lost=lost)
+    assert answered == ["a letter"] * 2
+    told = [said for said in caplog.messages if "status" in said]
+    assert len(told) == 2
+
+
+def test_a_damaged_status_is_named(tmp_path):
+    (tmp_path / "status.json").write_bytes(b"")
+    with pytest.raises(BadInput, match=r"status\.json"):
+        HospitalHome(tmp_path).shown()
 
 
 def test_a_certificate_that_is_not_valid_now_asks_about_this_machines_clock(tmp_path):
